@@ -1,0 +1,38 @@
+//! Enters the host's mount namespace, see namespaces(7) and setns(2).
+
+use nix::sched::{CloneFlags, setns, unshare};
+use rustix::process::{chroot, fchdir};
+
+use crate::error::HostError;
+use crate::host_root::{HostRoot, Namespace};
+
+/// Runs something in the host's mount namespace, with the host's root, on a thread of its own that ends with it: this
+/// process stays where it is.
+pub(super) fn within<T: Send>(host: &HostRoot, work: impl FnOnce() -> T + Send) -> Result<T, HostError> {
+    if let Namespace::Closed(error) = host.namespace() {
+        return Err(error.again());
+    }
+    std::thread::scope(|scope| {
+        let inside = std::thread::Builder::new()
+            .name("host".to_owned())
+            .spawn_scoped(scope, || enter(host).map(|()| work()))
+            .map_err(|error| HostError::new("clone", "a thread for the host's mount namespace", error))?;
+        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn enter(host: &HostRoot) -> Result<(), HostError> {
+    let failed = |call, subject: &str, errno: nix::Error| HostError::new(call, subject, errno.into());
+    // A root and a working directory of the thread's own, which setns(2) asks for.
+    unshare(CloneFlags::CLONE_FS).map_err(|errno| failed("unshare", "CLONE_FS", errno))?;
+    match host.namespace() {
+        Namespace::Own => {}
+        Namespace::Other(namespace) => setns(namespace, CloneFlags::CLONE_NEWNS)
+            .map_err(|errno| failed("setns", "the host's mount namespace, CLONE_NEWNS", errno))?,
+        Namespace::Closed(error) => return Err(error.again()),
+    }
+    let changed = |call, errno: rustix::io::Errno| HostError::new(call, "the host's /", errno.into());
+    // The very root that paths were followed from.
+    fchdir(host.root()).map_err(|errno| changed("fchdir", errno))?;
+    chroot(".").map_err(|errno| changed("chroot", errno))
+}

@@ -1,0 +1,169 @@
+//! Runs one program to its end or to a deadline: no environment, no input, its own process group, bounded output.
+
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+/// As much of a program's words as is kept.
+const MAX_OUTPUT: usize = 64 << 10;
+/// How long a killed program may take to be gone.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How a program ended.
+pub(super) struct Ended {
+    pub(super) end: End,
+    /// What it wrote to both outputs, control characters escaped.
+    pub(super) output: String,
+}
+
+pub(super) enum End {
+    Exited(ExitStatus),
+    /// It was killed at the deadline.
+    Killed,
+    /// It was killed at the deadline and is still there, as a process stuck in the kernel is.
+    Stuck(u32),
+}
+
+/// Runs a program and waits until it has ended. A descendant that keeps its output open isn't waited for.
+pub(super) fn run(argv: &[String], deadline: Instant) -> io::Result<Ended> {
+    let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let (mut reader, writer) = io::pipe()?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .process_group(0)
+        .spawn()?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    let pid = Pid::from_child(&child);
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let mut output = Vec::new();
+    let end = if watch(&pidfd, &mut reader, &mut output, deadline)? {
+        End::Exited(child.wait()?)
+    } else {
+        // It may have gone in this moment.
+        let _ = kill_process_group(pid, Signal::KILL);
+        let gone = watch(&pidfd, &mut reader, &mut output, Instant::now() + GRACE)?;
+        if gone { reap(&mut child)? } else { End::Stuck(child.id()) }
+    };
+    drain(&mut reader, &mut output)?;
+    Ok(Ended { end, output: words(&output) })
+}
+
+fn reap(child: &mut Child) -> io::Result<End> {
+    let status = child.wait()?;
+    Ok(if status.signal().is_some() { End::Killed } else { End::Exited(status) })
+}
+
+/// Takes in output until the program has ended, or the deadline has passed: then false.
+fn watch(pidfd: &OwnedFd, reader: &mut PipeReader, output: &mut Vec<u8>, deadline: Instant) -> io::Result<bool> {
+    let mut reads = true;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        let reading = if reads { PollFlags::IN } else { PollFlags::empty() };
+        let mut fds = [PollFd::new(pidfd, PollFlags::IN), PollFd::from_borrowed_fd(reader.as_fd(), reading)];
+        match poll(&mut fds, Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => continue,
+            result => result?,
+        };
+        let [ended, readable] = fds.map(|fd| fd.revents());
+        if !readable.is_empty() {
+            reads = drain(reader, output)?;
+        }
+        if !ended.is_empty() {
+            return Ok(true);
+        }
+        if left.is_zero() {
+            return Ok(false);
+        }
+        if !reads {
+            // Nobody writes any more; a closed pipe would end every poll at once.
+            return wait_alone(pidfd, deadline);
+        }
+    }
+}
+
+fn wait_alone(pidfd: &OwnedFd, deadline: Instant) -> io::Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return Ok(result? > 0),
+        }
+    }
+}
+
+/// Reads what is there. Says whether there may be more later.
+fn drain(reader: &mut PipeReader, output: &mut Vec<u8>) -> io::Result<bool> {
+    let mut buffer = [0; 4096];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(false),
+            Ok(n) => output.extend(&buffer[..n.min(MAX_OUTPUT - output.len().min(MAX_OUTPUT))]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Bytes as words that can't drive a terminal, on one line.
+fn words(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| line.trim_end().chars().flat_map(escaped).collect::<String>())
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines.join("; ")
+}
+
+fn escaped(c: char) -> impl Iterator<Item = char> {
+    let (kept, escaped) = if c.is_control() { (None, Some(c.escape_default())) } else { (Some(c), None) };
+    kept.into_iter().chain(escaped.into_iter().flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, timeout: Duration) -> Ended {
+        let argv = ["/bin/sh", "-c", script].map(str::to_owned);
+        run(&argv, Instant::now() + timeout).expect("sh can be run")
+    }
+
+    #[test]
+    fn both_outputs_are_kept_and_tamed() {
+        let ended = shell("echo one; echo two >&2; printf 'a\\033[31m\\n'; exit 3", Duration::from_secs(10));
+        assert!(matches!(ended.end, End::Exited(status) if status.code() == Some(3)));
+        assert_eq!(ended.output, "one; two; a\\u{1b}[31m");
+    }
+
+    #[test]
+    fn a_program_without_end_is_killed_with_its_children() {
+        let ended = shell("trap '' TERM; sleep 1000 & sleep 1000", Duration::from_millis(50));
+        assert!(matches!(ended.end, End::Killed));
+    }
+
+    #[test]
+    fn a_grandchild_that_holds_the_pipe_is_not_waited_for() {
+        let ended = shell("setsid sleep 3 & echo done", Duration::from_secs(60));
+        assert!(matches!(ended.end, End::Exited(_)));
+        assert_eq!(ended.output, "done");
+    }
+
+    #[test]
+    fn a_flood_of_words_is_cut() {
+        let ended = shell("yes | head -c 1000000", Duration::from_secs(60));
+        assert!(ended.output.len() <= 3 * MAX_OUTPUT);
+    }
+}

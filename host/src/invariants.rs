@@ -1,0 +1,483 @@
+//! What the host holds to, whatever any policy says: which requests it never carries out, and which edits it never
+//! lets pass.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::host_root::HostRoot;
+use crate::options::{MountOption, RESTRICTIONS};
+use crate::policy::{Failure, FailureKind};
+use crate::request::{MountRequest, Operation};
+use crate::resolve::{FileKind, ResolvedPath, Symlinks};
+use crate::verdict::{Edit, Field};
+
+/// The `[host]` part of a policy directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRules {
+    /// File system types whose mount helper may run.
+    pub helpers: Vec<String>,
+    /// Options, otherwise refused, that may pass.
+    pub options: Vec<String>,
+    /// Paths, otherwise refused, that may be mounted on, with all below them.
+    pub targets: Vec<String>,
+    /// What to do with symbolic links in a request's paths.
+    pub symlinks: Symlinks,
+    /// How long the whole request may take on the host.
+    pub timeout: Duration,
+}
+
+impl Default for HostRules {
+    fn default() -> Self {
+        Self {
+            helpers: Vec::new(),
+            options: Vec::new(),
+            targets: Vec::new(),
+            symlinks: Symlinks::Resolve,
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// One reason why the host refuses a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The argument at fault, as on the command line.
+    pub argument: String,
+    /// What is wrong with it.
+    pub message: String,
+    /// What to do instead.
+    pub hint: Option<String>,
+}
+
+/// All reasons why the host refuses a request; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusals(Vec<Refusal>);
+
+impl Refusals {
+    /// A single reason.
+    pub(crate) fn one(argument: &str, message: String, hint: Option<&str>) -> Self {
+        Self(vec![Refusal { argument: argument.to_owned(), message, hint: hint.map(str::to_owned) }])
+    }
+
+    pub(crate) fn hint(&self) -> Option<String> {
+        self.0.iter().find_map(|refusal| refusal.hint.clone())
+    }
+}
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, refusal) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{}: {}", refusal.argument, refusal.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refusals {}
+
+const SOURCE: &str = "SOURCE";
+const TARGET: &str = "TARGET";
+
+/// Where mount(8) looks for helpers, see its manual page.
+pub(crate) const HELPER_FOLDERS: [&str; 4] = ["/sbin", "/usr/sbin", "/bin", "/usr/bin"];
+
+/// Judges a request by its words alone. The host is asked only for what it has installed; without one (a replayed
+/// request) helpers go by their type's name.
+///
+/// # Errors
+/// Every reason to refuse it.
+pub(crate) fn check_request(
+    rules: &HostRules,
+    host: Option<&HostRoot>,
+    request: &MountRequest,
+) -> Result<(), Refusals> {
+    let mut check = Check { rules, refusals: Vec::new() };
+    check.target(&request.target);
+    check.shape(request);
+    if let Some(source) = &request.source {
+        check.source(source, request.operation);
+    }
+    if let Some(fstype) = &request.fstype {
+        check.fstype(fstype, host);
+    }
+    for option in request.options.iter() {
+        check.option(option);
+    }
+    check.done()
+}
+
+/// Judges what the paths of a request turned out to be.
+///
+/// # Errors
+/// Every reason to refuse it.
+pub(crate) fn check_resolved(
+    rules: &HostRules,
+    request: &MountRequest,
+    source: Option<&ResolvedPath>,
+    target: &ResolvedPath,
+) -> Result<(), Refusals> {
+    let mut check = Check { rules, refusals: Vec::new() };
+    check.place(TARGET, &target.path);
+    if let Some(source) = source {
+        check.no_magic(SOURCE, &source.path);
+        let is_image = request.operation == Operation::Mount && source.kind == FileKind::Regular;
+        if is_image && !rules.options.iter().any(|name| name == "loop") {
+            check.refuse(
+                SOURCE,
+                format!("{} is a regular file, and mount(8) would put a loop device before it", source.path),
+                Some("name \"loop\" in [host] options to allow that, or set up the loop device first"),
+            );
+        }
+        if request.operation.source_is_path() {
+            let (from, to) = (source.kind == FileKind::Directory, target.kind == FileKind::Directory);
+            if from != to {
+                let kind = |directory| if directory { "a directory" } else { "not a directory" };
+                let message = format!("it's {}, and the source is {}", kind(to), kind(from));
+                check.refuse(TARGET, message, Some("bind a directory on a directory, a file on a file"));
+            }
+        }
+    }
+    check.done()
+}
+
+/// Refuses to mount over the program's own state, where that lies in the same namespace.
+///
+/// # Errors
+/// The reason to refuse it.
+pub(crate) fn check_own_state(rules: &HostRules, state: &[String], target: &ResolvedPath) -> Result<(), Refusals> {
+    let mut check = Check { rules, refusals: Vec::new() };
+    let touches = |path: &String| is_at_or_below(path, &target.path) || is_at_or_below(&target.path, path);
+    if let Some(path) = state.iter().find(|path| touches(path))
+        && !check.is_allowed_target(&target.path)
+    {
+        check.refuse(TARGET, format!("it would hide or change mountgate's own state in {path}"), Some(NAME_TARGET));
+    }
+    check.done()
+}
+
+const NAME_TARGET: &str = "name the path in [host] targets if that is meant";
+
+struct Check<'r> {
+    rules: &'r HostRules,
+    refusals: Vec<Refusal>,
+}
+
+impl Check<'_> {
+    fn done(self) -> Result<(), Refusals> {
+        if self.refusals.is_empty() { Ok(()) } else { Err(Refusals(self.refusals)) }
+    }
+
+    fn refuse(&mut self, argument: &str, message: String, hint: Option<&str>) {
+        self.refusals.push(Refusal { argument: argument.to_owned(), message, hint: hint.map(str::to_owned) });
+    }
+
+    /// What no argument may be. Says whether it may be looked at further.
+    fn text(&mut self, argument: &str, text: &str) -> bool {
+        let problem = if text.is_empty() {
+            "it's empty"
+        } else if text.chars().any(char::is_control) {
+            "it holds a control character"
+        } else if text.starts_with('-') {
+            "it begins with `-`, and could be taken for a flag"
+        } else if text.len() > 4095 {
+            "it's longer than a path can be"
+        } else {
+            return true;
+        };
+        self.refuse(argument, format!("{problem}: \"{}\"", shorten(text)), None);
+        false
+    }
+
+    fn absolute(&mut self, argument: &str, path: &str) -> bool {
+        if !self.text(argument, path) {
+            return false;
+        }
+        if !path.starts_with('/') {
+            self.refuse(argument, format!("{path:?} isn't an absolute path"), Some("write the whole path, from /"));
+            return false;
+        }
+        if path.split('/').any(|name| name == "..") {
+            self.refuse(argument, format!("{path:?} holds `..`"), Some("write the path that is meant"));
+            return false;
+        }
+        self.no_magic(argument, path)
+    }
+
+    /// `/proc/PID/root`, `/proc/PID/fd` and their like lead anywhere.
+    fn no_magic(&mut self, argument: &str, path: &str) -> bool {
+        const MAGIC: [&str; 6] = ["root", "cwd", "exe", "fd", "ns", "map_files"];
+        let mut names = path.split('/').filter(|name| !matches!(*name, "" | "."));
+        let magic = names.next() == Some("proc") && names.next().is_some() && names.any(|name| MAGIC.contains(&name));
+        if magic {
+            self.refuse(argument, format!("{path:?} goes through a magic link of proc(5)"), None);
+        }
+        !magic
+    }
+
+    fn target(&mut self, target: &str) {
+        if self.absolute(TARGET, target) {
+            self.place(TARGET, target);
+        }
+    }
+
+    fn place(&mut self, argument: &str, path: &str) {
+        const SYSTEM: [&str; 3] = ["/proc", "/sys", "/dev"];
+        let in_system = SYSTEM.iter().find(|system| is_at_or_below(path, system));
+        if let Some(system) = in_system
+            && !self.is_allowed_target(path)
+        {
+            self.refuse(argument, format!("nothing is mounted on {system} or below it"), Some(NAME_TARGET));
+        }
+    }
+
+    fn is_allowed_target(&self, path: &str) -> bool {
+        self.rules.targets.iter().any(|allowed| is_at_or_below(path, allowed))
+    }
+
+    fn source(&mut self, source: &str, operation: Operation) {
+        const TAGS: [&str; 5] = ["LABEL=", "UUID=", "PARTLABEL=", "PARTUUID=", "ID="];
+        if operation.source_is_path() {
+            self.absolute(SOURCE, source);
+        } else if self.text(SOURCE, source) {
+            if TAGS.iter().any(|tag| source.to_ascii_uppercase().starts_with(tag)) {
+                self.refuse(
+                    SOURCE,
+                    format!("{source:?} could mean any device"),
+                    Some("name the device itself, e.g. by /dev/disk/by-uuid/…"),
+                );
+            } else if is_path(source) {
+                self.absolute(SOURCE, source);
+            }
+        }
+    }
+
+    fn fstype(&mut self, fstype: &str, host: Option<&HostRoot>) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if fstype.is_empty() || fstype.starts_with(['-', '.']) || !fstype.chars().all(plain) || fstype.len() > 64 {
+            self.refuse("-t", format!("\"{}\" isn't the name of a file system type", shorten(fstype)), None);
+            return;
+        }
+        if matches!(fstype, "auto" | "none") {
+            self.refuse(
+                "-t",
+                format!("{fstype:?} leaves open what is mounted"),
+                Some("name the file system type: policies decide by it"),
+            );
+            return;
+        }
+        if self.rules.helpers.iter().any(|named| named == fstype) {
+            return;
+        }
+        let has_helper = |host: &HostRoot| host.has(&format!("mount.{fstype}"), &HELPER_FOLDERS);
+        if fstype.starts_with("fuse") || host.is_some_and(has_helper) {
+            self.refuse(
+                "-t",
+                format!("mounting {fstype} runs a helper program as root"),
+                Some("name the type in [host] helpers if that is meant"),
+            );
+        }
+    }
+
+    fn option(&mut self, option: &MountOption) {
+        let name = option.name.as_str();
+        let text = option.to_string();
+        let argument = "-o";
+        if name.is_empty() || name.starts_with('-') {
+            self.refuse(argument, format!("\"{}\" isn't an option", shorten(&text)), None);
+        } else if text.chars().any(char::is_control) {
+            self.refuse(argument, format!("an option holds a control character: \"{}\"", shorten(&text)), None);
+        } else if text.contains(',') || text.contains('"') {
+            self.refuse(
+                argument,
+                format!("an option holds a comma or a quote: \"{}\"", shorten(&text)),
+                Some("mount(8) and its helpers don't agree on what that means"),
+            );
+        } else if text.len() > 4095 {
+            self.refuse(argument, format!("an option is longer than a page: \"{}\"", shorten(&text)), None);
+        } else if option.value.is_some() && RESTRICTIONS.iter().any(|(one, other)| name == *one || name == *other) {
+            self.refuse(argument, format!("{name} takes no value"), None);
+        } else if is_operation_word(name) {
+            self.refuse(
+                argument,
+                format!("{name} isn't an option here but an operation of its own"),
+                Some("use --bind, --move or --make-… in a request of its own"),
+            );
+        } else if needs_leave(name) && !self.rules.options.iter().any(|named| named == name) {
+            self.refuse(
+                argument,
+                format!("{name} makes mount(8) do more than mount"),
+                Some("name the option in [host] options if that is meant"),
+            );
+        }
+    }
+
+    /// Which arguments an operation needs and which it can't have.
+    fn shape(&mut self, request: &MountRequest) {
+        let operation = request.operation;
+        let needs_source = matches!(operation, Operation::Mount | Operation::Bind { .. } | Operation::Move);
+        if needs_source != request.source.is_some() {
+            let message = if needs_source { "is missing" } else { "is there and has no meaning" };
+            self.refuse(SOURCE, format!("it {message} in {}", operation.name()), None);
+        }
+        let needs_fstype = operation == Operation::Mount;
+        if needs_fstype && request.fstype.is_none() {
+            self.refuse(
+                "-t",
+                "the file system type is missing".to_owned(),
+                Some("name it with -t: policies decide by it, so it isn't guessed"),
+            );
+        } else if !needs_fstype && request.fstype.is_some() {
+            self.refuse("-t", format!("it has no meaning in {}", operation.name()), None);
+        }
+        let takes_options = matches!(operation, Operation::Mount | Operation::Bind { .. } | Operation::Remount { .. });
+        if !takes_options && !request.options.is_empty() {
+            self.refuse("-o", format!("it has no meaning in {}", operation.name()), None);
+        }
+    }
+}
+
+/// Words that mount(8) takes for another operation, see mount(8) and `libmount/src/optmap.c`.
+fn is_operation_word(name: &str) -> bool {
+    matches!(name, "bind" | "rbind" | "move" | "remount")
+        || matches!(name.strip_prefix('r').unwrap_or(name), "shared" | "slave" | "private" | "unbindable")
+}
+
+/// Options that make mount(8) itself do something: run programs, set up devices, make folders, let users unmount,
+/// relabel. `user_xattr` and the like are a file system's own and not meant.
+fn needs_leave(name: &str) -> bool {
+    name.starts_with("X-mount.")
+        || name.starts_with("x-mount.")
+        || name.starts_with("verity.")
+        || matches!(
+            name,
+            "helper"
+                | "uhelper"
+                | "user"
+                | "users"
+                | "nouser"
+                | "nousers"
+                | "owner"
+                | "group"
+                | "loop"
+                | "offset"
+                | "sizelimit"
+                | "encryption"
+                | "context"
+                | "fscontext"
+                | "defcontext"
+                | "rootcontext"
+        )
+}
+
+/// Whether a source of a new mount is meant as a path: `//server/share` isn't one.
+pub(crate) fn is_path(source: &str) -> bool {
+    source.starts_with('/') && !source.starts_with("//")
+}
+
+/// By path component: `/a` holds `/a/b` and not `/ab`.
+fn is_at_or_below(path: &str, folder: &str) -> bool {
+    let folder = folder.trim_end_matches('/');
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn shorten(text: &str) -> String {
+    text.escape_debug().take(80).collect()
+}
+
+/// Judges a policy's edits: only fields it has leave for, and no protection taken away.
+///
+/// # Errors
+/// How the policy failed.
+pub(crate) fn check_edits(
+    leave: &[Field],
+    edits: &[Edit],
+    before: &MountRequest,
+    after: &MountRequest,
+) -> Result<(), Failure> {
+    if let Some(edit) = edits.iter().find(|edit| !leave.contains(&edit.field())) {
+        let field = edit.field().name();
+        return Err(Failure::new(
+            FailureKind::NoLeave,
+            format!("it changed {field} ({edit}) without leave; rewrites = [\"{field}\"] would give it"),
+        ));
+    }
+    match before.options.restrictions().find(|flag| !after.options.restrictions().any(|kept| kept == *flag)) {
+        Some(flag) => Err(Failure::new(FailureKind::Weakened, format!("it took {flag} away"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+
+    fn refused(change: impl FnOnce(&mut MountRequest)) -> String {
+        let mut request = MountRequest {
+            operation: Operation::Mount,
+            source: Some("tmpfs".to_owned()),
+            target: "/mnt/x".to_owned(),
+            fstype: Some("tmpfs".to_owned()),
+            options: Options::default(),
+        };
+        change(&mut request);
+        match check_request(&HostRules::default(), None, &request) {
+            Ok(()) => String::new(),
+            Err(refusals) => refusals.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_plain_request_passes() {
+        assert_eq!(refused(|_| {}), "");
+        assert_eq!(refused(|r| r.options = Options::parse("size=1m,nosuid,mode=0700,user_xattr")), "");
+    }
+
+    #[test]
+    fn each_refusal_names_its_argument() {
+        for target in
+            ["", "mnt", "/mnt/../etc", "/mnt/\n", "/mnt/\0", "-o", "/proc/1/root/etc", "/proc", "/sys/x", "/dev/shm"]
+        {
+            assert!(refused(|r| r.target = target.to_owned()).starts_with("TARGET: "), "{target:?}");
+        }
+        for source in ["--version", "LABEL=x", "uuid=1", "/dev/../etc", "/proc/self/fd/3", ""] {
+            assert!(refused(|r| r.source = Some(source.to_owned())).starts_with("SOURCE: "), "{source:?}");
+        }
+        for options in [
+            "a\"b",
+            "X-mount.mkdir",
+            "x-mount.subdir=a",
+            "helper=x",
+            "uhelper=x",
+            "user",
+            "users",
+            "loop",
+            "offset=1",
+            "context=a",
+            "=x",
+            "bind",
+            "rshared",
+            "nosuid=1",
+            "a\nb",
+        ] {
+            assert!(refused(|r| r.options = Options::parse(options)).starts_with("-o: "), "{options:?}");
+        }
+        for fstype in ["", "-x", "auto", "a,b", "fuse", "fuse.sshfs", "a b", "../x"] {
+            assert!(refused(|r| r.fstype = Some(fstype.to_owned())).starts_with("-t: "), "{fstype:?}");
+        }
+        assert!(refused(|r| r.source = None).starts_with("SOURCE: "));
+        assert!(refused(|r| r.fstype = None).starts_with("-t: "));
+    }
+
+    #[test]
+    fn paths_are_compared_by_component() {
+        assert!(is_at_or_below("/a/b", "/a"));
+        assert!(is_at_or_below("/a", "/a/"));
+        assert!(!is_at_or_below("/ab", "/a"));
+        assert!(is_at_or_below("/ab", "/"));
+        assert_eq!(refused(|r| r.target = "/process".to_owned()), "");
+    }
+}

@@ -1,0 +1,20 @@
+//! Runs mounts on a host on behalf of others, and lets WebAssembly policy plugins decide which.
+//!
+//! A [`request::MountRequest`] goes through a [`chain::Chain`] of policies; what it approves is a
+//! [`plan::MountPlan`], which an [`executor::Executor`] carries out in the host's mount namespace.
+
+pub mod audit;
+pub mod chain;
+pub mod error;
+pub mod executor;
+pub mod exit;
+pub mod host_root;
+pub mod invariants;
+pub mod mount_table;
+pub mod options;
+pub mod plan;
+pub mod policy;
+pub mod request;
+pub mod resolve;
+mod sys;
+pub mod verdict;

@@ -1,0 +1,3 @@
+//! The program. It has no commands yet.
+
+fn main() {}

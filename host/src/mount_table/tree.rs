@@ -1,0 +1,64 @@
+//! The table as a tree for people.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, Write};
+
+use super::{Mount, MountTable};
+
+/// Prints the mounts as a tree, each below the one it's mounted on. With a path, only those at it and below.
+///
+/// # Errors
+/// When the output can't be written.
+pub fn print_tree(table: &MountTable, path: Option<&[u8]>, out: &mut impl Write) -> io::Result<()> {
+    let mut children: BTreeMap<u64, Vec<Mount<'_>>> = BTreeMap::new();
+    let mut tops = Vec::new();
+    let below = |mount: &Mount<'_>| {
+        path.is_none_or(|path| {
+            let target = mount.target();
+            *target == *path || path == b"/" || (target.starts_with(path) && target.get(path.len()) == Some(&b'/'))
+        })
+    };
+    let shown: HashSet<u64> = table.iter().filter(below).map(|mount| mount.id()).collect();
+    for mount in table.iter().filter(below) {
+        if mount.parent() != mount.id() && shown.contains(&mount.parent()) {
+            children.entry(mount.parent()).or_default().push(mount);
+        } else {
+            tops.push(mount);
+        }
+    }
+    let mut seen = HashSet::new();
+    let mut stack: Vec<(Mount<'_>, String, bool, bool)> =
+        tops.into_iter().rev().map(|mount| (mount, String::new(), true, true)).collect();
+    while let Some((mount, indent, last, top)) = stack.pop() {
+        let branch = match (top, last) {
+            (true, _) => "",
+            (false, true) => "└─",
+            (false, false) => "├─",
+        };
+        let text = mount.to_text();
+        let source = if text.source.is_empty() { "\"\"" } else { &text.source };
+        writeln!(
+            out,
+            "{indent}{branch}{}  {}  {}  {}",
+            text.target.escape_debug(),
+            source.escape_debug(),
+            text.fstype.escape_debug(),
+            text.options.join(",").escape_debug(),
+        )?;
+        // Without ids (the format of mounts) there is no tree; and ids in a file may go in circles.
+        if mount.id() == 0 || !seen.insert(mount.id()) {
+            continue;
+        }
+        let deeper = match (top, last) {
+            (true, _) => indent,
+            (false, true) => format!("{indent}  "),
+            (false, false) => format!("{indent}│ "),
+        };
+        if let Some(below) = children.remove(&mount.id()) {
+            for (i, child) in below.into_iter().rev().enumerate() {
+                stack.push((child, deeper.clone(), i == 0, false));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,522 @@
+//! Runs plugins: a narrow wrapper over wasmtime that gives each evaluation a fresh instance with bounds.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use wasmtime::component::{Component, Linker, types::ComponentItem};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store, Trap};
+
+use super::bindings::{Policy as Instance, PolicyPre};
+use super::cache::Cache;
+use super::contract_v0_1::{self as contract, Outcome, Review};
+use super::directory::{DirectoryError, Grant, Mode, PolicyDirectory, PolicyEntry};
+use super::failure::{Failure, FailureKind};
+use super::imports::{HostState, TooManyCalls};
+use super::limits::{
+    CORE_INSTANCES, HOST_CALL_BYTES, Limits, MAX_MEMORY, MEMORIES, Meter, STACK_BYTES, TABLE_ELEMENTS, TABLES,
+};
+use super::wasi;
+use crate::mount_table::Snapshot;
+use crate::verdict::{Field, Verdict};
+
+/// The version of the contract that this program speaks.
+const CONTRACT: &str = "0.1.0";
+/// How often the clock behind deadlines ticks.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What makes instances of plugins.
+pub struct Engine {
+    engine: wasmtime::Engine,
+    cache: Cache,
+    closed: OnceCell<Linker<HostState>>,
+    with_wasi: OnceCell<Linker<HostState>>,
+}
+
+/// Whether a plugin may answer with a rewrite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It may, and runs before the validating ones.
+    Mutating,
+    /// It judges the final request.
+    Validating,
+}
+
+/// What a plugin says of itself.
+#[derive(Debug, Clone, Serialize)]
+#[expect(missing_docs, reason = "the fields of the WIT record")]
+pub struct Description {
+    pub name: String,
+    pub version: String,
+    pub kind: Kind,
+    pub help: String,
+    pub settings_schema: String,
+}
+
+/// A line that a policy wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named for what they are")]
+pub struct LogLine {
+    pub level: tracing::Level,
+    pub text: String,
+}
+
+/// What came of one evaluation.
+#[derive(Debug)]
+pub struct Evaluation {
+    /// The checked verdict, or how the policy failed.
+    pub result: Result<Verdict, Failure>,
+    /// Fuel used.
+    pub fuel: u64,
+    /// Whether it was refused memory or table space, even if it went on without.
+    pub hit_limit: bool,
+    /// What it wrote.
+    pub log: Vec<LogLine>,
+}
+
+/// A policy that is ready to judge.
+pub struct Policy {
+    /// Its name in the chain.
+    pub name: String,
+    /// What its plugin says of itself.
+    pub description: Description,
+    /// Whether it's followed.
+    pub mode: Mode,
+    /// The fields that it may change.
+    pub rewrites: Vec<Field>,
+    runner: Runner,
+}
+
+/// A plugin with its settings and bounds, of which instances are made.
+struct Runner {
+    pre: PolicyPre<HostState>,
+    settings: String,
+    limits: Limits,
+    wasi: bool,
+}
+
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Policy").field("name", &self.name).field("description", &self.description).finish()
+    }
+}
+
+impl Engine {
+    /// An engine that keeps compiled plugins in a cache.
+    ///
+    /// # Errors
+    /// When the machine can't give what the sandbox needs, e.g. address space.
+    pub fn new(cache: Cache) -> anyhow::Result<Self> {
+        let engine = wasmtime::Engine::new(&config())?;
+        // Deadlines are kept by a clock of this process. It's the backstop: fuel ends almost everything first.
+        let clock = engine.weak();
+        std::thread::Builder::new().name("deadlines".to_owned()).stack_size(64 << 10).spawn(move || {
+            loop {
+                std::thread::sleep(TICK);
+                match clock.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => break,
+                }
+            }
+        })?;
+        Ok(Self { engine, cache, closed: OnceCell::new(), with_wasi: OnceCell::new() })
+    }
+
+    /// Makes the policies of a directory ready: compiles or loads their plugins, checks what they import against what
+    /// they're granted, and has every plugin look at its settings.
+    ///
+    /// # Errors
+    /// The first policy that can't be used, with the line in `policies.toml` and the remedy.
+    pub fn load(&self, directory: &PolicyDirectory) -> Result<Vec<Policy>, DirectoryError> {
+        let mut components: Vec<(&str, Component)> = Vec::new();
+        let mut policies = Vec::with_capacity(directory.policies.len());
+        for entry in &directory.policies {
+            let component = match components.iter().find(|(digest, _)| *digest == entry.digest) {
+                Some((_, component)) => component.clone(),
+                None => {
+                    let component = self.component(entry).map_err(|fault| fault.at(directory, entry))?;
+                    components.push((&entry.digest, component.clone()));
+                    component
+                }
+            };
+            policies.push(self.policy(&component, entry).map_err(|fault| fault.at(directory, entry))?);
+        }
+        Ok(policies)
+    }
+
+    fn component(&self, entry: &PolicyEntry) -> Result<Component, Fault> {
+        check_header(&entry.bytes)?;
+        self.cache.component(&self.engine, &entry.digest, &entry.bytes).map_err(|error| {
+            Fault::new(
+                format!("its plugin isn't a sound component: {}", one_line(&error)),
+                "build it again, and check that the file is complete",
+            )
+        })
+    }
+
+    fn policy(&self, component: &Component, entry: &PolicyEntry) -> Result<Policy, Fault> {
+        let runner = self.runner(component, entry)?;
+        let description = runner.introduce()?;
+        if description.kind == Kind::Validating && !entry.rewrites.is_empty() {
+            return Err(Fault::new(
+                format!("{} is validating and can't rewrite", description.name),
+                "take its `rewrites` away",
+            ));
+        }
+        Ok(Policy { name: entry.name.clone(), description, mode: entry.mode, rewrites: entry.rewrites.clone(), runner })
+    }
+
+    fn runner(&self, component: &Component, entry: &PolicyEntry) -> Result<Runner, Fault> {
+        check_imports(&self.engine, component, entry)?;
+        check_exports(&self.engine, component)?;
+        let wasi = entry.grants.contains(&Grant::Wasi);
+        let linker = self.linker(wasi).map_err(|error| Fault::internal(&error))?;
+        let pre = linker.instantiate_pre(component).and_then(PolicyPre::new).map_err(|error| {
+            Fault::new(
+                format!("its plugin doesn't fit mountgate:policy@{CONTRACT}: {}", one_line(&error)),
+                "build it against the WIT of this version",
+            )
+        })?;
+        Ok(Runner { pre, settings: entry.settings.clone(), limits: entry.limits, wasi })
+    }
+
+    fn linker(&self, wasi: bool) -> wasmtime::Result<&Linker<HostState>> {
+        let cell = if wasi { &self.with_wasi } else { &self.closed };
+        if let Some(linker) = cell.get() {
+            return Ok(linker);
+        }
+        let mut linker = Linker::new(&self.engine);
+        Instance::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)?;
+        if wasi {
+            wasi::add_to(&mut linker)?;
+        }
+        Ok(cell.get_or_init(|| linker))
+    }
+}
+
+impl Policy {
+    /// Judges a request in a fresh instance.
+    pub fn evaluate(&self, review: &Review, snapshot: &Arc<Snapshot>) -> Evaluation {
+        self.runner.evaluate(review, snapshot)
+    }
+
+    /// Tells the plugin how a request ended, in a fresh instance.
+    pub fn observe(&self, outcome: &Outcome, snapshot: &Arc<Snapshot>) -> Evaluation {
+        self.runner.observe(outcome, snapshot)
+    }
+}
+
+impl Runner {
+    fn evaluate(&self, review: &Review, snapshot: &Arc<Snapshot>) -> Evaluation {
+        let mut store = self.store(Some(snapshot.clone()));
+        let answer = self.pre.instantiate(&mut store).and_then(|instance| {
+            instance.mountgate_policy_plugin().call_evaluate(&mut store, &self.settings, &review.0)
+        });
+        let result = match answer {
+            Ok(Ok(verdict)) => contract::verdict(verdict)
+                .check()
+                .map_err(|what| Failure::new(FailureKind::Malformed, format!("its verdict is malformed: {what}"))),
+            Ok(Err(words)) => Err(Failure::new(FailureKind::GaveUp, format!("it couldn't judge: {}", shown(&words)))),
+            Err(error) => Err(self.failure(&error, &store)),
+        };
+        self.end(store, result)
+    }
+
+    fn observe(&self, outcome: &Outcome, snapshot: &Arc<Snapshot>) -> Evaluation {
+        let mut store = self.store(Some(snapshot.clone()));
+        let heard = self.pre.instantiate(&mut store).and_then(|instance| {
+            instance.mountgate_policy_plugin().call_observe(&mut store, &self.settings, &outcome.0)
+        });
+        let result = heard.map(|()| Verdict::Allow).map_err(|error| self.failure(&error, &store));
+        self.end(store, result)
+    }
+
+    /// Asks the plugin what it is, and what it thinks of its settings.
+    fn introduce(&self) -> Result<Description, Fault> {
+        let mut store = self.store(None);
+        let mut ask = || {
+            let instance = self.pre.instantiate(&mut store)?;
+            let plugin = instance.mountgate_policy_plugin();
+            let description = plugin.call_describe(&mut store)?;
+            Ok((description, plugin.call_validate_settings(&mut store, &self.settings)?))
+        };
+        let (description, problems) = ask().map_err(|error: wasmtime::Error| {
+            let failure = self.failure(&error, &store);
+            Fault::new(
+                format!("its plugin failed before it was asked anything: {failure}"),
+                "raise its limits, or ask its author",
+            )
+        })?;
+        if problems.is_empty() {
+            return Ok(contract::description(description));
+        }
+        let list: Vec<String> = problems
+            .iter()
+            .take(100)
+            .map(|problem| match problem.path.as_str() {
+                "" => format!("settings: {}", shown(&problem.message)),
+                path => format!("settings.{}: {}", shown(path), shown(&problem.message)),
+            })
+            .collect();
+        Err(Fault::new(list.join("; "), "`mountgate policy inspect PLUGIN` prints the schema of its settings"))
+    }
+
+    fn store(&self, snapshot: Option<Arc<Snapshot>>) -> Store<HostState> {
+        let state = HostState {
+            snapshot,
+            meter: Meter::new(self.limits.memory),
+            calls: 0,
+            log: Vec::new(),
+            lines_left_out: 0,
+            wasi: self.wasi.then(|| Box::new(wasi::closed())),
+        };
+        let mut store = Store::new(self.pre.engine(), state);
+        store.limiter(|state| &mut state.meter);
+        store.set_hostcall_fuel(HOST_CALL_BYTES);
+        let ticks = self.limits.deadline.as_millis().div_ceil(TICK.as_millis());
+        // The first tick may come at once.
+        store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX / 2) + 1);
+        // Only an engine without fuel refuses it, and ours has it.
+        let _ = store.set_fuel(self.limits.fuel);
+        store
+    }
+
+    fn end(&self, store: Store<HostState>, result: Result<Verdict, Failure>) -> Evaluation {
+        let fuel = self.limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let state = store.into_data();
+        let mut log = state.log;
+        if state.lines_left_out > 0 {
+            let text = format!("{} more lines were left out", state.lines_left_out);
+            log.push(LogLine { level: tracing::Level::WARN, text });
+        }
+        Evaluation { result, fuel, hit_limit: state.meter.memory_refused || state.meter.table_refused, log }
+    }
+
+    fn failure(&self, error: &wasmtime::Error, store: &Store<HostState>) -> Failure {
+        let state = store.data();
+        let refused = state.meter.memory_refused || state.meter.table_refused;
+        let (kind, message) = match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => (FailureKind::Fuel, format!("it used up its {} units of fuel", self.limits.fuel)),
+            Some(Trap::Interrupt) => {
+                (FailureKind::Deadline, format!("it ran past its deadline of {:?}", self.limits.deadline))
+            }
+            Some(Trap::StackOverflow) => (FailureKind::Stack, "it used up its stack".to_owned()),
+            _ if refused => (
+                FailureKind::Memory,
+                format!("it wanted more than its {} bytes of memory, or too large a table", self.limits.memory),
+            ),
+            Some(trap) => (FailureKind::Trap, format!("it trapped: {trap}")),
+            None if error.is::<TooManyCalls>() => (FailureKind::HostCalls, one_line(error)),
+            None => (FailureKind::Malformed, format!("it broke the contract: {}", one_line(error))),
+        };
+        Failure::new(kind, message)
+    }
+}
+
+/// What is wrong with one policy, before it's known where that stands.
+struct Fault {
+    message: String,
+    remedy: String,
+}
+
+impl Fault {
+    fn new(message: String, remedy: &str) -> Self {
+        Self { message, remedy: remedy.to_owned() }
+    }
+
+    fn internal(error: &wasmtime::Error) -> Self {
+        Self::new(format!("the sandbox can't be set up: {}", one_line(error)), "report this as a bug")
+    }
+
+    fn at(self, directory: &PolicyDirectory, entry: &PolicyEntry) -> DirectoryError {
+        let plugin = entry.plugin.file_name().unwrap_or_default().to_string_lossy();
+        DirectoryError {
+            file: directory.path.join("policies.toml"),
+            line: Some(entry.line),
+            message: format!("policy {:?} ({plugin}): {}", entry.name, self.message),
+            remedy: self.remedy,
+        }
+    }
+}
+
+/// Describes a plugin outside of any directory: what it says of itself, what it imports, its digest.
+///
+/// # Errors
+/// Why it can't be used.
+pub fn inspect(engine: &Engine, path: &std::path::Path, bytes: &[u8]) -> Result<Inspection, DirectoryError> {
+    let entry = PolicyEntry {
+        name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        plugin: path.to_owned(),
+        bytes: bytes.into(),
+        digest: super::digest_of(bytes),
+        rewrites: Vec::new(),
+        grants: vec![Grant::Wasi],
+        mode: Mode::Enforce,
+        limits: Limits { fuel: 1_000_000_000, memory: 256 << 20, deadline: Duration::from_secs(10) },
+        settings: "{}".to_owned(),
+        line: 0,
+    };
+    let attempt = || {
+        let component = engine.component(&entry)?;
+        let imports: Vec<String> =
+            component.component_type().imports(&engine.engine).map(|(name, _)| name.to_owned()).collect();
+        let runner = engine.runner(&component, &entry)?;
+        let mut store = runner.store(None);
+        let description = runner
+            .pre
+            .instantiate(&mut store)
+            .and_then(|instance| instance.mountgate_policy_plugin().call_describe(&mut store))
+            .map_err(|error| {
+                Fault::new(runner.failure(&error, &store).to_string(), "ask its author: it can't describe itself")
+            })?;
+        Ok(Inspection {
+            digest: entry.digest.clone(),
+            contract: CONTRACT,
+            needs_wasi: imports.iter().any(|name| name.starts_with("wasi:")),
+            imports,
+            description: contract::description(description),
+        })
+    };
+    attempt().map_err(|fault: Fault| DirectoryError {
+        file: path.to_owned(),
+        line: None,
+        message: fault.message,
+        remedy: fault.remedy,
+    })
+}
+
+/// What is known of a plugin by looking at it.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "named for what they are")]
+pub struct Inspection {
+    pub digest: String,
+    pub contract: &'static str,
+    pub imports: Vec<String>,
+    pub needs_wasi: bool,
+    #[serde(flatten)]
+    pub description: Description,
+}
+
+fn config() -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(2)
+        .total_core_instances(2 * CORE_INSTANCES)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .total_memories(MEMORIES)
+        .max_memories_per_component(MEMORIES)
+        .total_tables(2 * TABLES)
+        .max_tables_per_component(TABLES)
+        .max_tables_per_module(TABLES)
+        .table_elements(TABLE_ELEMENTS)
+        .max_memory_size(MAX_MEMORY)
+        .max_component_instance_size(4 << 20)
+        .max_core_instance_size(4 << 20)
+        .linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(16 << 10)
+        .pagemap_scan(Enabled::Auto);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(STACK_BYTES)
+        .cranelift_opt_level(OptLevel::Speed)
+        // The same verdict on every machine, also where a plugin looks at the bits of a NaN.
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        .wasm_backtrace_max_frames(None)
+        .native_unwind_info(false)
+        .generate_address_map(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .concurrency_support(false);
+    config
+}
+
+fn check_header(bytes: &[u8]) -> Result<(), Fault> {
+    let remedy = "make a component of it: `wasm-tools component new`, or build it as docs/writing-a-plugin.md says";
+    match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(()),
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
+            Err(Fault::new("its plugin is a core module, not a component".to_owned(), remedy))
+        }
+        _ => Err(Fault::new("its plugin isn't WebAssembly".to_owned(), remedy)),
+    }
+}
+
+/// Nothing is linked that isn't offered and granted.
+fn check_imports(engine: &wasmtime::Engine, component: &Component, entry: &PolicyEntry) -> Result<(), Fault> {
+    for (name, _) in component.component_type().imports(engine) {
+        if let Some(rest) = name.strip_prefix("mountgate:policy/") {
+            match rest.split_once('@') {
+                Some(("types" | "mount-table" | "log", CONTRACT)) => {}
+                Some((_, version)) if version != CONTRACT => return Err(other_version(version)),
+                _ => return Err(not_offered(name)),
+            }
+        } else if name.starts_with("wasi:") {
+            if !entry.grants.contains(&Grant::Wasi) {
+                return Err(Fault {
+                    message: format!("its plugin imports {name}, which it isn't granted"),
+                    remedy: format!(
+                        "if it needs WASI (JavaScript and Python plugins do), add the line  grants = [\"wasi\"]  to \
+                         policy {:?}",
+                        entry.name
+                    ),
+                });
+            }
+        } else {
+            return Err(not_offered(name));
+        }
+    }
+    Ok(())
+}
+
+fn not_offered(import: &str) -> Fault {
+    Fault::new(
+        format!("its plugin imports {import}, which mountgate doesn't offer"),
+        "build the plugin without it: no grant can add it",
+    )
+}
+
+fn check_exports(engine: &wasmtime::Engine, component: &Component) -> Result<(), Fault> {
+    let ty = component.component_type();
+    let exported = ty.exports(engine).find_map(|(name, item)| {
+        let is_instance = matches!(item.ty, ComponentItem::ComponentInstance(_));
+        name.strip_prefix("mountgate:policy/plugin@").filter(|_| is_instance)
+    });
+    match exported {
+        Some(CONTRACT) => Ok(()),
+        Some(version) => Err(other_version(version)),
+        None => Err(Fault::new(
+            format!("its plugin is a component for another world: it exports no mountgate:policy/plugin@{CONTRACT}"),
+            "build it against the WIT of mountgate:policy",
+        )),
+    }
+}
+
+fn other_version(version: &str) -> Fault {
+    Fault {
+        message: format!(
+            "its plugin was built for mountgate:policy@{}, and this mountgate speaks mountgate:policy@{CONTRACT}",
+            shown(version)
+        ),
+        remedy: format!("build the plugin for {CONTRACT}, or use a mountgate that speaks its version"),
+    }
+}
+
+/// A chain of errors in one line.
+fn one_line(error: &wasmtime::Error) -> String {
+    let chain: Vec<String> = error.chain().map(|cause| shown(cause.to_string().trim())).collect();
+    chain.join(": ")
+}
+
+/// A plugin's words, so that they can't drive a terminal or fill it.
+fn shown(words: &str) -> String {
+    let mut text: String = words.escape_debug().take(1000).collect();
+    if text.len() < words.len() {
+        text.push('…');
+    }
+    text
+}

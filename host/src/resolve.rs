@@ -1,0 +1,202 @@
+//! Follows a request's paths on the host, one component at a time, on descriptors below the host's root.
+//!
+//! What is found (real path, kind, device, the links on the way, the mount it lies on) is what policies judge.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, fstatfs, openat, readlinkat, statx};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::host_root::HostRoot;
+
+/// What the host found when it followed a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResolvedPath {
+    /// The real path: absolute, no `.`, `..` or symbolic link in it.
+    pub path: String,
+    /// What is there.
+    pub kind: FileKind,
+    /// The number of the device that a device file stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+    /// The symbolic links that were followed, each by its own path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub symlinks: Vec<String>,
+    /// The mountinfo id of the mount it lies on, where the kernel tells (Linux 5.8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covering_mount: Option<u64>,
+}
+
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the kinds of inode(7)")]
+pub enum FileKind {
+    Directory,
+    Regular,
+    BlockDevice,
+    CharDevice,
+    Fifo,
+    Socket,
+}
+
+/// A device's number, see makedev(3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the two halves of a device number")]
+pub struct Device {
+    pub major: u32,
+    pub minor: u32,
+}
+
+/// Why a path can't be followed.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each is its message")]
+pub enum ResolveError {
+    #[error("{0} doesn't exist on the host")]
+    Missing(String),
+    #[error("{0} isn't a directory on the host, and more follows behind it")]
+    NotADirectory(String),
+    #[error("{0} is a symbolic link, and `[host] symlinks` is \"refuse\"")]
+    SymlinkRefused(String),
+    #[error("{0} is a magic link of proc(5), which is never followed")]
+    MagicLink(String),
+    #[error("more than {MAX_SYMLINKS} symbolic links on the way, the last one {0}")]
+    TooManyLinks(String),
+    #[error("{0} isn't UTF-8")]
+    NotUtf8(String),
+    #[error("{call}({path}): {errno}")]
+    Call { call: &'static str, path: String, errno: Errno },
+}
+
+/// What `[host] symlinks` says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Symlinks {
+    /// They are followed, shown to policies and in the trace.
+    #[default]
+    Resolve,
+    /// A path with one in it is refused.
+    Refuse,
+}
+
+/// As many as the kernel follows, see path_resolution(7).
+const MAX_SYMLINKS: usize = 40;
+/// The magic number of procfs, see statfs(2).
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// Follows an absolute path below the host's root.
+///
+/// # Errors
+/// When it isn't there, or must not be followed.
+pub(crate) fn resolve(host: &HostRoot, path: &str, links: Symlinks) -> Result<ResolvedPath, ResolveError> {
+    let mut walk = Walk { host, trail: Vec::new(), symlinks: Vec::new() };
+    let mut todo: Vec<String> = components(path);
+    while let Some(name) = todo.pop() {
+        match name.as_str() {
+            ".." => drop(walk.trail.pop()),
+            name => {
+                if let Some(link) = walk.step(name)? {
+                    if links == Symlinks::Refuse {
+                        return Err(ResolveError::SymlinkRefused(walk.path_of(name)));
+                    }
+                    walk.follow(name, &link, &mut todo)?;
+                }
+            }
+        }
+    }
+    walk.found()
+}
+
+/// The components of a path, the last one first.
+fn components(path: &str) -> Vec<String> {
+    path.split('/').rev().filter(|name| !matches!(*name, "" | ".")).map(str::to_owned).collect()
+}
+
+/// A walk from the host's root: the folders gone through, each with its descriptor.
+struct Walk<'h> {
+    host: &'h HostRoot,
+    trail: Vec<(String, OwnedFd)>,
+    symlinks: Vec<String>,
+}
+
+impl Walk<'_> {
+    /// Goes to a child, or returns what it says where it's a symbolic link.
+    fn step(&mut self, name: &str) -> Result<Option<String>, ResolveError> {
+        let here = self.trail.last().map_or(self.host.root(), |(_, fd)| fd.as_fd());
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let there = openat(here, name, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::NOENT => ResolveError::Missing(self.path_of(name)),
+            Errno::NOTDIR => ResolveError::NotADirectory(self.path()),
+            errno => ResolveError::Call { call: "openat", path: self.path_of(name), errno },
+        })?;
+        let call = |call, errno| ResolveError::Call { call, path: self.path_of(name), errno };
+        // Nobody is asked who might not answer: what the kernel remembers is enough to tell a link.
+        let stat = statx(&there, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)
+            .map_err(|errno| call("statx", errno))?;
+        if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Symlink {
+            self.trail.push((name.to_owned(), there));
+            return Ok(None);
+        }
+        if fstatfs(&there).map_err(|errno| call("fstatfs", errno))?.f_type == PROC_SUPER_MAGIC {
+            return Err(ResolveError::MagicLink(self.path_of(name)));
+        }
+        let link = readlinkat(&there, "", Vec::new()).map_err(|errno| call("readlinkat", errno))?;
+        let text = link.into_string().map_err(|_| ResolveError::NotUtf8(self.path_of(name)))?;
+        Ok(Some(text))
+    }
+
+    fn follow(&mut self, name: &str, link: &str, todo: &mut Vec<String>) -> Result<(), ResolveError> {
+        self.symlinks.push(self.path_of(name));
+        if self.symlinks.len() > MAX_SYMLINKS {
+            return Err(ResolveError::TooManyLinks(self.path_of(name)));
+        }
+        if link.starts_with('/') {
+            self.trail.clear();
+        }
+        todo.extend(components(link));
+        Ok(())
+    }
+
+    fn found(self) -> Result<ResolvedPath, ResolveError> {
+        let path = self.path();
+        let here = self.trail.last().map_or(self.host.root(), |(_, fd)| fd.as_fd());
+        let mask = StatxFlags::TYPE | StatxFlags::MNT_ID;
+        let stat = statx(here, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask)
+            .map_err(|errno| ResolveError::Call { call: "statx", path: path.clone(), errno })?;
+        let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
+            FileType::Directory => FileKind::Directory,
+            FileType::BlockDevice => FileKind::BlockDevice,
+            FileType::CharacterDevice => FileKind::CharDevice,
+            FileType::Fifo => FileKind::Fifo,
+            FileType::Socket => FileKind::Socket,
+            _ => FileKind::Regular,
+        };
+        let is_device = matches!(kind, FileKind::BlockDevice | FileKind::CharDevice);
+        let knows_mount = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+        Ok(ResolvedPath {
+            path,
+            kind,
+            device: is_device.then_some(Device { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor }),
+            symlinks: self.symlinks,
+            covering_mount: knows_mount.then_some(stat.stx_mnt_id),
+        })
+    }
+
+    fn path(&self) -> String {
+        if self.trail.is_empty() {
+            return "/".to_owned();
+        }
+        self.trail.iter().fold(String::new(), |path, (name, _)| path + "/" + name)
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        let mut path = self.path();
+        if !path.ends_with('/') {
+            path.push('/');
+        }
+        path + name
+    }
+}

@@ -1,0 +1,126 @@
+//! Denies requests by their paths: where something may be mounted, and what may be mounted from.
+//!
+//! It judges the paths that the host resolved, component by component, so that a symbolic link or a name that only
+//! begins alike makes no difference. A path above a denied one is denied as well where the operation would hide or show
+//! what is below it.
+
+use mountgate_sdk::{Kind, Mounts, Operation, Policy, Problem, Review, Verdict, deny, is_within};
+use serde::Deserialize;
+
+/// The settings; `settings.schema.json` describes them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Settings {
+    /// If not empty, targets must be at or below one of these.
+    pub allow_targets: Vec<String>,
+    /// No target may be at, below or (where it'd hide them) above one of these.
+    pub deny_targets: Vec<String>,
+    /// If not empty, sources with a path in them must be at or below one of these.
+    pub allow_sources: Vec<String>,
+    /// No source may be at, below or (where it'd show them) above one of these.
+    pub deny_sources: Vec<String>,
+}
+
+/// The plugin.
+pub struct PathGuard;
+
+impl Policy for PathGuard {
+    const NAME: &'static str = "path-guard";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const KIND: Kind = Kind::Validating;
+    const HELP: &'static str = "denies requests by source and target path";
+    const SCHEMA: &'static str = include_str!("../settings.schema.json");
+    type Settings = Settings;
+
+    fn problems(settings: &Settings) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let lists = [
+            ("allow-targets", &settings.allow_targets, true),
+            ("deny-targets", &settings.deny_targets, true),
+            ("allow-sources", &settings.allow_sources, false),
+            ("deny-sources", &settings.deny_sources, false),
+        ];
+        for (name, list, must_be_absolute) in lists {
+            for (i, path) in list.iter().enumerate() {
+                let message = if path.is_empty() {
+                    "it's empty"
+                } else if must_be_absolute && !path.starts_with('/') {
+                    "it isn't an absolute path"
+                } else if path.split('/').any(|part| part == ".." || part == ".") {
+                    "it holds `.` or `..`"
+                } else {
+                    continue;
+                };
+                problems.push(Problem { path: format!("{name}[{i}]"), message: message.to_owned() });
+            }
+        }
+        problems
+    }
+
+    fn evaluate(settings: &Settings, review: &Review, _: &impl Mounts) -> Result<Verdict, String> {
+        let target = &review.target.path;
+        if let Some(denied) = denied(target, &settings.deny_targets, reaches_below_target(review)) {
+            return Ok(deny("target-denied", "target", format!("{target} is denied by {denied}")));
+        }
+        if !is_allowed(target, &settings.allow_targets) {
+            return Ok(deny("target-not-allowed", "target", format!("{target} isn't at or below an allowed target")));
+        }
+        for (field, source) in sources(review) {
+            if source.split('/').any(|part| part == "..") {
+                return Ok(deny("source-not-plain", field, format!("{source} holds `..`")));
+            }
+            if let Some(denied) = denied(&source, &settings.deny_sources, true) {
+                return Ok(deny("source-denied", field, format!("{source} is denied by {denied}")));
+            }
+            if !is_allowed(&source, &settings.allow_sources) {
+                let reason = format!("{source} isn't at or below an allowed source");
+                return Ok(deny("source-not-allowed", field, reason));
+            }
+        }
+        Ok(Verdict::Allow)
+    }
+}
+
+/// Whether what lies below the target is hidden or changed with it.
+fn reaches_below_target(review: &Review) -> bool {
+    match review.request.operation {
+        Operation::Mount | Operation::Bind(_) | Operation::Move => true,
+        Operation::Remount(_) => false,
+        Operation::SetPropagation(propagation) => propagation.recursive,
+        Operation::Unmount(mode) => mode.recursive || mode.lazy,
+    }
+}
+
+/// Everything that is mounted from, by the field that names it. A source without a slash is only a name.
+fn sources(review: &Review) -> Vec<(&'static str, String)> {
+    let mut sources = Vec::new();
+    let written = review.request.source.iter().filter(|source| source.contains('/'));
+    match &review.source {
+        Some(found) => sources.push(("source", found.path.clone())),
+        None => sources.extend(written.map(|source| ("source", source.clone()))),
+    }
+    for option in &review.request.options {
+        let field = match option.name.as_str() {
+            "lowerdir" | "lowerdir+" | "datadir+" => "options.lowerdir",
+            "upperdir" => "options.upperdir",
+            "workdir" => "options.workdir",
+            _ => continue,
+        };
+        let value = option.value.as_deref().unwrap_or_default();
+        sources.extend(value.split(':').filter(|part| !part.is_empty()).map(|part| (field, part.to_owned())));
+    }
+    sources
+}
+
+fn denied<'s>(path: &str, list: &'s [String], also_above: bool) -> Option<&'s String> {
+    list.iter().find(|denied| is_within(path, denied) || (also_above && is_within(denied, path)))
+}
+
+fn is_allowed(path: &str, list: &[String]) -> bool {
+    list.is_empty() || list.iter().any(|allowed| is_within(path, allowed))
+}
+
+mountgate_sdk::export!(PathGuard);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+use mountgate_sdk::testing::{bind, mount, with_option};
+use mountgate_sdk::{MountList, UnmountMode, check_schema};
+
+use super::*;
+
+fn judge(settings: &Settings, review: &Review) -> String {
+    match PathGuard::evaluate(settings, review, &MountList::default()) {
+        Ok(Verdict::Allow) => "allow".to_owned(),
+        Ok(Verdict::Deny(denial)) => format!("{} {}", denial.code, denial.field.unwrap_or_default()),
+        other => format!("{other:?}"),
+    }
+}
+
+fn list(paths: &[&str]) -> Vec<String> {
+    paths.iter().map(|path| (*path).to_owned()).collect()
+}
+
+#[test]
+fn the_schema_names_the_settings() {
+    check_schema::<PathGuard>();
+}
+
+#[test]
+fn a_denied_target_is_denied_with_what_is_below_and_above_it() {
+    let settings = Settings { deny_targets: list(&["/etc/ssl"]), ..Settings::default() };
+    for (target, verdict) in [
+        ("/etc/ssl", "target-denied target"),
+        ("/etc/ssl/private", "target-denied target"),
+        ("/etc", "target-denied target"),
+        ("/", "target-denied target"),
+        ("/etc/sslx", "allow"),
+        ("/mnt", "allow"),
+    ] {
+        assert_eq!(judge(&settings, &mount("tmpfs", "tmpfs", target)), verdict, "{target}");
+    }
+}
+
+#[test]
+fn unmounting_above_a_denied_target_is_fine_unless_it_takes_that_along() {
+    let settings = Settings { deny_targets: list(&["/srv/db"]), ..Settings::default() };
+    let mut review = mount("tmpfs", "tmpfs", "/srv");
+    for (recursive, verdict) in [(false, "allow"), (true, "target-denied target")] {
+        review.request.operation = Operation::Unmount(UnmountMode { lazy: false, force: false, recursive });
+        assert_eq!(judge(&settings, &review), verdict);
+    }
+}
+
+#[test]
+fn the_resolved_path_counts_not_the_written_one() {
+    let settings = Settings { allow_targets: list(&["/mnt"]), ..Settings::default() };
+    let mut review = mount("tmpfs", "tmpfs", "/mnt/link");
+    review.target.path = "/etc".to_owned();
+    assert_eq!(judge(&settings, &review), "target-not-allowed target");
+}
+
+#[test]
+fn sources_are_guarded_and_plain_names_are_not() {
+    let settings = Settings { allow_sources: list(&["/srv", "server:/export"]), ..Settings::default() };
+    assert_eq!(judge(&settings, &bind("/srv/a", "/mnt")), "allow");
+    assert_eq!(judge(&settings, &bind("/var", "/mnt")), "source-not-allowed source");
+    assert_eq!(judge(&settings, &mount("tmpfs", "tmpfs", "/mnt")), "allow");
+    assert_eq!(judge(&settings, &mount("nfs", "server:/export/a", "/mnt")), "allow");
+    assert_eq!(judge(&settings, &mount("nfs", "other:/export", "/mnt")), "source-not-allowed source");
+}
+
+#[test]
+fn the_folders_of_an_overlay_are_sources() {
+    let settings = Settings { deny_sources: list(&["/etc"]), ..Settings::default() };
+    let review = with_option(mount("overlay", "overlay", "/mnt"), "lowerdir", Some("/srv:/etc/ssl"));
+    assert_eq!(judge(&settings, &review), "source-denied options.lowerdir");
+}
+
+#[test]
+fn settings_that_could_never_match_are_refused() {
+    let settings = Settings { deny_targets: list(&["etc", "/a/../b", ""]), ..Settings::default() };
+    let paths: Vec<String> = PathGuard::problems(&settings).into_iter().map(|problem| problem.path).collect();
+    assert_eq!(paths, ["deny-targets[0]", "deny-targets[1]", "deny-targets[2]"]);
+}

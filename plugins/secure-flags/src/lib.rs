@@ -1,0 +1,135 @@
+//! Adds `nosuid`, `nodev`, `noexec`, `ro` or `nosymfollow` to requests, by target, source or file system type.
+
+use mountgate_sdk::{Edit, Kind, MountOption, Mounts, Operation, Policy, Problem, Review, Verdict, is_within};
+use serde::Deserialize;
+
+/// The settings; `settings.schema.json` describes them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Each that applies adds its flags.
+    pub rules: Vec<Rule>,
+}
+
+/// What is added, and to which requests. A condition that is left out holds for all.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Rule {
+    /// The flags.
+    pub add: Vec<Flag>,
+    /// Only at or below these.
+    #[serde(default)]
+    pub targets: Vec<String>,
+    /// Only from these or below.
+    #[serde(default)]
+    pub sources: Vec<String>,
+    /// Only for new mounts of these types.
+    #[serde(default)]
+    pub fstypes: Vec<String>,
+    /// Not at or below these.
+    #[serde(default)]
+    pub except_targets: Vec<String>,
+    /// Not from these or below.
+    #[serde(default)]
+    pub except_sources: Vec<String>,
+    /// Not for these types.
+    #[serde(default)]
+    pub except_fstypes: Vec<String>,
+}
+
+/// A flag that takes a right away, see mount(8).
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the words of the manual page")]
+pub enum Flag {
+    Ro,
+    Nosuid,
+    Nodev,
+    Noexec,
+    Nosymfollow,
+}
+
+impl Flag {
+    fn pair(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Ro => ("ro", "rw"),
+            Self::Nosuid => ("nosuid", "suid"),
+            Self::Nodev => ("nodev", "dev"),
+            Self::Noexec => ("noexec", "exec"),
+            Self::Nosymfollow => ("nosymfollow", "symfollow"),
+        }
+    }
+}
+
+/// The plugin.
+pub struct SecureFlags;
+
+impl Policy for SecureFlags {
+    const NAME: &'static str = "secure-flags";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const KIND: Kind = Kind::Mutating;
+    const HELP: &'static str = "adds nosuid, nodev, noexec, ro or nosymfollow";
+    const SCHEMA: &'static str = include_str!("../settings.schema.json");
+    type Settings = Settings;
+
+    fn problems(settings: &Settings) -> Vec<Problem> {
+        let nothing = settings.rules.iter().enumerate().filter(|(_, rule)| rule.add.is_empty());
+        nothing
+            .map(|(i, _)| Problem { path: format!("rules[{i}].add"), message: "it adds nothing".to_owned() })
+            .collect()
+    }
+
+    fn evaluate(settings: &Settings, review: &Review, _: &impl Mounts) -> Result<Verdict, String> {
+        let takes_flags =
+            matches!(review.request.operation, Operation::Mount | Operation::Bind(_) | Operation::Remount(_));
+        if !takes_flags {
+            return Ok(Verdict::Allow);
+        }
+        let mut missing: Vec<&str> = Vec::new();
+        for rule in settings.rules.iter().filter(|rule| rule.applies(review)) {
+            for (strict, lax) in rule.add.iter().map(|flag| flag.pair()) {
+                if last_of(&review.request.options, strict, lax) != Some(strict) && !missing.contains(&strict) {
+                    missing.push(strict);
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(Verdict::Allow);
+        }
+        let add = |name: &str| Edit::AddOption(MountOption { name: name.to_owned(), value: None });
+        Ok(Verdict::Rewrite(missing.into_iter().map(add).collect()))
+    }
+}
+
+impl Rule {
+    fn applies(&self, review: &Review) -> bool {
+        let target = review.target.path.as_str();
+        let found = review.source.as_ref().map(|found| found.path.as_str());
+        let source = found.or(review.request.source.as_deref());
+        let fstype = review.request.fstype.as_deref();
+        let among = |list: &[String], path: Option<&str>| {
+            path.is_some_and(|path| list.iter().any(|folder| is_within(path, folder)))
+        };
+        let is_type = |list: &[String]| fstype.is_some_and(|fstype| list.iter().any(|listed| listed == fstype));
+        (self.targets.is_empty() || among(&self.targets, Some(target)))
+            && (self.sources.is_empty() || among(&self.sources, source))
+            && (self.fstypes.is_empty() || is_type(&self.fstypes))
+            && !among(&self.except_targets, Some(target))
+            && !among(&self.except_sources, source)
+            && !is_type(&self.except_fstypes)
+    }
+}
+
+/// The one of two contradicting words that counts: the last.
+fn last_of<'w>(options: &[MountOption], one: &'w str, other: &'w str) -> Option<&'w str> {
+    options.iter().rev().find_map(|option| match option.name.as_str() {
+        name if name == one => Some(one),
+        name if name == other => Some(other),
+        _ => None,
+    })
+}
+
+mountgate_sdk::export!(SecureFlags);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+use mountgate_sdk::testing::{bind, mount, with_option};
+use mountgate_sdk::{MountList, check_schema};
+
+use super::*;
+
+fn added(settings: &str, review: &Review) -> Vec<String> {
+    let settings = mountgate_sdk::parse(settings).expect("sound settings");
+    match SecureFlags::evaluate(&settings, review, &MountList::default()) {
+        Ok(Verdict::Rewrite(edits)) => edits
+            .into_iter()
+            .map(|edit| match edit {
+                Edit::AddOption(option) => option.name,
+                other => format!("{other:?}"),
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+const EVERYWHERE: &str = r#"{"rules": [{"add": ["nosuid", "nodev"]}]}"#;
+
+#[test]
+fn the_schema_names_the_settings() {
+    check_schema::<SecureFlags>();
+}
+
+#[test]
+fn missing_flags_are_added_and_only_those() {
+    let review = mount("tmpfs", "tmpfs", "/mnt");
+    assert_eq!(added(EVERYWHERE, &review), ["nosuid", "nodev"]);
+    let review = with_option(review, "nosuid", None);
+    assert_eq!(added(EVERYWHERE, &review), ["nodev"]);
+}
+
+#[test]
+fn a_flag_that_is_taken_back_later_is_missing() {
+    let review = with_option(with_option(bind("/a", "/mnt"), "nosuid", None), "suid", None);
+    assert_eq!(added(EVERYWHERE, &review), ["nosuid", "nodev"]);
+}
+
+#[test]
+fn conditions_and_exemptions_hold() {
+    let rules = r#"{"rules": [{"add": ["noexec"], "targets": ["/mnt"], "except-fstypes": ["ext4"]},
+                              {"add": ["ro"], "sources": ["/srv"]}]}"#;
+    assert_eq!(added(rules, &mount("tmpfs", "tmpfs", "/mnt/a")), ["noexec"]);
+    assert_eq!(added(rules, &mount("ext4", "/dev/sda1", "/mnt/a")), [] as [&str; 0]);
+    assert_eq!(added(rules, &bind("/srv/a", "/opt")), ["ro"]);
+    assert_eq!(added(rules, &bind("/srvx", "/opt")), [] as [&str; 0]);
+}
+
+#[test]
+fn a_move_takes_no_flags() {
+    let mut review = bind("/a", "/mnt");
+    review.request.operation = Operation::Move;
+    assert_eq!(added(EVERYWHERE, &review), [] as [&str; 0]);
+}

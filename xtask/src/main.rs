@@ -1,0 +1,79 @@
+//! What a developer runs: `cargo xtask COMMAND`.
+
+mod demo;
+mod plugins;
+mod setup;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+
+/// Sets up, builds and runs mountgate's own development.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Xtask {
+    /// Make Rust plugins buildable on this machine: rustup's target, else Debian's packages.
+    Setup,
+    /// Build the reference plugins and put them into the policy directories.
+    Plugins,
+    /// Set up, build, and run a gated mount for real in a sandbox.
+    Demo,
+    /// Set up, build, and run every test. Arguments go to the integration tests, e.g. a name to filter by.
+    Test {
+        /// For the integration tests.
+        #[arg(trailing_var_arg = true)]
+        arguments: Vec<String>,
+    },
+    /// Write the manual pages to a folder.
+    Man {
+        /// The folder.
+        #[arg(default_value = "target/man")]
+        folder: PathBuf,
+    },
+}
+
+fn main() -> Result<()> {
+    std::env::set_current_dir(root()).context("the workspace isn't where it was built")?;
+    match Xtask::parse() {
+        Xtask::Setup => setup::run().map(drop),
+        Xtask::Plugins => plugins::build().map(drop),
+        Xtask::Demo => demo::run(),
+        Xtask::Test { arguments } => test::run(&arguments),
+        Xtask::Man { folder } => run(Command::new(mountgate()?).arg("man").arg(folder)),
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Builds the program and says where it is.
+fn mountgate() -> Result<PathBuf> {
+    step("building mountgate (the first time takes some minutes)");
+    run(cargo().args(["build", "--release", "--locked", "--package", "mountgate"]))?;
+    built("mountgate")
+}
+
+/// Where cargo put a program of this workspace.
+fn built(name: &str) -> Result<PathBuf> {
+    // This program is one of them.
+    let here = std::env::current_exe().context("this program can't be found")?;
+    Ok(here.with_file_name(name))
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{command:?} can't be started"))?;
+    ensure!(status.success(), "{command:?} failed: {status}");
+    Ok(())
+}
+
+fn step(what: &str) {
+    eprintln!("==> {what}");
+}

@@ -1,0 +1,56 @@
+//! Builds the Rust plugins of this repository and makes components of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+use wit_component::ComponentEncoder;
+
+use crate::setup::{self, TARGET};
+use crate::{run, step};
+
+/// The plugins that are shipped.
+const SHIPPED: [&str; 4] = ["path-guard", "secure-flags", "fstype-allow", "mount-limits"];
+/// The plugin that tests are made with.
+const GUEST: &str = "misbehaving-guest";
+/// Where components end up.
+pub(crate) const FOLDER: &str = "target/plugins";
+
+/// Builds all plugins, and fills the policy directories with those that they list.
+pub(crate) fn build() -> Result<()> {
+    let toolchain = setup::run()?;
+    fs::create_dir_all(FOLDER)?;
+    step("building plugins");
+    for package in SHIPPED.into_iter().chain([GUEST]) {
+        run(toolchain.cargo_rustc(package).args(["--quiet", "--target-dir", "target/wasm"]))?;
+        let module = PathBuf::from(format!("target/wasm/{TARGET}/plugin/{}.wasm", package.replace('-', "_")));
+        let component = component(&module).with_context(|| format!("{package} can't be made a component"))?;
+        fs::write(format!("{FOLDER}/{package}.wasm"), component)?;
+    }
+    for directory in ["policies/baseline", "policies/strict"] {
+        fill(Path::new(directory))?;
+    }
+    Ok(())
+}
+
+fn component(module: &Path) -> Result<Vec<u8>> {
+    let module = fs::read(module).with_context(|| format!("{} can't be read", module.display()))?;
+    ComponentEncoder::default().validate(true).module(&module)?.encode()
+}
+
+/// Copies the plugins that a policy directory names and pins their digests.
+fn fill(directory: &Path) -> Result<()> {
+    let config = fs::read_to_string(directory.join("policies.toml"))?;
+    let mut lock = String::from("# The plugins that were built here, by their SHA-256.\n[plugins]\n");
+    for plugin in SHIPPED.iter().map(|name| format!("{name}.wasm")) {
+        if !config.contains(&format!("{plugin:?}")) {
+            continue;
+        }
+        let bytes = fs::read(format!("{FOLDER}/{plugin}"))?;
+        fs::write(directory.join(&plugin), &bytes)?;
+        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        lock.push_str(&format!("{plugin:?} = {digest:?}\n"));
+    }
+    fs::write(directory.join("policies.lock"), lock).context("policies.lock can't be written")
+}

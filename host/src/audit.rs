@@ -94,6 +94,23 @@ impl Report {
         self.trace.extend(observed);
     }
 
+    /// The request as the policies left it, secrets masked.
+    pub fn final_request(&self) -> &MountRequest {
+        &self.final_request
+    }
+
+    /// What somebody who reads the output should know.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The denial that counted in one line, and its hint.
+    pub fn denial_line(&self) -> Option<(String, Option<String>)> {
+        let DeniedBy { policy, denial } = self.denied_by.as_ref()?;
+        let field = denial.field.as_deref().map(|field| format!("{field}: ")).unwrap_or_default();
+        Some((format!("denied by {policy}: {field}{} ({})", denial.reason, denial.code), denial.hint.clone()))
+    }
+
     /// The JSON form, one line.
     ///
     /// # Errors

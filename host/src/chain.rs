@@ -456,7 +456,7 @@ fn lexical(path: &str) -> String {
     if joined.is_empty() { "/".to_owned() } else { joined }
 }
 
-fn chain_of(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain_of(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -5,9 +5,12 @@
 
 pub mod audit;
 pub mod chain;
+pub mod cli;
+mod commands;
 pub mod error;
 pub mod executor;
 pub mod exit;
+pub mod gate;
 pub mod host_root;
 pub mod invariants;
 pub mod mount_table;

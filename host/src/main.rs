@@ -1,3 +1,5 @@
-//! The program. It has no commands yet.
+//! The program; everything is in the library.
 
-fn main() {}
+fn main() -> ! {
+    mountgate::cli::main()
+}

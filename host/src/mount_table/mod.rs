@@ -239,6 +239,12 @@ impl<'t> Mount<'t> {
         self.options().chain(self.super_options()).any(|option| *option == *name.as_bytes())
     }
 
+    /// Whether its mount point is this path or below it.
+    pub fn is_within(&self, path: &[u8]) -> bool {
+        let target = self.target();
+        path == b"/" || target.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    }
+
     /// The line as the kernel printed it.
     fn line(&self) -> &'t [u8] {
         self.fields.line.of(&self.table.text)

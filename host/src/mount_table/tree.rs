@@ -12,12 +12,7 @@ use super::{Mount, MountTable};
 pub fn print_tree(table: &MountTable, path: Option<&[u8]>, out: &mut impl Write) -> io::Result<()> {
     let mut children: BTreeMap<u64, Vec<Mount<'_>>> = BTreeMap::new();
     let mut tops = Vec::new();
-    let below = |mount: &Mount<'_>| {
-        path.is_none_or(|path| {
-            let target = mount.target();
-            *target == *path || path == b"/" || (target.starts_with(path) && target.get(path.len()) == Some(&b'/'))
-        })
-    };
+    let below = |mount: &Mount<'_>| path.is_none_or(|path| mount.is_within(path));
     let shown: HashSet<u64> = table.iter().filter(below).map(|mount| mount.id()).collect();
     for mount in table.iter().filter(below) {
         if mount.parent() != mount.id() && shown.contains(&mount.parent()) {

@@ -60,7 +60,7 @@ impl Policy for PathGuard {
     fn evaluate(settings: &Settings, review: &Review, _: &impl Mounts) -> Result<Verdict, String> {
         let target = &review.target.path;
         if let Some(denied) = denied(target, &settings.deny_targets, reaches_below_target(review)) {
-            return Ok(deny("target-denied", "target", format!("{target} is denied by {denied}")));
+            return Ok(deny("target-denied", "target", words(target, denied)));
         }
         if !is_allowed(target, &settings.allow_targets) {
             return Ok(deny("target-not-allowed", "target", format!("{target} isn't at or below an allowed target")));
@@ -70,7 +70,7 @@ impl Policy for PathGuard {
                 return Ok(deny("source-not-plain", field, format!("{source} holds `..`")));
             }
             if let Some(denied) = denied(&source, &settings.deny_sources, true) {
-                return Ok(deny("source-denied", field, format!("{source} is denied by {denied}")));
+                return Ok(deny("source-denied", field, words(&source, denied)));
             }
             if !is_allowed(&source, &settings.allow_sources) {
                 let reason = format!("{source} isn't at or below an allowed source");
@@ -114,6 +114,14 @@ fn sources(review: &Review) -> Vec<(&'static str, String)> {
 
 fn denied<'s>(path: &str, list: &'s [String], also_above: bool) -> Option<&'s String> {
     list.iter().find(|denied| is_within(path, denied) || (also_above && is_within(denied, path)))
+}
+
+fn words(path: &str, denied: &str) -> String {
+    match is_within(path, denied) {
+        true if path == denied => format!("{path} is denied"),
+        true => format!("{path} is denied, as all of {denied}"),
+        false => format!("{path} holds {denied}, which is denied"),
+    }
 }
 
 fn is_allowed(path: &str, list: &[String]) -> bool {

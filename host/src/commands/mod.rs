@@ -1,0 +1,75 @@
+//! One file for each subcommand: its flags, and a `run`.
+
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod list;
+pub(crate) mod man;
+pub(crate) mod mount;
+pub(crate) mod policy;
+pub(crate) mod umount;
+
+use std::io::Write;
+
+use crate::cli::{Global, print_error};
+use crate::error::Error;
+use crate::executor::{ApplyError, MountProgram, sandbox};
+use crate::exit::ExitStatus;
+use crate::gate::{Ending, Gate};
+use crate::host_root::HostRoot;
+use crate::mount_table::print_tree;
+use crate::policy::PolicyDirectory;
+use crate::request::{MountRequest, Requester};
+
+/// A gate and the host it stands before. The policy directory is read before a sandbox is entered, and plugins are
+/// compiled after: then the process has more than one thread.
+fn open(global: &Global) -> Result<(Gate, HostRoot), Error> {
+    let directory = PolicyDirectory::open(&global.policies)?;
+    let host = if global.sandbox {
+        sandbox::enter()?
+    } else {
+        HostRoot::open(&global.host_root.clone().unwrap_or_else(HostRoot::default_folder))?
+    };
+    Ok((Gate::new(directory, global.cache())?, host))
+}
+
+/// Decides a request, carries it out, and says what came of it.
+fn carry_out(global: &Global, request: MountRequest, shows_table: bool) -> anyhow::Result<ExitStatus> {
+    let requester = Requester::current(global.label.clone());
+    let (gate, host) = open(global)?;
+    let ending = gate.carry_out(&host, request, requester, &MountProgram::new(&host))?;
+    let mut out = anstream::stdout().lock();
+    if global.json {
+        ending.report.write_json(&mut out)?;
+    } else if ending.status == ExitStatus::Done {
+        writeln!(out, "done: {}", ending.report.final_request())?;
+    }
+    if global.verbose > 0 {
+        ending.report.write_trace(&mut anstream::stderr().lock())?;
+    }
+    if shows_table
+        && !global.json
+        && let Some(Ok(table)) = ending.table.as_ref().map(|table| table.table())
+    {
+        print_tree(table, None, &mut out)?;
+    }
+    explain(&ending);
+    Ok(ending.status)
+}
+
+/// Says on stderr why nothing was mounted, and what else there is to know.
+fn explain(ending: &Ending) {
+    for note in ending.report.notes() {
+        tracing::warn!("{note}");
+    }
+    if let Some((denial, hint)) = ending.report.denial_line() {
+        print_error(&denial, &[], hint.as_deref());
+    }
+    match &ending.failure {
+        Some(ApplyError::Mount(failure)) => print_error(&failure.to_string(), &failure.undone, None),
+        Some(ApplyError::Host(cause)) => {
+            let error = Error::Host(cause.again());
+            print_error("the host's mount namespace can't be entered", &[cause.to_string()], error.hint().as_deref());
+        }
+        None => {}
+    }
+}

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anstream::ColorChoice;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -48,7 +49,7 @@ pub struct Global {
     #[arg(long, global = true)]
     pub(crate) sandbox: bool,
     /// Where compiled plugins are kept; an empty value keeps none
-    #[arg(long, global = true, value_name = "DIR", env = "MOUNTGATE_CACHE", default_value_os_t = Cache::default_path())]
+    #[arg(long, global = true, value_name = "DIR", env = "MOUNTGATE_CACHE", default_value_os_t = Cache::default_path(), value_parser = any_path())]
     cache: PathBuf,
 }
 
@@ -57,6 +58,11 @@ impl Global {
     pub(crate) fn cache(&self) -> Option<&std::path::Path> {
         (!self.cache.as_os_str().is_empty()).then_some(&self.cache)
     }
+}
+
+/// A path that may be empty.
+fn any_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -336,7 +336,25 @@ impl Check<'_> {
         if !takes_options && !request.options.is_empty() {
             self.refuse("-o", format!("it has no meaning in {}", operation.name()), None);
         }
+        let one_mount_point =
+            matches!(operation, Operation::Bind { .. } | Operation::Remount { mount_point_only: true });
+        let of_file_system = |option: &&MountOption| !is_per_mount(&option.name);
+        if one_mount_point && let Some(option) = request.options.iter().find(of_file_system) {
+            self.refuse(
+                "-o",
+                format!("{:?} isn't an option of a single mount point, and would be ignored", option.name),
+                Some("a bind takes ro, nosuid, nodev, noexec, nosymfollow, noatime and their like"),
+            );
+        }
     }
+}
+
+/// Options that one mount point can have for itself, see mount_setattr(2), and those that only mount(8) reads.
+fn is_per_mount(name: &str) -> bool {
+    let pairs =
+        RESTRICTIONS.iter().chain(&[("noatime", "atime"), ("nodiratime", "diratime"), ("norelatime", "relatime")]);
+    pairs.into_iter().any(|(one, other)| name == *one || name == *other)
+        || matches!(name, "strictatime" | "nostrictatime" | "defaults" | "_netdev")
 }
 
 /// Words that mount(8) takes for another operation, see mount(8) and `libmount/src/optmap.c`.

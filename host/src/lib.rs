@@ -8,6 +8,7 @@ pub mod chain;
 pub mod cli;
 mod commands;
 pub mod error;
+#[expect(clippy::disallowed_methods, reason = "the one place that may")]
 pub mod executor;
 pub mod exit;
 pub mod gate;

@@ -23,7 +23,7 @@ use crate::resolve::ResolvedPath;
 /// Decide a request and explain it, and run nothing
 #[derive(Debug, Args)]
 #[command(
-    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true,
     after_help = "\
 Examples:
   mountgate check mount -t tmpfs tmpfs /etc
@@ -37,7 +37,7 @@ pub(crate) struct CheckArgs {
     #[arg(long, global = true)]
     all: bool,
     /// A request in JSON, with what the host is to have found: nothing of this host is looked at
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE")]
     request: Option<PathBuf>,
     #[command(subcommand)]
     what: Option<What>,
@@ -91,10 +91,17 @@ impl RequestFile {
 
 pub(crate) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatus> {
     let request = match (&args.request, &args.what) {
-        (Some(path), _) => return replay(global, path, args.all),
+        (Some(path), None) => return replay(global, path, args.all),
+        (Some(_), Some(_)) => {
+            let message = "it's a request already, and another is given behind it".to_owned();
+            return Err(Error::from(Refusals::one("--request", message, Some("give the one or the other"))).into());
+        }
         (None, Some(What::Mount(args))) => args.request()?,
         (None, Some(What::Umount(args))) => args.request(),
-        (None, None) => anyhow::bail!("there is nothing to check"),
+        (None, None) => {
+            let hint = Some("add `mount …`, `umount …` or `--request FILE`");
+            return Err(Error::from(Refusals::one("check", "no request is given".to_owned(), hint)).into());
+        }
     };
     let requester = Requester::current(global.label.clone());
     let (gate, host) = super::open(global)?;
@@ -104,7 +111,7 @@ pub(crate) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
 
 fn replay(global: &Global, path: &Path, all: bool) -> anyhow::Result<ExitStatus> {
     let (file, table) = RequestFile::read(path)?;
-    let gate = Gate::new(PolicyDirectory::open(&global.policies)?, global.cache())?;
+    let gate = Gate::new(PolicyDirectory::open(&global.policies).map_err(Error::from)?, global.cache())?;
     let case = Case {
         request: file.request,
         requester: file.requester,

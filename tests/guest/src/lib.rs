@@ -1,1 +1,125 @@
-//! Empty.
+//! A plugin that does what its settings tell it to, right or wrong, to show that the host holds.
+
+use std::hint::black_box;
+
+use mountgate_sdk::{Edit, Kind, MountOption, Mounts, Policy, Review, Verdict, deny, is_within, log};
+use serde::Deserialize;
+
+/// What to do, and when.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The first that applies is done; without one, the request is allowed.
+    pub rules: Vec<Rule>,
+}
+
+/// One misdeed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Rule {
+    /// Only for targets at or below this path.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// Only with an option of this name.
+    #[serde(default)]
+    pub option: Option<String>,
+    /// What to do.
+    pub act: Act,
+}
+
+/// A misdeed.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "each does what it's called")]
+pub enum Act {
+    Trap,
+    Loop,
+    TakeMemory,
+    Recurse,
+    AnswerWith100Mb,
+    TwoVerdicts,
+    NeverSettle,
+    DropNosuid,
+    ChangeTarget,
+    DenyWithoutReason,
+    CallWithoutEnd,
+    FloodTheLog,
+    GiveUp,
+    Deny,
+    DriveTheTerminal,
+}
+
+/// The plugin.
+pub struct Misbehaving;
+
+impl Policy for Misbehaving {
+    const NAME: &'static str = "misbehaving-guest";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const KIND: Kind = Kind::Mutating;
+    const HELP: &'static str = "does what its settings tell it to";
+    const SCHEMA: &'static str = "{}";
+    type Settings = Settings;
+
+    fn evaluate(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String> {
+        let Some(rule) = settings.rules.iter().find(|rule| rule.applies(review)) else { return Ok(Verdict::Allow) };
+        misbehave(rule.act, review, mounts)
+    }
+}
+
+impl Rule {
+    fn applies(&self, review: &Review) -> bool {
+        let at_target = self.target.as_deref().is_none_or(|target| is_within(&review.target.path, target));
+        let named = |name: &str| review.request.options.iter().any(|option| option.name == name);
+        at_target && self.option.as_deref().is_none_or(named)
+    }
+}
+
+#[expect(clippy::panic, reason = "that's what it's told to do")]
+fn misbehave(act: Act, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String> {
+    let add = |name: &str| Edit::AddOption(MountOption { name: name.to_owned(), value: None });
+    let no = || deny("told-to", "target", "it was told to".to_owned());
+    Ok(match act {
+        Act::Trap => panic!("as told"),
+        Act::Loop => loop {
+            black_box(0);
+        },
+        Act::TakeMemory => {
+            let mut taken = Vec::new();
+            loop {
+                taken.push(black_box(Vec::<u8>::with_capacity(1 << 20)));
+            }
+        }
+        Act::Recurse => deny("told-to", "target", format!("{}", recurse(black_box(1)))),
+        Act::AnswerWith100Mb => deny("told-to", "target", "x".repeat(100 << 20)),
+        Act::TwoVerdicts if review.requester.pid.is_multiple_of(2) => Verdict::Allow,
+        Act::TwoVerdicts | Act::Deny => no(),
+        Act::NeverSettle => {
+            let last =
+                review.request.options.iter().rev().find(|option| matches!(option.name.as_str(), "sync" | "async"));
+            let next = if last.is_some_and(|option| option.name == "sync") { "async" } else { "sync" };
+            Verdict::Rewrite(vec![add(next)])
+        }
+        Act::DropNosuid => Verdict::Rewrite(vec![Edit::DropOption("nosuid".to_owned())]),
+        Act::ChangeTarget => Verdict::Rewrite(vec![Edit::SetTarget("/srv".to_owned())]),
+        Act::DenyWithoutReason => deny("told-to", "target", String::new()),
+        Act::CallWithoutEnd => loop {
+            black_box(mounts.count());
+        },
+        Act::FloodTheLog => {
+            for i in 0..1000 {
+                log::write(log::Level::Warn, &format!("line {i}"), &[]);
+            }
+            Verdict::Allow
+        }
+        Act::GiveUp => return Err("it doesn't know".to_owned()),
+        Act::DriveTheTerminal => deny("told-to", "target", "\u{1b}[2J".to_owned()),
+    })
+}
+
+/// Uses stack without end, in a way that can't be made a loop.
+#[expect(unconditional_recursion, reason = "that's what it's told to do")]
+fn recurse(n: u64) -> u64 {
+    recurse(black_box(n + 1)) ^ n
+}
+
+mountgate_sdk::export!(Misbehaving);

@@ -1,0 +1,124 @@
+//! Policy directories that aren't sound: exit 4, with file, line and remedy, before anything is mounted.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+
+use crate::support::{folder, mountgate, plain, plugin, policies, root, status, tmpfs, unpinned, words};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        plain("directory::an_unknown_key_is_refused", an_unknown_key_is_refused),
+        plain("directory::a_missing_plugin_is_refused", a_missing_plugin_is_refused),
+        plain("directory::an_unlisted_plugin_is_refused", an_unlisted_plugin_is_refused),
+        plain("directory::another_digest_is_refused", another_digest_is_refused),
+        plain("directory::a_plugin_without_a_digest_is_refused", a_plugin_without_a_digest_is_refused),
+        plain("directory::a_core_module_is_refused", a_core_module_is_refused),
+        plain("directory::a_truncated_plugin_is_refused", a_truncated_plugin_is_refused),
+        plain("directory::a_component_for_another_world_is_refused", a_component_for_another_world_is_refused),
+        plain("directory::one_that_others_can_write_is_refused", one_that_others_can_write_is_refused),
+        plain("directory::a_linked_plugin_is_refused", a_linked_plugin_is_refused),
+        plain("directory::every_wrong_setting_is_named", every_wrong_setting_is_named),
+        plain("directory::one_without_policies_is_refused", one_without_policies_is_refused),
+        plain("directory::the_shipped_ones_are_sound", the_shipped_ones_are_sound),
+    ]
+}
+
+const ONE: &str = "[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"tmpfs\"] }\n";
+
+/// The directory is refused with exit 4 by what would mount, and the error holds all of these and a hint.
+fn refused(directory: &Path, expected: &[&str]) -> Result<()> {
+    let file = folder()?;
+    let request = file.path().join("request.json");
+    fs::write(&request, tmpfs("/mnt", &[]).to_string())?;
+    let output = mountgate(&["check", "--policies"]).arg(directory).arg("--request").arg(&request).output()?;
+    let text = words(&output);
+    ensure!(status(&output) == 4, "{text}");
+    for part in expected.iter().chain(&["hint: "]) {
+        ensure!(text.contains(part), "{part:?} isn't in\n{text}");
+    }
+    Ok(())
+}
+
+fn an_unknown_key_is_refused() -> Result<()> {
+    let directory = unpinned(&format!("{ONE}colour = \"red\"\n"), &["fstype-allow"])?;
+    refused(directory.path(), &["policies.toml:", "colour"])
+}
+
+fn a_missing_plugin_is_refused() -> Result<()> {
+    refused(unpinned(ONE, &[])?.path(), &["policies.toml:3", "fstype-allow.wasm", "No such file"])
+}
+
+fn an_unlisted_plugin_is_refused() -> Result<()> {
+    refused(unpinned(ONE, &["fstype-allow", "path-guard"])?.path(), &["path-guard.wasm", "no policy uses it"])
+}
+
+fn another_digest_is_refused() -> Result<()> {
+    let directory = policies(ONE, &["fstype-allow"])?;
+    fs::copy(plugin("path-guard"), directory.path().join("fstype-allow.wasm"))?;
+    refused(directory.path(), &["policies.lock", "has the digest", "policy lock"])
+}
+
+fn a_plugin_without_a_digest_is_refused() -> Result<()> {
+    refused(unpinned(ONE, &["fstype-allow"])?.path(), &["policies.toml:2", "no digest", "policy lock"])
+}
+
+/// A directory whose only plugin has these bytes.
+fn with_plugin(bytes: &[u8]) -> Result<tempfile::TempDir> {
+    let directory = unpinned(ONE, &[])?;
+    fs::write(directory.path().join("fstype-allow.wasm"), bytes)?;
+    let locked = mountgate(&["policy", "lock"]).arg(directory.path()).output()?;
+    ensure!(locked.status.success(), "{}", words(&locked));
+    Ok(directory)
+}
+
+fn a_core_module_is_refused() -> Result<()> {
+    refused(with_plugin(b"\0asm\x01\0\0\0")?.path(), &["policies.toml:2", "core module", "wasm-tools"])
+}
+
+fn a_truncated_plugin_is_refused() -> Result<()> {
+    let bytes = fs::read(plugin("fstype-allow"))?;
+    refused(with_plugin(&bytes[..bytes.len() / 2])?.path(), &["policies.toml:2", "isn't a sound component"])?;
+    refused(with_plugin(b"")?.path(), &["isn't WebAssembly"])
+}
+
+fn a_component_for_another_world_is_refused() -> Result<()> {
+    refused(with_plugin(b"\0asm\x0d\0\x01\0")?.path(), &["another world"])
+}
+
+fn one_that_others_can_write_is_refused() -> Result<()> {
+    let directory = policies(ONE, &["fstype-allow"])?;
+    let file = directory.path().join("policies.toml");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666))?;
+    refused(directory.path(), &["others can write", "chmod go-w"])?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777))?;
+    refused(directory.path(), &["others can write", "chmod go-w"])
+}
+
+fn a_linked_plugin_is_refused() -> Result<()> {
+    let directory = unpinned(ONE, &[])?;
+    std::os::unix::fs::symlink(plugin("fstype-allow"), directory.path().join("fstype-allow.wasm"))?;
+    refused(directory.path(), &["fstype-allow.wasm", "links aren't followed"])
+}
+
+fn every_wrong_setting_is_named() -> Result<()> {
+    let text = "[[policy]]\nname = \"g\"\nplugin = \"path-guard.wasm\"\n\
+                settings = { deny-targets = [\"etc\", 5], colour = 1 }\n";
+    refused(policies(text, &["path-guard"])?.path(), &["policies.toml:2", "settings.deny-targets[1]", "colour"])
+}
+
+fn one_without_policies_is_refused() -> Result<()> {
+    refused(unpinned("[host]\n", &[])?.path(), &["policies.toml", "lists no policy"])
+}
+
+fn the_shipped_ones_are_sound() -> Result<()> {
+    for name in ["baseline", "strict"] {
+        let output = mountgate(&["policy", "validate"]).arg(root().join("policies").join(name)).output()?;
+        ensure!(output.status.success(), "{}", words(&output));
+    }
+    Ok(())
+}

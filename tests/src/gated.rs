@@ -1,0 +1,220 @@
+//! Gated mounts on a real host made of namespaces, from a real container.
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::support::{mountgate, on_host, plain, privileged, status, words};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        privileged("gated::a_container_mounts_on_its_host", a_container_mounts_on_its_host),
+        privileged("gated::a_denied_mount_changes_nothing", a_denied_mount_changes_nothing),
+        privileged("gated::a_bind_gets_its_flags", a_bind_gets_its_flags),
+        privileged("gated::a_bind_whose_remount_fails_is_undone", a_bind_whose_remount_fails_is_undone),
+        privileged("gated::every_operation_works", every_operation_works),
+        privileged("gated::check_mounts_nothing", check_mounts_nothing),
+        privileged("gated::a_failed_mount_says_why", a_failed_mount_says_why),
+        privileged("gated::a_symlinked_target_is_judged_by_what_it_names", a_symlinked_target_is_judged),
+        privileged("gated::a_host_without_proc_cannot_be_entered", a_host_without_proc_cannot_be_entered),
+        plain("gated::a_sandbox_needs_no_root", a_sandbox_needs_no_root),
+        plain("gated::requests_that_the_host_refuses_end_with_2", refused_requests_end_with_2),
+    ]
+}
+
+fn lines_with<'t>(text: &'t str, part: &str) -> Vec<&'t str> {
+    text.lines().filter(|line| line.contains(part)).collect()
+}
+
+fn succeeded(script: &str) -> Result<String> {
+    let output = on_host(script)?;
+    ensure!(output.status.success(), "{}", words(&output));
+    Ok(words(&output))
+}
+
+fn a_container_mounts_on_its_host() -> Result<()> {
+    let output = on_host(
+        r#"
+        container "$M mount -t tmpfs -o size=1m tmpfs /mnt/x --host-root $W/rootfs --policies $B --json -v;
+                   sed 's/^/container: /' /proc/self/mountinfo"
+        sed 's/^/host: /' /proc/1/mountinfo
+        "#,
+    )?;
+    let text = words(&output);
+    ensure!(output.status.success(), "{text}");
+    let json: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).context("no JSON")?)?;
+    ensure!(json["verdict"] == "allow" && json["outcome"]["status"] == "applied", "{json}");
+    let on_host = lines_with(&text, "/mnt/x ");
+    ensure!(on_host.len() == 1 && on_host[0].starts_with("host: "), "{text}");
+    ensure!(on_host[0].contains("nosuid,nodev") && on_host[0].contains("size=1024k"), "{text}");
+    ensure!(lines_with(&text, "observe ").len() == 4, "{text}");
+    Ok(())
+}
+
+fn a_denied_mount_changes_nothing() -> Result<()> {
+    let output = on_host(
+        r#"
+        cat /proc/1/mountinfo > $W/before
+        container "$M mount -t tmpfs tmpfs /etc --host-root $W/rootfs --policies $B --json" || echo status $?
+        cmp $W/before /proc/1/mountinfo
+        "#,
+    )?;
+    let text = words(&output);
+    ensure!(output.status.success() && text.contains("status 3"), "{text}");
+    let json: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).context("no JSON")?)?;
+    let denial = &json["denied_by"];
+    ensure!(denial["policy"] == "protect-system" && denial["code"] == "target-denied", "{json}");
+    ensure!(denial["field"] == "target" && denial["reason"] == "/etc is denied", "{json}");
+    Ok(())
+}
+
+fn a_bind_gets_its_flags() -> Result<()> {
+    let text = succeeded(
+        r#"
+        container "$M mount --bind -o ro /mnt/x /mnt/y --host-root $W/rootfs --policies $B"
+        grep ' /mnt/y ' /proc/1/mountinfo
+        "#,
+    )?;
+    ensure!(text.contains("ro,nosuid,nodev"), "{text}");
+    Ok(())
+}
+
+fn a_bind_whose_remount_fails_is_undone() -> Result<()> {
+    // In a user namespace the host's nosuid is locked: the bind works, and the remount with suid doesn't.
+    let text = words(&on_host(
+        r#"
+        mkdir $W/policies
+        printf '[[policy]]\nname = "types"\nplugin = "fstype-allow.wasm"\nsettings = { allow = [] }\n' \
+            > $W/policies/policies.toml
+        cp $B/fstype-allow.wasm $W/policies
+        $M policy lock $W/policies
+        mount -o remount,nosuid /mnt
+        $M --sandbox mount --bind -o suid /mnt/x /mnt/y --policies $W/policies || echo status $?
+        "#,
+    )?);
+    ensure!(text.contains("status 32") && text.contains("remount,bind"), "{text}");
+    ensure!(text.contains("umount") && !text.contains("NOT undone"), "{text}");
+    Ok(())
+}
+
+fn every_operation_works() -> Result<()> {
+    let text = succeeded(
+        r#"
+        mkdir $W/policies
+        cat > $W/policies/policies.toml <<END
+[[policy]]
+name = "types"
+plugin = "fstype-allow.wasm"
+settings = { allow = ["tmpfs"] }
+END
+        cp $B/fstype-allow.wasm $W/policies
+        $M policy lock $W/policies
+        gate() { container "$M $* --host-root $W/rootfs --policies $W/policies"; }
+        at() { grep " $1 " /proc/1/mountinfo | sed "s/^/$2: /"; }
+        gate mount -t tmpfs one /mnt/x;               at /mnt/x mounted
+        gate mount -o remount,ro /mnt/x;              at /mnt/x remounted
+        gate mount -o remount,bind,nosuid /mnt/x;     at /mnt/x rebound
+        gate mount --make-shared /mnt/x;              at /mnt/x shared
+        gate mount --make-rprivate /mnt/x;            at /mnt/x private
+        gate mount --rbind /mnt /srv;                 at /srv/x bound
+        gate umount -R /srv
+        gate mount --move /mnt/x /mnt/y;              at /mnt/y moved
+        gate umount /mnt/y
+        test -z "$(grep -E ' (/mnt/[xy]|/srv) ' /proc/1/mountinfo)"
+        "#,
+    )?;
+    for (word, part) in [
+        ("mounted", "tmpfs one"),
+        ("remounted", " ro,"),
+        ("rebound", "nosuid"),
+        ("shared", "shared:"),
+        ("bound", "/srv/x"),
+        ("moved", "/mnt/y"),
+    ] {
+        ensure!(lines_with(&text, &format!("{word}: ")).iter().any(|line| line.contains(part)), "{word}\n{text}");
+    }
+    ensure!(!lines_with(&text, "private: ")[0].contains("shared:"), "{text}");
+    Ok(())
+}
+
+fn check_mounts_nothing() -> Result<()> {
+    let output = on_host(
+        r#"
+        container "strace -f -o $W/trace $M check mount -t tmpfs tmpfs /mnt/x --host-root $W/rootfs --policies $B"
+        grep -E '(mount|setns|unshare|execve|fsopen|move_mount|open_tree)\(' $W/trace
+        "#,
+    )?;
+    let text = words(&output);
+    let calls: Vec<&str> = text.lines().filter(|line| line.contains('(') && line.contains(") ")).collect();
+    let calls: Vec<&&str> = calls.iter().filter(|line| !line.contains("run:") && line.contains(" = ")).collect();
+    ensure!(calls.len() == 1 && calls[0].contains("execve") && calls[0].contains("check"), "{text}");
+    ensure!(text.contains("run: ") && text.contains("nosuid,nodev"), "{text}");
+    Ok(())
+}
+
+fn a_failed_mount_says_why() -> Result<()> {
+    let text = words(&on_host(
+        r#"container "$M mount -t tmpfs -o size=oops tmpfs /mnt/x --host-root $W/rootfs --policies $B" || echo status $?"#,
+    )?);
+    ensure!(text.contains("status 32") && text.contains("bad option") && text.contains("exit status 32"), "{text}");
+    Ok(())
+}
+
+fn a_symlinked_target_is_judged() -> Result<()> {
+    let text = words(&on_host(
+        r#"
+        ln -s /etc /mnt/link
+        cat /proc/1/mountinfo > $W/before
+        container "$M mount -t tmpfs tmpfs /mnt/link --host-root $W/rootfs --policies $B" || echo status $?
+        cmp $W/before /proc/1/mountinfo && echo same
+        "#,
+    )?);
+    ensure!(text.contains("status 3") && text.contains("/etc is denied") && text.contains("same"), "{text}");
+    Ok(())
+}
+
+fn a_host_without_proc_cannot_be_entered() -> Result<()> {
+    let text =
+        words(&on_host(r#"$M mount -t tmpfs tmpfs /mnt --host-root $W --policies $B && echo done || echo status $?"#)?);
+    ensure!(text.contains("status") && !text.contains("done"), "{text}");
+    ensure!(text.contains("error: "), "{text}");
+    Ok(())
+}
+
+fn a_sandbox_needs_no_root() -> Result<()> {
+    let arguments =
+        ["--sandbox", "--policies", "policies/baseline", "mount", "-t", "tmpfs", "tmpfs", "/mnt", "--show-table"];
+    let output = mountgate(&arguments).output()?;
+    let text = words(&output);
+    ensure!(output.status.success(), "{text}");
+    ensure!(lines_with(&text, "/mnt  tmpfs  tmpfs").iter().any(|line| line.contains("nosuid,nodev")), "{text}");
+    let mine = std::fs::read_to_string("/proc/self/mountinfo")?;
+    ensure!(!mine.contains(" /mnt rw,nosuid,nodev"), "{mine}");
+    Ok(())
+}
+
+fn refused_requests_end_with_2() -> Result<()> {
+    for (arguments, argument) in [
+        (&["-t", "tmpfs", "tmpfs", "mnt"][..], "TARGET: "),
+        (&["-t", "tmpfs", "tmpfs", ""], "TARGET: "),
+        (&["-t", "tmpfs", "tmpfs", "/mnt/../etc"], "TARGET: "),
+        (&["-t", "tmpfs", "tmpfs", "/proc/1/root/mnt"], "TARGET: "),
+        (&["-t", "tmpfs", "tmpfs", "/sys"], "TARGET: "),
+        (&["-t", "tmpfs", "tmpfs", "/mnt/not-there"], "TARGET: "),
+        (&["-t", "tmpfs", "--", "--version", "/mnt"], "SOURCE: "),
+        (&["-t", "tmpfs", "-o", "X-mount.mkdir", "tmpfs", "/mnt"], "-o: "),
+        (&["-t", "tmpfs", "-o", "helper=x", "tmpfs", "/mnt"], "-o: "),
+        (&["-t", "tmpfs", "-o", "size=\"1,2\"", "tmpfs", "/mnt"], "-o: "),
+        (&["-t", "fuse.sshfs", "host:/", "/mnt"], "-t: "),
+        (&["-t", "auto", "/dev/null", "/mnt"], "-t: "),
+        (&["tmpfs", "/mnt"], "-t: "),
+        (&["--bind", "/srv/../etc", "/mnt"], "SOURCE: "),
+        (&["--bind", "-o", "size=1m", "/srv", "/mnt"], "-o: "),
+        (&["--bind", "-o", "remount", "/srv", "/mnt"], "-o: "),
+    ] {
+        let output = mountgate(&["check", "--policies", "policies/baseline", "mount"]).args(arguments).output()?;
+        let text = words(&output);
+        ensure!(status(&output) == 2 && text.contains(argument), "{arguments:?}: {text}");
+    }
+    Ok(())
+}

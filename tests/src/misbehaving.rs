@@ -1,0 +1,103 @@
+//! A plugin that does wrong: exit 4 (or 3 where it denied), the policy named, the process alive and small.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::support::{check, folder, mountgate, plain, policies, program, status, tmpfs, words};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        plain("misbehaving::a_trap_denies", || fails("trap", "trap")),
+        plain("misbehaving::an_endless_loop_denies", || fails("loop", "fuel")),
+        plain("misbehaving::a_memory_bomb_denies", || fails("take-memory", "memory")),
+        plain("misbehaving::a_stack_overflow_denies", || fails("recurse", "stack")),
+        plain("misbehaving::a_verdict_of_100_mb_denies", || fails("answer-with100-mb", "memory")),
+        plain("misbehaving::calls_without_end_deny", || fails("call-without-end", "host-calls")),
+        plain("misbehaving::a_rewrite_that_never_settles_denies", || fails("never-settle", "not-converged")),
+        plain("misbehaving::a_dropped_nosuid_denies", || fails("drop-nosuid", "weakened")),
+        plain("misbehaving::an_edit_without_leave_denies", || fails("change-target", "no-leave")),
+        plain("misbehaving::a_denial_without_a_reason_is_malformed", || fails("deny-without-reason", "malformed")),
+        plain("misbehaving::words_that_drive_a_terminal_are_malformed", || fails("drive-the-terminal", "malformed")),
+        plain("misbehaving::giving_up_denies", || fails("give-up", "gave-up")),
+        plain("misbehaving::a_flood_of_log_lines_is_cut", a_flood_of_log_lines_is_cut),
+        plain("misbehaving::a_failure_in_monitor_mode_denies", a_failure_in_monitor_mode_denies),
+        plain("misbehaving::a_denial_in_monitor_mode_is_recorded", a_denial_in_monitor_mode_is_recorded),
+        plain("misbehaving::a_bomb_leaves_the_process_within_64_mb", a_bomb_leaves_the_process_within_64_mb),
+    ]
+}
+
+fn directory(act: &str, mode: &str) -> Result<tempfile::TempDir> {
+    let text = format!(
+        "[[policy]]\nname = \"suspect\"\nplugin = \"misbehaving-guest.wasm\"\nrewrites = [\"options\"]\nmode = {mode:?}\n\
+         [policy.settings]\nrules = [{{ act = {act:?} }}]\n"
+    );
+    policies(&text, &["misbehaving-guest"])
+}
+
+fn judged(act: &str, mode: &str) -> Result<(i32, Value, String)> {
+    check(directory(act, mode)?.path(), &tmpfs("/mnt", &["nosuid"]))
+}
+
+fn fails(act: &str, code: &str) -> Result<()> {
+    let (status, json, stderr) = judged(act, "enforce")?;
+    ensure!(status == 4, "{json}\n{stderr}");
+    ensure!(json["verdict"] == "deny", "{json}");
+    ensure!(json["denied_by"]["policy"] == "suspect" && json["denied_by"]["code"] == code, "{json}");
+    ensure!(json["plan"] == Value::Array(Vec::new()), "{json}");
+    Ok(())
+}
+
+fn a_flood_of_log_lines_is_cut() -> Result<()> {
+    let (status, json, stderr) = judged("flood-the-log", "enforce")?;
+    ensure!(status == 0 && stderr.lines().count() < 100, "{json}\n{stderr}");
+    Ok(())
+}
+
+fn a_failure_in_monitor_mode_denies() -> Result<()> {
+    let (status, json, _) = judged("trap", "monitor")?;
+    ensure!(status == 4, "{json}");
+    Ok(())
+}
+
+fn a_denial_in_monitor_mode_is_recorded() -> Result<()> {
+    let (status, json, _) = judged("deny", "monitor")?;
+    ensure!(status == 0 && json["trace"][0]["verdict"] == "deny" && json["trace"][0]["monitor"] == true, "{json}");
+    let (status, json, _) = judged("deny", "enforce")?;
+    ensure!(status == 3 && json["denied_by"]["code"] == "told-to", "{json}");
+    Ok(())
+}
+
+fn a_bomb_leaves_the_process_within_64_mb() -> Result<()> {
+    let directory = directory("take-memory", "enforce")?;
+    let cache = folder()?;
+    fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o700))?;
+    let request = cache.path().join("request.json");
+    fs::write(&request, tmpfs("/mnt", &[]).to_string())?;
+    let run = |mut command: Command| -> Result<()> {
+        command.arg("check").arg("--policies").arg(directory.path()).arg("--request").arg(&request);
+        let output = command.env("MOUNTGATE_CACHE", cache.path()).output()?;
+        ensure!(status(&output) == 4, "{}", words(&output));
+        Ok(())
+    };
+    // Compiling takes more; what is measured is a gate whose plugins are compiled.
+    run(mountgate(&[]))?;
+    let peak = cache.path().join("peak");
+    let mut measured = Command::new("/usr/bin/python3");
+    measured.args(["-c", MEASURE]).arg(&peak).arg(program()?);
+    run(measured)?;
+    let kilobytes: u64 = fs::read_to_string(peak)?.trim().parse()?;
+    ensure!(kilobytes <= 64 << 10, "the process took {kilobytes} kB");
+    Ok(())
+}
+
+/// Runs a program and writes the most memory that it held, in kB, to a file.
+const MEASURE: &str = "
+import resource, subprocess, sys
+status = subprocess.call(sys.argv[2:])
+open(sys.argv[1], 'w').write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(status)";

@@ -1,0 +1,118 @@
+//! The program, policy directories for one test, and a host made of real namespaces.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A test that any user can run.
+pub(crate) fn plain(name: &str, test: fn() -> Result<()>) -> Trial {
+    Trial::test(name, move || test().map_err(|error| format!("{error:#}").into()))
+}
+
+/// A test that needs root; for anybody else it's shown as ignored.
+pub(crate) fn privileged(name: &str, test: fn() -> Result<()>) -> Trial {
+    plain(name, test).with_kind("root").with_ignored_flag(!rustix::process::geteuid().is_root())
+}
+
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+pub(crate) fn program() -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("mountgate"))
+}
+
+pub(crate) fn plugin(name: &str) -> PathBuf {
+    root().join("target/plugins").join(format!("{name}.wasm"))
+}
+
+/// A folder that only its owner can write, as policy directories must be.
+pub(crate) fn folder() -> Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix("mountgate-test-").tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    Ok(folder)
+}
+
+/// A policy directory with this text and these plugins, not pinned.
+pub(crate) fn unpinned(text: &str, plugins: &[&str]) -> Result<TempDir> {
+    let directory = folder()?;
+    fs::write(directory.path().join("policies.toml"), text)?;
+    for name in plugins {
+        fs::copy(plugin(name), directory.path().join(format!("{name}.wasm")))
+            .with_context(|| format!("{name} isn't built: run `cargo xtask plugins`"))?;
+    }
+    Ok(directory)
+}
+
+/// The same, pinned.
+pub(crate) fn policies(text: &str, plugins: &[&str]) -> Result<TempDir> {
+    let directory = unpinned(text, plugins)?;
+    let locked = mountgate(&["policy", "lock"]).arg(directory.path()).output()?;
+    ensure!(locked.status.success(), "{}", words(&locked));
+    Ok(directory)
+}
+
+/// The program with arguments, without a cache unless one is named.
+pub(crate) fn mountgate(arguments: &[&str]) -> Command {
+    let mut command = Command::new(program().unwrap_or_default());
+    command.args(arguments).env("MOUNTGATE_CACHE", "").current_dir(root());
+    command
+}
+
+/// Runs `check --request` on a directory, and returns the status, the JSON and stderr.
+pub(crate) fn check(directory: &Path, request: &Value) -> Result<(i32, Value, String)> {
+    let folder = folder()?;
+    let file = folder.path().join("request.json");
+    fs::write(&file, request.to_string())?;
+    let mut command = mountgate(&["check", "--json", "--policies"]);
+    let output = command.arg(directory).arg("--request").arg(file).output()?;
+    let json = serde_json::from_slice(&output.stdout).with_context(|| words(&output))?;
+    Ok((status(&output), json, String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+/// A request file for a tmpfs.
+pub(crate) fn tmpfs(target: &str, options: &[&str]) -> Value {
+    let options: Vec<Value> = options.iter().map(|name| serde_json::json!({ "name": name })).collect();
+    serde_json::json!({ "request": {
+        "operation": "mount", "source": "tmpfs", "target": target, "fstype": "tmpfs", "options": options
+    } })
+}
+
+pub(crate) fn status(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+pub(crate) fn words(output: &Output) -> String {
+    format!("{}\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Runs a shell script as PID 1 of a host made of namespaces of its own, with:
+/// `$M` the program; `$W` a folder of the test's; `$B` the baseline policies; `container SCRIPT` running a script in a
+/// second mount namespace that sees the host below `$W/rootfs`.
+pub(crate) fn on_host(script: &str) -> Result<Output> {
+    let folder = folder()?;
+    fs::create_dir(folder.path().join("rootfs"))?;
+    let prelude = r#"
+        mount -t tmpfs tmpfs /mnt
+        mkdir /mnt/x /mnt/y
+        container() {
+            unshare --mount --propagation private sh -euc "mount --rbind / $W/rootfs; mount --make-rprivate /; $1"
+        }
+    "#;
+    let output = Command::new("unshare")
+        .args(["--mount", "--pid", "--fork", "--mount-proc", "--propagation", "private", "sh", "-euc"])
+        .arg(format!("{prelude}\n{script}"))
+        .env("M", program()?)
+        .env("W", folder.path())
+        .env("B", root().join("policies/baseline"))
+        .env("MOUNTGATE_CACHE", "")
+        .current_dir("/")
+        .output()?;
+    Ok(output)
+}

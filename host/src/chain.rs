@@ -450,7 +450,7 @@ fn unresolved(argument: &str, error: &ResolveError) -> Error {
 }
 
 /// A path without empty components and `.`.
-fn lexical(path: &str) -> String {
+pub(crate) fn lexical(path: &str) -> String {
     let names = path.split('/').filter(|name| !matches!(*name, "" | "."));
     let joined = names.fold(String::new(), |path, name| path + "/" + name);
     if joined.is_empty() { "/".to_owned() } else { joined }

@@ -8,7 +8,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::commands::{check, completions, list, man, mount, policy, umount};
+use crate::commands::{check, completions, fuzz, list, man, mount, policy, umount};
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::policy::Cache;
@@ -79,6 +79,7 @@ enum Command {
     Check(check::CheckArgs),
     List(list::ListArgs),
     Policy(policy::PolicyArgs),
+    Fuzz(fuzz::FuzzArgs),
     Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     Man(man::ManArgs),
@@ -118,6 +119,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Check(args) => check::run(global, args),
         Command::List(args) => list::run(global, args),
         Command::Policy(args) => policy::run(global, args),
+        Command::Fuzz(args) => fuzz::run(global, args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

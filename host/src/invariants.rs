@@ -350,7 +350,7 @@ impl Check<'_> {
 }
 
 /// Options that one mount point can have for itself, see mount_setattr(2), and those that only mount(8) reads.
-fn is_per_mount(name: &str) -> bool {
+pub(crate) fn is_per_mount(name: &str) -> bool {
     let pairs =
         RESTRICTIONS.iter().chain(&[("noatime", "atime"), ("nodiratime", "diratime"), ("norelatime", "relatime")]);
     pairs.into_iter().any(|(one, other)| name == *one || name == *other)

@@ -11,6 +11,7 @@ pub mod error;
 #[expect(clippy::disallowed_methods, reason = "the one place that may")]
 pub mod executor;
 pub mod exit;
+pub mod fuzz;
 pub mod gate;
 pub mod host_root;
 pub mod invariants;

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod fuzz;
 pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod mount;

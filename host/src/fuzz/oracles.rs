@@ -1,0 +1,102 @@
+//! What must hold for every decision, whatever the request.
+
+use std::fmt;
+
+use crate::chain::{Decision, Phase, Ruling};
+use crate::policy::FailureKind;
+
+/// What was asked of a policy and didn't hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oracle {
+    /// It doesn't fail.
+    Failed(FailureKind),
+    /// It gets by with its memory.
+    HitLimit,
+    /// The same input has the same verdict.
+    TwoVerdicts,
+    /// A rewrite that is applied again changes nothing.
+    NotIdempotent,
+}
+
+impl Oracle {
+    /// A short word for it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Failed(kind) => kind.code(),
+            Self::HitLimit => "hit-limit",
+            Self::TwoVerdicts => "two-verdicts",
+            Self::NotIdempotent => "not-idempotent",
+        }
+    }
+}
+
+/// Something wrong, by whom.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "named for what they are")]
+pub struct Symptom {
+    pub policy: String,
+    pub oracle: Oracle,
+    pub message: String,
+}
+
+impl Symptom {
+    /// Whether it's the same fault of the same policy.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.policy == other.policy && self.oracle == other.oracle
+    }
+}
+
+impl fmt::Display for Symptom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} ({})", self.policy, self.message, self.oracle.code())
+    }
+}
+
+/// Judges one decision.
+pub(super) fn judge(decision: &Decision) -> Vec<Symptom> {
+    let mut symptoms = Vec::new();
+    if let Ruling::Fail { policy, failure } = &decision.ruling {
+        let message = failure.message.clone();
+        symptoms.push(Symptom { policy: policy.clone(), oracle: Oracle::Failed(failure.kind), message });
+        return symptoms;
+    }
+    if let Some(entry) = decision.trace.iter().find(|entry| entry.hit_limit) {
+        let message = "it wanted more memory than it may have, and went on without".to_owned();
+        symptoms.push(Symptom { policy: entry.policy.clone(), oracle: Oracle::HitLimit, message });
+    }
+    symptoms.extend(not_idempotent(decision));
+    symptoms
+}
+
+/// With one policy rewriting, the second round changes nothing, and there is no third.
+fn not_idempotent(decision: &Decision) -> Option<Symptom> {
+    let rounds = decision.trace.iter().filter_map(|entry| entry.round).max()?;
+    let rewrites = |entry: &&crate::chain::TraceEntry| entry.phase == Phase::Mutate && entry.verdict == "rewrite";
+    let mut writers: Vec<&str> = decision.trace.iter().filter(rewrites).map(|entry| entry.policy.as_str()).collect();
+    writers.dedup();
+    match writers.as_slice() {
+        [policy] if rounds > 2 => Some(Symptom {
+            policy: (*policy).to_owned(),
+            oracle: Oracle::NotIdempotent,
+            message: "its rewrite changed the request again when it was applied a second time".to_owned(),
+        }),
+        _ => None,
+    }
+}
+
+/// Compares two decisions about inputs that differ in nothing that a verdict may depend on.
+pub(super) fn compare(one: &Decision, other: &Decision) -> Option<Symptom> {
+    let differs =
+        one.trace.iter().zip(&other.trace).find(|(one, other)| {
+            (one.verdict, &one.denial, &one.edits) != (other.verdict, &other.denial, &other.edits)
+        });
+    let (one, other) = differs?;
+    Some(Symptom {
+        policy: one.policy.clone(),
+        oracle: Oracle::TwoVerdicts,
+        message: format!(
+            "it answered {} and {} to the same request from processes with different ids",
+            one.verdict, other.verdict
+        ),
+    })
+}

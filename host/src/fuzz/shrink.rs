@@ -1,0 +1,100 @@
+//! Makes an input smaller for as long as it shows the same symptom.
+
+use super::oracles::{Oracle, Symptom};
+use super::{Input, Tables, symptoms};
+use crate::chain::Chain;
+use crate::options::Options;
+use crate::request::Requester;
+
+pub(super) fn shrink(chain: &Chain<'_>, tables: &Tables, mut input: Input, symptom: &Symptom) -> Input {
+    let repeat = symptom.oracle == Oracle::TwoVerdicts;
+    let shows = |input: &Input| symptoms(chain, tables, input, repeat).iter().any(|found| found.is_like(symptom));
+    while let Some(smaller) = candidates(&input).into_iter().find(|smaller| shows(smaller)) {
+        input = smaller;
+    }
+    input
+}
+
+/// Every input that is one step smaller, the boldest step first.
+fn candidates(input: &Input) -> Vec<Input> {
+    let mut smaller = Vec::new();
+    let mut with = |change: &dyn Fn(&mut Input)| {
+        let mut candidate = input.clone();
+        change(&mut candidate);
+        smaller.push(candidate);
+    };
+    let options: Vec<_> = input.request.options.iter().cloned().collect();
+    if !options.is_empty() {
+        with(&|input| input.request.options = Options::default());
+    }
+    if options.len() > 2 {
+        for half in [&options[..options.len() / 2], &options[options.len() / 2..]] {
+            with(&|input| input.request.options = half.iter().cloned().collect());
+        }
+    }
+    for i in 0..options.len() {
+        let left = || options.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, option)| option.clone());
+        with(&|input| input.request.options = left().collect());
+        if options[i].value.is_some() {
+            with(&|input| {
+                let mut options = options.clone();
+                options[i].value = None;
+                input.request.options = options.into_iter().collect();
+            });
+        }
+    }
+    if input.table > 1 {
+        with(&|input| input.table %= 2);
+    }
+    if input.target.path != input.request.target || !input.target.symlinks.is_empty() {
+        with(&|input| {
+            input.target.path = crate::chain::lexical(&input.request.target);
+            input.target.symlinks.clear();
+        });
+        with(&|input| {
+            input.request.target = input.target.path.clone();
+            input.target.symlinks.clear();
+        });
+    }
+    if input.request.target != "/mnt" {
+        with(&|input| {
+            input.request.target = "/mnt".to_owned();
+            input.target.path = "/mnt".to_owned();
+        });
+    }
+    if let Some((parent, name)) = input.request.target.rsplit_once('/')
+        && !parent.is_empty()
+        && !name.is_empty()
+    {
+        with(&|input| {
+            input.request.target = parent.to_owned();
+            input.target.path = crate::chain::lexical(parent);
+        });
+    }
+    let pid = input.requester.pid;
+    let plain = Requester { pid: pid % 2 + 2, ..Requester::default() };
+    if input.requester != plain {
+        with(&|input| input.requester = plain.clone());
+    }
+    if input.target.covering_mount.is_some() {
+        with(&|input| input.target.covering_mount = None);
+    }
+    // A candidate that is the input itself would never end.
+    smaller.retain(|candidate| size(candidate) < size(input));
+    smaller
+}
+
+/// What shrinks.
+fn size(input: &Input) -> usize {
+    let options: usize = input.request.options.iter().map(|option| 100 + option.to_string().len()).sum();
+    let requester =
+        usize::from(input.requester.uid != 0) + input.requester.labels.len() + usize::from(input.requester.pid > 3);
+    options
+        + usize::from(input.table > 1) * 50
+        + requester
+        + input.target.symlinks.len() * 10
+        + input.request.target.len()
+        + usize::from(input.request.target != "/mnt")
+        + input.target.path.len()
+        + usize::from(input.target.covering_mount.is_some())
+}

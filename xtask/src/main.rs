@@ -1,5 +1,6 @@
 //! What a developer runs: `cargo xtask COMMAND`.
 
+mod bench;
 mod demo;
 mod plugins;
 mod setup;
@@ -27,6 +28,11 @@ enum Xtask {
         #[arg(trailing_var_arg = true)]
         arguments: Vec<String>,
     },
+    /// Compare mountgate with its peers, side by side in one run. Needs root.
+    Bench {
+        /// Only the benchmarks with this in their name: process, mount, list, decision.
+        filter: Option<String>,
+    },
     /// Write the manual pages to a folder.
     Man {
         /// The folder.
@@ -42,6 +48,7 @@ fn main() -> Result<()> {
         Xtask::Plugins => plugins::build().map(drop),
         Xtask::Demo => demo::run(),
         Xtask::Test { arguments } => test::run(&arguments),
+        Xtask::Bench { filter } => bench::run(filter.as_deref()),
         Xtask::Man { folder } => run(Command::new(mountgate()?).arg("man").arg(folder)),
     }
 }

@@ -1,0 +1,110 @@
+//! Measures what happens within one process; `cargo xtask bench` runs it.
+//!
+//! `measure decision DIR…` decides one request with each policy directory, at several sizes of the mount table.
+//! `measure read` reads this process's mountinfo, bare and parsed.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mountgate::chain::{Case, Sight};
+use mountgate::gate::Gate;
+use mountgate::mount_table::{MountTable, Snapshot};
+use mountgate::options::Options;
+use mountgate::policy::PolicyDirectory;
+use mountgate::request::{MountRequest, Operation, Requester};
+
+const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((what, directories)) if what == "decision" => decision(directories),
+        Some((what, [])) if what == "read" => read(),
+        _ => anyhow::bail!("say `decision DIR…` or `read`"),
+    }
+}
+
+/// Times of the contenders, taken in turns: the median of each, in microseconds, with the ratio to the first.
+fn compare(
+    turns: usize,
+    contenders: &mut [(String, Box<dyn FnMut() -> anyhow::Result<()> + '_>)],
+) -> anyhow::Result<()> {
+    let mut times = vec![Vec::with_capacity(turns); contenders.len()];
+    for turn in 0..=turns {
+        for ((_, contender), times) in contenders.iter_mut().zip(&mut times) {
+            let start = Instant::now();
+            contender()?;
+            if turn > 0 {
+                times.push(start.elapsed().as_secs_f64() * 1e6);
+            }
+        }
+    }
+    let mut first = None;
+    for ((name, _), times) in contenders.iter().zip(&mut times) {
+        times.sort_by(f64::total_cmp);
+        let median = times[times.len() / 2];
+        let ratio = median / *first.get_or_insert(median);
+        println!("  {name:<52} {median:>10.1} us  {ratio:>6.2}x");
+    }
+    Ok(())
+}
+
+fn decision(directories: &[String]) -> anyhow::Result<()> {
+    let gates = directories
+        .iter()
+        .map(|path| Ok(Gate::new(PolicyDirectory::open(Path::new(path))?, None)?))
+        .collect::<anyhow::Result<Vec<Gate>>>()?;
+    let mut contenders = Vec::new();
+    for gate in &gates {
+        for mounts in [10, 1000, 100_000] {
+            let snapshot = Arc::new(Snapshot::of(table(mounts)?));
+            let name = format!("{} policies, {mounts} mounts", gate.policies().len());
+            let case = Case {
+                request: MountRequest {
+                    operation: Operation::Mount,
+                    source: Some("tmpfs".to_owned()),
+                    target: "/mnt".to_owned(),
+                    fstype: Some("tmpfs".to_owned()),
+                    options: Options::parse("ro,size=1m"),
+                },
+                requester: Requester::default(),
+                sight: Sight::Told { source: None, target: None },
+                snapshot,
+            };
+            let chain = gate.chain();
+            let decide = move || Ok(drop(black_box(chain.decide(&case, false)?)));
+            contenders.push((name, Box::new(decide) as Box<dyn FnMut() -> anyhow::Result<()>>));
+        }
+    }
+    compare(1001, &mut contenders)
+}
+
+fn table(mounts: usize) -> anyhow::Result<MountTable> {
+    let mut text = String::from("1 0 0:1 / / rw - rootfs root rw\n");
+    for i in 2..=mounts {
+        writeln!(text, "{i} 1 0:{i} / /srv/{i} rw,nosuid,nodev shared:{i} - tmpfs tmpfs rw,size=1024k")?;
+    }
+    Ok(MountTable::parse(text.into_bytes())?)
+}
+
+fn read() -> anyhow::Result<()> {
+    let bare = || {
+        let mut buffer = vec![0; 64 << 10];
+        let mut file = File::open(MOUNTINFO)?;
+        while file.read(black_box(&mut buffer))? > 0 {}
+        Ok(())
+    };
+    let parsed = || Ok(drop(black_box(MountTable::read(Path::new(MOUNTINFO))?)));
+    compare(
+        101,
+        &mut [
+            ("bare read(2) of mountinfo".to_owned(), Box::new(bare)),
+            ("read and parsed".to_owned(), Box::new(parsed)),
+        ],
+    )
+}

@@ -1,0 +1,243 @@
+//! mountgate and its peers, side by side in one run, in turns: what is printed are medians and ratios.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{mountgate, plugins, step};
+
+/// Turns of each benchmark.
+const TURNS: usize = 41;
+
+/// Runs the benchmarks whose name holds the filter.
+pub(crate) fn run(filter: Option<&str>) -> Result<()> {
+    plugins::build()?;
+    let bench = Bench { mountgate: mountgate()?, folder: tempfile::tempdir()? };
+    let all: [(&str, fn(&Bench) -> Result<()>); 4] =
+        [("process", Bench::process), ("mount", Bench::mount), ("list", Bench::list), ("decision", Bench::decision)];
+    for (name, benchmark) in all {
+        if filter.is_none_or(|filter| name.contains(filter)) {
+            benchmark(&bench).with_context(|| format!("the benchmark {name} failed"))?;
+        }
+    }
+    Ok(())
+}
+
+struct Bench {
+    mountgate: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+/// Something that is measured against the others of its group.
+type Contender<'c> = (String, Box<dyn FnMut() -> Result<Duration> + 'c>);
+
+/// Runs the contenders in turns, and prints medians and the ratio to the first.
+fn compare(title: &str, mut contenders: Vec<Contender<'_>>) -> Result<()> {
+    step(title);
+    let mut times: Vec<Vec<Duration>> = vec![Vec::new(); contenders.len()];
+    // The first turn warms caches up and isn't counted.
+    for turn in 0..=TURNS {
+        for ((_, contender), times) in contenders.iter_mut().zip(&mut times) {
+            let time = contender()?;
+            if turn > 0 {
+                times.push(time);
+            }
+        }
+    }
+    let medians: Vec<f64> = times
+        .iter_mut()
+        .map(|times| {
+            times.sort();
+            times[times.len() / 2].as_secs_f64()
+        })
+        .collect();
+    for ((name, _), median) in contenders.iter().zip(&medians) {
+        println!("  {name:<52} {:>10.3} ms  {:>6.2}x", median * 1e3, median / medians[0]);
+    }
+    Ok(())
+}
+
+/// The time that a command takes from start to end.
+fn timed(command: &mut Command) -> Result<Duration> {
+    let start = Instant::now();
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
+    let time = start.elapsed();
+    ensure!(status.success(), "{command:?}: {status}");
+    Ok(time)
+}
+
+fn program(name: &str, mut command: Command) -> Contender<'static> {
+    (name.to_owned(), Box::new(move || timed(&mut command)))
+}
+
+fn command(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
+}
+
+impl Bench {
+    fn gate(&self, arguments: &[&str]) -> Command {
+        let mut command = command(&self.mountgate, arguments);
+        command.env("MOUNTGATE_CACHE", self.folder.path().join("cache"));
+        command
+    }
+
+    /// A policy directory with so many policies, all of them shipped plugins.
+    fn policies(&self, count: usize) -> Result<String> {
+        let folder = self.folder.path().join(format!("policies-{count}"));
+        if !folder.exists() {
+            fs::create_dir(&folder)?;
+            let settings = [
+                "allow = [\"tmpfs\"]",
+                "deny-targets = [\"/etc\"]",
+                "allow-stacking = false",
+                "allow-targets = [\"/\"]",
+            ];
+            let plugins = ["fstype-allow", "path-guard", "mount-limits", "path-guard"];
+            let mut text = String::new();
+            for i in 0..count {
+                let (plugin, settings) = (plugins[i % 4], settings[i % 4]);
+                write!(text, "[[policy]]\nname = \"p{i}\"\nplugin = \"{plugin}.wasm\"\nsettings = {{ {settings} }}\n")?;
+                fs::copy(format!("{}/{plugin}.wasm", plugins::FOLDER), folder.join(format!("{plugin}.wasm")))?;
+            }
+            fs::write(folder.join("policies.toml"), text)?;
+            let status = self.gate(&["policy", "lock"]).arg(&folder).stdout(Stdio::null()).status()?;
+            ensure!(status.success());
+        }
+        Ok(folder.display().to_string())
+    }
+
+    fn request(&self) -> Result<String> {
+        let path = self.folder.path().join("request.json");
+        let request = serde_json::json!({ "request": {
+            "operation": "mount", "source": "tmpfs", "target": "/mnt", "fstype": "tmpfs", "options": [{ "name": "ro" }]
+        } });
+        fs::write(&path, request.to_string())?;
+        Ok(path.display().to_string())
+    }
+
+    fn process(&self) -> Result<()> {
+        let request = self.request()?;
+        let mut contenders = vec![program("/bin/true", command("/bin/true", &[]))];
+        for count in [1, 5, 20] {
+            let policies = self.policies(count)?;
+            let check = self.gate(&["check", "--policies", &policies, "--request", &request]);
+            contenders.push(program(&format!("start to verdict, {count} policies, cached"), check));
+        }
+        let policies = self.policies(5)?;
+        let mut first = self.gate(&["check", "--policies", &policies, "--request", &request]);
+        first.env("MOUNTGATE_CACHE", "");
+        contenders.push(program("start to verdict, 5 policies, compiled anew", first));
+        compare("a process from start to verdict", contenders)
+    }
+
+    /// Needs root: a host of namespaces is made, and mounts are made on it from another mount namespace.
+    fn mount(&self) -> Result<()> {
+        let policies = self.policies(5)?;
+        let rootfs = self.folder.path().join("rootfs");
+        fs::create_dir_all(&rootfs)?;
+        let list = self.folder.path().join("times");
+        let script = format!(
+            r#"
+            mount -t tmpfs tmpfs /mnt; mkdir /mnt/x
+            unshare --mount --propagation private sh -euc '
+                mount --rbind / {rootfs}; mount --make-rprivate /
+                now() {{ date +%s%N; }}
+                undo() {{ nsenter --mount={rootfs}/proc/1/ns/mnt -- umount /mnt/x; }}
+                for i in $(seq 0 {TURNS}); do
+                    a=$(now); nsenter --mount={rootfs}/proc/1/ns/mnt -- mount -t tmpfs tmpfs /mnt/x; b=$(now); undo
+                    c=$(now); {program} mount -t tmpfs tmpfs /mnt/x --host-root {rootfs} --policies {policies} >/dev/null
+                    d=$(now); undo
+                    e=$(now); mount -t tmpfs tmpfs /mnt/x; f=$(now); umount /mnt/x
+                    g=$(now); /bin/true; h=$(now)
+                    echo $((b - a)) $((d - c)) $((f - e)) $((h - g))
+                done > {list}'
+            "#,
+            rootfs = rootfs.display(),
+            program = self.mountgate.display(),
+            list = list.display(),
+        );
+        step("a gated mount of a tmpfs in another namespace");
+        let mut host = namespaces(&["--mount", "--pid", "--fork", "--mount-proc"], &script);
+        crate::run(host.env("MOUNTGATE_CACHE", self.folder.path().join("cache")))?;
+        let names = [
+            "nsenter(1) + mount(8), ungated",
+            "mountgate mount, 5 policies, cached",
+            "mount(8), no namespace",
+            "/bin/true",
+        ];
+        compare_rows(&list, &names)
+    }
+
+    /// On the kernel's own table: so many mounts are made in a namespace of their own. Needs root.
+    fn list(&self) -> Result<()> {
+        for mounts in [100, 1000, 10_000] {
+            step(&format!("the table of a namespace with {mounts} mounts more"));
+            let script = format!(
+                "mount -t tmpfs tmpfs /mnt; cd /mnt; seq {mounts} | xargs mkdir
+                 for i in $(seq {mounts}); do mount -i -n -t tmpfs tmpfs /mnt/$i; done; cd /
+                 {measure} read
+                 now() {{ date +%s%N; }}
+                 for i in $(seq 9); do
+                     a=$(now); cat /proc/self/mountinfo >/dev/null; b=$(now); {program} list --file /proc/self/mountinfo >/dev/null; c=$(now)
+                     findmnt >/dev/null; d=$(now)
+                     echo $((b - a)) $((c - b)) $((d - c))
+                 done > {times}",
+                measure = self.measure()?.display(),
+                program = self.mountgate.display(),
+                times = self.folder.path().join("times").display(),
+            );
+            crate::run(&mut namespaces(&["--mount"], &script))?;
+            compare_rows(&self.folder.path().join("times"), &["cat mountinfo", "mountgate list --file", "findmnt"])?;
+        }
+        Ok(())
+    }
+
+    fn decision(&self) -> Result<()> {
+        step("a decision with fresh instances");
+        let mut measure = command(self.measure()?, &["decision"]);
+        for count in [1, 5, 20] {
+            measure.arg(self.policies(count)?);
+        }
+        crate::run(&mut measure)
+    }
+
+    fn measure(&self) -> Result<PathBuf> {
+        crate::run(
+            crate::cargo()
+                .args(["build", "--quiet", "--release", "--locked", "--package", "mountgate"])
+                .args(["--example", "measure"]),
+        )?;
+        Ok(self.mountgate.with_file_name("examples").join("measure"))
+    }
+}
+
+/// A shell script in namespaces of its own.
+fn namespaces(flags: &[&str], script: &str) -> Command {
+    let mut host = command("unshare", flags);
+    host.args(["--propagation", "private", "sh", "-euc", script]);
+    host
+}
+
+/// Compares the columns of a file of nanoseconds, one turn a line; the first turn warmed caches up.
+fn compare_rows(file: &Path, names: &[&str]) -> Result<()> {
+    let text = fs::read_to_string(file)?;
+    let rows: Vec<Vec<u64>> =
+        text.lines().skip(1).map(|line| line.split(' ').filter_map(|word| word.parse().ok()).collect()).collect();
+    let median = |column: usize| {
+        let mut times: Vec<u64> = rows.iter().filter_map(|row| row.get(column).copied()).collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).map(|time| *time as f64 / 1e6)
+    };
+    let first = median(0).context("nothing was measured")?;
+    for (column, name) in names.iter().enumerate() {
+        let median = median(column).context("a column is missing")?;
+        println!("  {name:<52} {median:>10.3} ms  {:>6.2}x", median / first);
+    }
+    Ok(())
+}

@@ -29,11 +29,11 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
+/// Something that is measured, by its name.
+type Contender<'c> = (String, Box<dyn FnMut() -> anyhow::Result<()> + 'c>);
+
 /// Times of the contenders, taken in turns: the median of each, in microseconds, with the ratio to the first.
-fn compare(
-    turns: usize,
-    contenders: &mut [(String, Box<dyn FnMut() -> anyhow::Result<()> + '_>)],
-) -> anyhow::Result<()> {
+fn compare(turns: usize, contenders: &mut [Contender<'_>]) -> anyhow::Result<()> {
     let mut times = vec![Vec::with_capacity(turns); contenders.len()];
     for turn in 0..=turns {
         for ((_, contender), times) in contenders.iter_mut().zip(&mut times) {
@@ -59,7 +59,7 @@ fn decision(directories: &[String]) -> anyhow::Result<()> {
         .iter()
         .map(|path| Ok(Gate::new(PolicyDirectory::open(Path::new(path))?, None)?))
         .collect::<anyhow::Result<Vec<Gate>>>()?;
-    let mut contenders = Vec::new();
+    let mut contenders: Vec<Contender<'_>> = Vec::new();
     for gate in &gates {
         for mounts in [10, 1000, 100_000] {
             let snapshot = Arc::new(Snapshot::of(table(mounts)?));
@@ -77,8 +77,11 @@ fn decision(directories: &[String]) -> anyhow::Result<()> {
                 snapshot,
             };
             let chain = gate.chain();
-            let decide = move || Ok(drop(black_box(chain.decide(&case, false)?)));
-            contenders.push((name, Box::new(decide) as Box<dyn FnMut() -> anyhow::Result<()>>));
+            let decide = move || {
+                black_box(chain.decide(&case, false)?);
+                Ok(())
+            };
+            contenders.push((name, Box::new(decide) as Box<_>));
         }
     }
     compare(1001, &mut contenders)
@@ -99,7 +102,10 @@ fn read() -> anyhow::Result<()> {
         while file.read(black_box(&mut buffer))? > 0 {}
         Ok(())
     };
-    let parsed = || Ok(drop(black_box(MountTable::read(Path::new(MOUNTINFO))?)));
+    let parsed = || {
+        black_box(MountTable::read(Path::new(MOUNTINFO))?);
+        Ok(())
+    };
     compare(
         101,
         &mut [

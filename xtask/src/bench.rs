@@ -17,7 +17,7 @@ const TURNS: usize = 41;
 pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     plugins::build()?;
     let bench = Bench { mountgate: mountgate()?, folder: tempfile::tempdir()? };
-    let all: [(&str, fn(&Bench) -> Result<()>); 4] =
+    let all: [(_, Benchmark); 4] =
         [("process", Bench::process), ("mount", Bench::mount), ("list", Bench::list), ("decision", Bench::decision)];
     for (name, benchmark) in all {
         if filter.is_none_or(|filter| name.contains(filter)) {
@@ -31,6 +31,9 @@ struct Bench {
     mountgate: PathBuf,
     folder: tempfile::TempDir,
 }
+
+/// A group of contenders.
+type Benchmark = fn(&Bench) -> Result<()>;
 
 /// Something that is measured against the others of its group.
 type Contender<'c> = (String, Box<dyn FnMut() -> Result<Duration> + 'c>);

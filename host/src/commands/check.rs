@@ -111,7 +111,7 @@ pub(crate) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
 
 fn replay(global: &Global, path: &Path, all: bool) -> anyhow::Result<ExitStatus> {
     let (file, table) = RequestFile::read(path)?;
-    let gate = Gate::new(PolicyDirectory::open(&global.policies).map_err(Error::from)?, global.cache())?;
+    let gate = super::ready(global, PolicyDirectory::open(&global.policies).map_err(Error::from)?)?;
     let case = Case {
         request: file.request,
         requester: file.requester,

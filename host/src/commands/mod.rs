@@ -10,6 +10,7 @@ pub(crate) mod policy;
 pub(crate) mod umount;
 
 use std::io::Write;
+use std::mem::ManuallyDrop;
 
 use crate::cli::{Global, print_error};
 use crate::error::Error;
@@ -23,14 +24,19 @@ use crate::request::{MountRequest, Requester};
 
 /// A gate and the host it stands before. The policy directory is read before a sandbox is entered, and plugins are
 /// compiled after: then the process has more than one thread.
-fn open(global: &Global) -> Result<(Gate, HostRoot), Error> {
+fn open(global: &Global) -> Result<(ManuallyDrop<Gate>, HostRoot), Error> {
     let directory = PolicyDirectory::open(&global.policies)?;
     let host = if global.sandbox {
         sandbox::enter()?
     } else {
         HostRoot::open(&global.host_root.clone().unwrap_or_else(HostRoot::default_folder))?
     };
-    Ok((Gate::new(directory, global.cache())?, host))
+    Ok((ready(global, directory)?, host))
+}
+
+/// A gate that is left to the kernel to clear away: the process ends soon, and its pools are large.
+fn ready(global: &Global, directory: PolicyDirectory) -> Result<ManuallyDrop<Gate>, Error> {
+    Gate::new(directory, global.cache()).map(ManuallyDrop::new)
 }
 
 /// Decides a request, carries it out, and says what came of it.

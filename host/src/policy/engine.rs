@@ -404,6 +404,8 @@ fn config() -> Config {
     pool.total_component_instances(2)
         .total_core_instances(2 * CORE_INSTANCES)
         .max_core_instances_per_component(CORE_INSTANCES)
+        // For calls that suspend, of which there are none: each costs two system calls at the start.
+        .total_stacks(1)
         .total_memories(MEMORIES)
         .max_memories_per_component(MEMORIES)
         .total_tables(2 * TABLES)

@@ -478,8 +478,9 @@ impl Reader {
     }
 
     fn read_file(&self, file: OwnedFd, name: &str) -> Result<Vec<u8>, DirectoryError> {
-        self.check_owner(&file, name)?;
-        let mut bytes = Vec::new();
+        let size = self.check_owner(&file, name)?;
+        // One byte more, so that the end is seen without growing.
+        let mut bytes = Vec::with_capacity(usize::try_from(size.min(MAX_FILE)).unwrap_or(0) + 1);
         File::from(file)
             .take(MAX_FILE + 1)
             .read_to_end(&mut bytes)
@@ -490,7 +491,8 @@ impl Reader {
         Ok(bytes)
     }
 
-    fn check_owner(&self, file: &OwnedFd, name: &str) -> Result<(), DirectoryError> {
+    /// Checks whose it is and who can write it, and says how large it is.
+    fn check_owner(&self, file: &OwnedFd, name: &str) -> Result<u64, DirectoryError> {
         let stat = fstat(file.as_fd()).map_err(|errno| {
             self.error(name, None, format!("it can't be examined: {errno}"), "check the file system")
         })?;
@@ -515,7 +517,7 @@ impl Reader {
                 &format!("chmod go-w {}", path.display()),
             ));
         }
-        Ok(())
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 
     fn error(&self, name: &str, line: Option<usize>, message: String, remedy: &str) -> DirectoryError {

@@ -93,7 +93,7 @@ fn a_bind_whose_remount_fails_is_undone() -> Result<()> {
         "#,
     )?);
     ensure!(text.contains("status 32") && text.contains("remount,bind"), "{text}");
-    ensure!(text.contains("umount") && !text.contains("NOT undone"), "{text}");
+    ensure!(text.contains("undone: /usr/bin/umount") && !text.contains("NOT undone"), "{text}");
     Ok(())
 }
 

@@ -41,27 +41,34 @@ impl<'h> MountProgram<'h> {
 impl Executor for MountProgram<'_> {
     fn apply(&self, plan: &MountPlan) -> Result<Applied, ApplyError> {
         let before = self.table()?;
-        let mut output = namespace::within(self.host, || run_all(plan))??;
+        let ran = namespace::within(self.host, || run_all(plan))?;
         let after = self.table()?;
-        if let Err(reason) = verify::check(plan, &before, &after) {
-            let undone = namespace::within(self.host, || undo(plan, plan.steps()))?;
-            if !output.is_empty() {
-                output = format!(" (it said: {output})");
-            }
-            let step = plan.lines().last().cloned().unwrap_or_default();
-            return Err(MountFailure { step, reason: format!("it exited with 0, but {reason}{output}"), undone }.into());
-        }
-        let mount_id = plan.makes_mount().then(|| self.host.unique_mount_id(plan.target())).flatten();
-        Ok(Applied { mount_id, table: after, output })
+        let failed = match ran {
+            Ok(output) => match verify::check(plan, &before, &after) {
+                Ok(()) => {
+                    let mount_id = plan.makes_mount().then(|| self.host.unique_mount_id(plan.target())).flatten();
+                    return Ok(Applied { mount_id, table: after, output });
+                }
+                Err(reason) => {
+                    let said = if output.is_empty() { output } else { format!(" (it said: {output})") };
+                    let step = plan.lines().pop().unwrap_or_default();
+                    (step, format!("it exited with 0, but {reason}{said}"))
+                }
+            },
+            Err(failed) => failed,
+        };
+        let (step, reason) = failed;
+        let undone = namespace::within(self.host, || undo(plan, &before, &after))?;
+        Err(MountFailure { step, reason, undone }.into())
     }
 }
 
-/// Runs the steps in order, and takes them back where one fails.
-fn run_all(plan: &MountPlan) -> Result<String, MountFailure> {
+/// Runs the steps in order. Returns what they said, or the one that failed and why.
+fn run_all(plan: &MountPlan) -> Result<String, (String, String)> {
     let deadline = Instant::now() + plan.timeout();
     let secrets = Secrets::of(&[&plan.request().options]);
     let mut output = Vec::new();
-    for (i, step) in plan.steps().iter().enumerate() {
+    for (step, line) in plan.steps().iter().zip(plan.lines()) {
         let reason = match run(&plan.argv(step), deadline) {
             Ok(Ended { end: End::Exited(status), output: words }) if status.success() => {
                 output.extend((!words.is_empty()).then(|| secrets.mask(&words)));
@@ -70,27 +77,25 @@ fn run_all(plan: &MountPlan) -> Result<String, MountFailure> {
             Ok(ended) => told(&ended, plan.timeout()),
             Err(error) => format!("it can't be started: {error}"),
         };
-        // A step that failed may have done something all the same, unless it is the first and did nothing.
-        return Err(MountFailure {
-            step: plan.lines()[i].clone(),
-            reason: secrets.mask(&reason),
-            undone: undo(plan, &plan.steps()[..i]),
-        });
+        return Err((line, secrets.mask(&reason)));
     }
     Ok(output.join("; "))
 }
 
-/// Takes steps back, the last one first, and says how that went.
-fn undo(plan: &MountPlan, steps: &[Step]) -> Vec<String> {
+/// Takes back what the steps did, by what the table shows and not by what they said: a step that was killed may have
+/// done its work, and one that did nothing must not take away what was there before. Says how it went.
+fn undo(plan: &MountPlan, before: &MountTable, after: &MountTable) -> Vec<String> {
     let undo_one = |step: &Step| {
-        let line = plan.argv(step).join(" ");
-        match run(&plan.argv(step), Instant::now() + UNDO_TIME) {
-            Ok(Ended { end: End::Exited(status), .. }) if status.success() => line,
+        let argv = plan.argv(step);
+        let line = argv.join(" ");
+        match run(&argv, Instant::now() + UNDO_TIME) {
+            Ok(Ended { end: End::Exited(status), .. }) if status.success() => format!("undone: {line}"),
             Ok(ended) => format!("NOT undone: {line}: {}", told(&ended, UNDO_TIME)),
             Err(error) => format!("NOT undone: {line}: {error}"),
         }
     };
-    steps.iter().rev().filter_map(Step::undo).map(|step| undo_one(&step)).collect()
+    let done = plan.steps().iter().rev().filter(|step| verify::is_done(step, before, after));
+    done.filter_map(Step::undo).map(|step| undo_one(&step)).collect()
 }
 
 fn told(ended: &Ended, timeout: Duration) -> String {

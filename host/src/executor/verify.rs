@@ -12,6 +12,15 @@ pub(super) fn check(plan: &MountPlan, before: &MountTable, after: &MountTable) -
     plan.steps().iter().try_for_each(|step| check_step(step, before, after))
 }
 
+/// Whether a step that can be taken back has left its mark.
+pub(super) fn is_done(step: &Step, before: &MountTable, after: &MountTable) -> bool {
+    match step {
+        Step::Mount { target, .. } | Step::Bind { target, .. } => new_mount(target, before, after).is_ok(),
+        Step::Move { .. } => check_step(step, before, after).is_ok(),
+        _ => false,
+    }
+}
+
 fn check_step(step: &Step, before: &MountTable, after: &MountTable) -> Result<(), String> {
     match step {
         Step::Mount { fstype, target, options, helper, .. } => {

@@ -75,6 +75,7 @@ fn decision(directories: &[String]) -> anyhow::Result<()> {
                 requester: Requester::default(),
                 sight: Sight::Told { source: None, target: None },
                 snapshot,
+                locks: None,
             };
             let chain = gate.chain();
             let decide = move || {

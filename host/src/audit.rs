@@ -68,7 +68,9 @@ impl Report {
             }),
         };
         let (plan, notes) = match &decision.ruling {
-            Ruling::Allow(plan) => (plan.lines(), plan.notes().to_vec()),
+            Ruling::Allow(Some(plan)) => {
+                (plan.lines().iter().map(|line| secrets.mask(line)).collect(), plan.notes().to_vec())
+            }
             _ => (Vec::new(), Vec::new()),
         };
         Self {
@@ -87,6 +89,11 @@ impl Report {
     pub fn conclude(&mut self, outcome: ReportOutcome, observed: Vec<TraceEntry>) {
         self.outcome = Some(outcome);
         self.trace.extend(observed);
+    }
+
+    /// Adds what came up while it was carried out.
+    pub fn note(&mut self, notes: impl Iterator<Item = String>) {
+        self.notes.extend(notes);
     }
 
     /// Adds what the observers of a denial said.

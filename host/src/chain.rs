@@ -14,7 +14,8 @@ use crate::mount_table::Snapshot;
 use crate::plan::MountPlan;
 use crate::policy::{Evaluation, Failure, FailureKind, Kind, LogLine, Mode, Outcome, Policy, Review, ReviewParts};
 use crate::request::{MountRequest, Requester};
-use crate::resolve::{FileKind, ResolveError, ResolvedPath, resolve};
+use crate::resolve::{End, FileKind, ResolveError, ResolvedPath, lexical, resolve};
+use crate::target_lock::TargetLocks;
 use crate::verdict::{Denial, Edit, Verdict};
 
 /// As many rounds as mutating policies get to settle.
@@ -78,8 +79,8 @@ pub struct TraceEntry {
 /// What the chain came to.
 #[derive(Debug)]
 pub enum Ruling {
-    /// It may be carried out.
-    Allow(MountPlan),
+    /// It may be carried out, once.
+    Allow(Option<Box<MountPlan>>),
     /// A policy denied it.
     #[expect(missing_docs, reason = "named for what they are")]
     Deny { policy: String, denial: Denial },
@@ -103,6 +104,16 @@ pub struct Decision {
     pub ruling: Ruling,
 }
 
+impl Decision {
+    /// The plan, where it's allowed. It's there once: what was approved is carried out once.
+    pub fn take_plan(&mut self) -> Option<MountPlan> {
+        match &mut self.ruling {
+            Ruling::Allow(plan) => plan.take().map(|plan| *plan),
+            _ => None,
+        }
+    }
+}
+
 /// A request with all that a decision depends on.
 #[derive(Debug)]
 pub struct Case<'h> {
@@ -114,6 +125,17 @@ pub struct Case<'h> {
     pub sight: Sight<'h>,
     /// The host's mounts.
     pub snapshot: Arc<Snapshot>,
+    /// The locks of the targets, for a request that will be carried out.
+    pub locks: Option<&'h TargetLocks<'h>>,
+}
+
+impl<'h> Case<'h> {
+    fn host(&self) -> Option<&'h HostRoot> {
+        match self.sight {
+            Sight::Host(host) => Some(host),
+            Sight::Told { .. } => None,
+        }
+    }
 }
 
 /// How the paths of a request are followed.
@@ -131,10 +153,16 @@ pub enum Sight<'h> {
 }
 
 /// The ends of a request as the host found them.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Ends {
-    source: Option<ResolvedPath>,
-    target: ResolvedPath,
+    source: Option<End>,
+    target: End,
+}
+
+impl Ends {
+    fn found_source(&self) -> Option<&ResolvedPath> {
+        self.source.as_ref().map(|end| &end.found)
+    }
 }
 
 /// A request that every policy agreed to. Only this module can make one, and a plan is made of nothing else.
@@ -149,16 +177,20 @@ impl Approved<'_> {
         &self.request
     }
 
-    pub(crate) fn source(&self) -> Option<&ResolvedPath> {
+    pub(crate) fn source(&self) -> Option<&End> {
         self.ends.source.as_ref()
     }
 
-    pub(crate) fn target(&self) -> &ResolvedPath {
+    pub(crate) fn target(&self) -> &End {
         &self.ends.target
     }
 
     pub(crate) fn host(&self) -> Option<&HostRoot> {
         self.host
+    }
+
+    pub(crate) fn into_parts(self) -> (MountRequest, Option<End>, End) {
+        (self.request, self.ends.source, self.ends.target)
     }
 }
 
@@ -196,11 +228,8 @@ impl<'p> Chain<'p> {
         let ruling = match ruling {
             Err(ruling) => ruling,
             Ok(()) => {
-                let host = match case.sight {
-                    Sight::Host(host) => Some(host),
-                    Sight::Told { .. } => None,
-                };
-                Ruling::Allow(MountPlan::of(&Approved { request, ends, host }, self.rules, &case.snapshot)?)
+                let approved = Approved { request, ends, host: case.host() };
+                Ruling::Allow(Some(Box::new(MountPlan::of(approved, self.rules)?)))
             }
         };
         Ok(Decision { request: case.request.clone(), final_request, requester: case.requester.clone(), trace, ruling })
@@ -222,52 +251,76 @@ impl<'p> Chain<'p> {
 
     /// Checks a request and follows its paths.
     fn look(&self, case: &Case<'_>, request: &MountRequest) -> Result<Ends, Error> {
-        let host = match case.sight {
-            Sight::Host(host) => Some(host),
-            Sight::Told { .. } => None,
-        };
-        invariants::check_request(self.rules, host, request)?;
-        let ends = Ends { source: self.source(case, request)?, target: self.target(case, request)? };
-        invariants::check_resolved(self.rules, request, ends.source.as_ref(), &ends.target)?;
-        if host.is_some_and(HostRoot::is_own_namespace) {
-            invariants::check_own_state(self.rules, &self.own_state, &ends.target)?;
-        }
+        invariants::check_request(self.rules, case.host(), request)?;
+        let ends = Ends { target: self.target(case, request)?, source: self.source(case, request)? };
+        self.check_ends(case, request, &ends)?;
         Ok(ends)
     }
 
-    fn source(&self, case: &Case<'_>, request: &MountRequest) -> Result<Option<ResolvedPath>, Error> {
-        let Some(path) = request.source.as_deref().filter(|source| invariants::is_path(source)) else {
-            return Ok(None);
-        };
+    /// The same for a request that policies changed: an end that is still named as it was isn't looked at again.
+    fn look_again(&self, case: &Case<'_>, request: &MountRequest, state: &mut State) -> Result<(), Error> {
+        invariants::check_request(self.rules, case.host(), request)?;
+        if request.target != state.request.target {
+            state.ends.target = self.target(case, request)?;
+        }
+        if request.source != state.request.source || request.fstype != state.request.fstype {
+            state.ends.source = self.source(case, request)?;
+        }
+        self.check_ends(case, request, &state.ends)
+    }
+
+    fn check_ends(&self, case: &Case<'_>, request: &MountRequest, ends: &Ends) -> Result<(), Error> {
+        invariants::check_resolved(self.rules, request, ends.found_source(), &ends.target.found)?;
+        if case.host().is_some_and(HostRoot::is_own_namespace) {
+            invariants::check_own_state(self.rules, request, &self.own_state, ends.found_source(), &ends.target.found)?;
+        }
+        Ok(())
+    }
+
+    fn source(&self, case: &Case<'_>, request: &MountRequest) -> Result<Option<End>, Error> {
+        let Some(path) = request.source.as_deref() else { return Ok(None) };
+        let is_path = request.operation.source_is_path() || invariants::is_path(path);
         match &case.sight {
-            Sight::Host(host) => match resolve(host, path, self.rules.symlinks) {
+            Sight::Host(host) if is_path => match resolve(host, path, self.rules.symlinks) {
                 Ok(found) => Ok(Some(found)),
                 // A file system without a device may have any word for its source.
                 Err(ResolveError::Missing(_))
-                    if request.fstype.as_deref().is_some_and(|fstype| host.has_nodev_type(fstype)) =>
+                    if request.fstype.as_deref().is_some_and(|fstype| is_nodev(host, fstype)) =>
                 {
                     Ok(None)
                 }
                 Err(error) => Err(unresolved("SOURCE", &error)),
             },
-            Sight::Told { source, .. } => Ok(source.clone().filter(|_| case.request.source == request.source)),
+            Sight::Host(_) => Ok(None),
+            Sight::Told { source, .. } => {
+                let told = source.clone().filter(|_| case.request.source == request.source);
+                Ok(told.map(|found| End { found, pin: None }))
+            }
         }
     }
 
-    fn target(&self, case: &Case<'_>, request: &MountRequest) -> Result<ResolvedPath, Error> {
+    /// Follows the target, and holds its lock where the request will be carried out.
+    fn target(&self, case: &Case<'_>, request: &MountRequest) -> Result<End, Error> {
         match &case.sight {
-            Sight::Host(host) => {
-                resolve(host, &request.target, self.rules.symlinks).map_err(|error| unresolved("TARGET", &error))
-            }
+            Sight::Host(host) => loop {
+                let end = resolve(host, &request.target, self.rules.symlinks)
+                    .map_err(|error| unresolved("TARGET", &error))?;
+                // Whoever had the lock may have changed what is there.
+                let is_old = case.locks.map_or(Ok(false), |locks| locks.hold(&end.found.path))?;
+                if !is_old {
+                    return Ok(end);
+                }
+            },
             Sight::Told { target, .. } => {
                 let told = target.clone().filter(|_| case.request.target == request.target);
-                Ok(told.unwrap_or_else(|| ResolvedPath {
+                let found = told.unwrap_or_else(|| ResolvedPath {
                     path: lexical(&request.target),
                     kind: FileKind::Directory,
                     device: None,
                     symlinks: Vec::new(),
                     covering_mount: None,
-                }))
+                });
+                Ok(End { found, pin: None })
             }
         }
     }
@@ -275,7 +328,7 @@ impl<'p> Chain<'p> {
     /// Asks the mutating policies in rounds. Returns a ruling only where it ends here.
     fn mutate(&self, case: &Case<'_>, state: &mut State) -> Option<Ruling> {
         let policies = || self.policies.iter().filter(|policy| policy.description.kind == Kind::Mutating);
-        let mut changed_by = String::new();
+        let mut unsettled: Vec<&Policy> = Vec::new();
         for round in 1..=MAX_ROUNDS {
             let mut review = None;
             let mut changed = Vec::new();
@@ -295,7 +348,7 @@ impl<'p> Chain<'p> {
                             return Some(Ruling::Fail { policy: policy.name.clone(), failure });
                         }
                         Ok(true) => {
-                            changed.push(policy.name.as_str());
+                            changed.push(policy);
                             review = None;
                         }
                         Ok(false) => {}
@@ -305,20 +358,23 @@ impl<'p> Chain<'p> {
             if changed.is_empty() {
                 return None;
             }
-            changed_by = changed.join(", ");
+            unsettled = changed;
         }
+        let names: Vec<&str> = unsettled.iter().map(|policy| policy.name.as_str()).collect();
         let last: Vec<String> = state.edits.iter().rev().take(4).map(|owned| owned.edit.to_string()).collect();
         let failure = Failure::new(
             FailureKind::NotConverged,
             format!(
-                "the request didn't settle in {MAX_ROUNDS} rounds: {changed_by} kept changing it, at last {}",
+                "the request didn't settle in {MAX_ROUNDS} rounds: {} kept changing it, at last {}",
+                names.join(", "),
                 last.join(" ")
             ),
         );
-        if let Some(policy) = self.policies.iter().find(|policy| changed_by.starts_with(&policy.name)) {
+        for policy in &unsettled {
             state.trace.push(violation(policy, MAX_ROUNDS, &failure));
         }
-        Some(Ruling::Fail { policy: changed_by, failure })
+        // The first of them stands for all: they are named in the message.
+        Some(Ruling::Fail { policy: names.first().copied().unwrap_or_default().to_owned(), failure })
     }
 
     /// Carries out a policy's edits on the request. Says whether they changed anything.
@@ -336,7 +392,7 @@ impl<'p> Chain<'p> {
         if request == state.request {
             return Ok(false);
         }
-        state.ends = self.look(case, &request).map_err(|error| {
+        self.look_again(case, &request, state).map_err(|error| {
             let message = format!("it made a request that can't be carried out: {}", chain_of(&error));
             Failure::new(FailureKind::HostRefused, message)
         })?;
@@ -388,8 +444,8 @@ impl State {
             request: &self.request,
             original: &case.request,
             edits: &self.edits,
-            source: self.ends.source.as_ref(),
-            target: &self.ends.target,
+            source: self.ends.found_source(),
+            target: &self.ends.target.found,
             requester: &case.requester,
         })
     }
@@ -440,6 +496,10 @@ fn violation(policy: &Policy, round: u32, failure: &Failure) -> TraceEntry {
     }
 }
 
+fn is_nodev(host: &HostRoot, fstype: &str) -> bool {
+    host.kernel_type(fstype).is_some_and(|known| !known.needs_device)
+}
+
 fn unresolved(argument: &str, error: &ResolveError) -> Error {
     let hint = match error {
         ResolveError::Missing(_) => Some("it must be there before it's mounted on; make it first"),
@@ -447,13 +507,6 @@ fn unresolved(argument: &str, error: &ResolveError) -> Error {
         _ => None,
     };
     Refusals::one(argument, error.to_string(), hint).into()
-}
-
-/// A path without empty components and `.`.
-pub(crate) fn lexical(path: &str) -> String {
-    let names = path.split('/').filter(|name| !matches!(*name, "" | "."));
-    let joined = names.fold(String::new(), |path, name| path + "/" + name);
-    if joined.is_empty() { "/".to_owned() } else { joined }
 }
 
 pub(crate) fn chain_of(error: &dyn std::error::Error) -> String {

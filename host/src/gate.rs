@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::audit::{Report, ReportOutcome, Secrets};
-use crate::chain::{Case, Chain, Decision, Ruling, Sight};
+use crate::chain::{Case, Chain, Decision, Ruling, Sight, TraceEntry};
 use crate::error::{Error, HostError};
-use crate::executor::{ApplyError, Executor};
+use crate::executor::{Applied, ApplyError, Executor};
 use crate::exit::ExitStatus;
 use crate::host_root::HostRoot;
-use crate::mount_table::{MountTable, Snapshot};
+use crate::mount_table::Snapshot;
 use crate::policy::{Cache, Engine, Outcome, Policy, PolicyDirectory};
 use crate::request::{MountRequest, Requester};
+use crate::target_lock::TargetLocks;
 use crate::verdict::Denial;
 
 /// A checked policy directory with its plugins ready to judge.
@@ -66,60 +67,62 @@ impl Gate {
     /// When the host refuses the request by itself, or can't be read. Nothing was run then.
     pub fn carry_out(
         &self,
-        host: &HostRoot,
+        host: &Arc<HostRoot>,
         request: MountRequest,
         requester: Requester,
         executor: &impl Executor,
     ) -> Result<Ending, Error> {
-        carry_out(&self.chain(), host, request, requester, executor)
+        let locks = TargetLocks::new(host, self.directory.host.timeout);
+        carry_out(&self.chain(), host, &locks, request, requester, executor)
     }
 }
 
 fn carry_out(
     chain: &Chain<'_>,
-    host: &HostRoot,
+    host: &Arc<HostRoot>,
+    locks: &TargetLocks<'_>,
     request: MountRequest,
     requester: Requester,
     executor: &impl Executor,
 ) -> Result<Ending, Error> {
     let snapshot = Arc::new(host.snapshot());
-    let case = Case { request, requester, sight: Sight::Host(host), snapshot: snapshot.clone() };
-    let decision = chain.decide(&case, false)?;
+    let case = Case { request, requester, sight: Sight::Host(host), snapshot: snapshot.clone(), locks: Some(locks) };
+    let mut decision = chain.decide(&case, false)?;
     let mut report = Report::of(&decision);
     let status = decision_status(&decision);
-    let Ruling::Allow(plan) = &decision.ruling else {
-        let outcome = Outcome::denied(&decision.final_request, &decision.requester, &denial(&decision));
-        report.observed(masked(&decision, chain.observe(&outcome, &snapshot)));
+    let denial = denial(&decision);
+    let secrets = Secrets::of(&[&decision.request.options, &decision.final_request.options]);
+    let told = |outcome: &Outcome, table: &Arc<Snapshot>| -> Vec<TraceEntry> {
+        chain.observe(outcome, table).iter().map(|entry| secrets.mask_entry(entry)).collect()
+    };
+    let Some(plan) = decision.take_plan() else {
+        let outcome = Outcome::denied(&decision.final_request, &decision.requester, &denial);
+        report.observed(told(&outcome, &snapshot));
         return Ok(Ending { report, status, table: None, failure: None });
     };
-    let (outcome, told, after, status, failure) = match executor.apply(plan) {
-        Ok(applied) => {
-            let outcome = Outcome::applied(plan.request(), &decision.requester, applied.mount_id);
-            let told = ReportOutcome { status: "applied", mount_id: applied.mount_id, error: None };
-            (outcome, told, table_of(applied.table), ExitStatus::Done, None)
+    let result = executor.apply(plan);
+    let table = Arc::new(host.snapshot());
+    let (approved, requester) = (&decision.final_request, &decision.requester);
+    match result {
+        Ok(Applied { mount_id, notes }) => {
+            report.note(notes.iter().map(|note| secrets.mask(note)));
+            let outcome = Outcome::applied(approved, requester, mount_id);
+            let done = ReportOutcome { status: "applied", mount_id, error: None };
+            report.conclude(done, told(&outcome, &table));
+            Ok(Ending { report, status: ExitStatus::Done, table: Some(table), failure: None })
         }
         Err(error) => {
             let words = crate::chain::chain_of(&error);
-            let outcome = Outcome::failed(plan.request(), &decision.requester, &words);
+            let outcome = Outcome::failed(approved, requester, &words);
             let status = match &error {
                 ApplyError::Host(_) => ExitStatus::HostFailed,
                 ApplyError::Mount(_) => ExitStatus::MountFailed,
             };
-            let told = ReportOutcome { status: "failed", mount_id: None, error: Some(words) };
-            (outcome, told, Arc::new(host.snapshot()), status, Some(error))
+            let failed = ReportOutcome { status: "failed", mount_id: None, error: Some(words) };
+            report.conclude(failed, told(&outcome, &table));
+            Ok(Ending { report, status, table: Some(table), failure: Some(error) })
         }
-    };
-    report.conclude(told, masked(&decision, chain.observe(&outcome, &after)));
-    Ok(Ending { report, status, table: Some(after), failure })
-}
-
-fn table_of(table: MountTable) -> Arc<Snapshot> {
-    Arc::new(Snapshot::of(table))
-}
-
-fn masked(decision: &Decision, entries: Vec<crate::chain::TraceEntry>) -> Vec<crate::chain::TraceEntry> {
-    let secrets = Secrets::of(&[&decision.request.options, &decision.final_request.options]);
-    entries.iter().map(|entry| secrets.mask_entry(entry)).collect()
+    }
 }
 
 /// The exit status that a decision alone leads to.
@@ -163,19 +166,19 @@ mod tests {
     }
 
     impl Executor for Recorder {
-        fn apply(&self, plan: &MountPlan) -> Result<Applied, ApplyError> {
+        fn apply(&self, plan: MountPlan) -> Result<Applied, ApplyError> {
             self.plans.borrow_mut().push(plan.to_string());
             if self.fails {
                 return Err(MountFailure { step: "mount".into(), reason: "no".into(), undone: Vec::new() }.into());
             }
-            let table = MountTable::parse(Vec::new()).map_err(|error| HostError::new("read", "nothing", error))?;
-            Ok(Applied { mount_id: Some(7), table, output: String::new() })
+            Ok(Applied { mount_id: Some(7), notes: Vec::new() })
         }
     }
 
     fn attempt(target: &str, recorder: &Recorder) -> Result<Ending, Error> {
         let rules = HostRules::default();
-        let host = HostRoot::own()?;
+        let host = Arc::new(HostRoot::own()?);
+        let locks = TargetLocks::new(&host, std::time::Duration::from_secs(1));
         let request = MountRequest {
             operation: Operation::Mount,
             source: Some("tmpfs".to_owned()),
@@ -183,7 +186,7 @@ mod tests {
             fstype: Some("tmpfs".to_owned()),
             options: Options::default(),
         };
-        carry_out(&Chain::new(&[], &rules, Vec::new()), &host, request, Requester::default(), recorder)
+        carry_out(&Chain::new(&[], &rules, Vec::new()), &host, &locks, request, Requester::default(), recorder)
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! The host as this process sees it: the folder its `/` is under, and what lies there.
 
-use std::fs::File;
-use std::io::Read;
+use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx};
 
 use crate::error::{Error, HostError};
-use crate::mount_table::{MountTable, Snapshot};
+use crate::identity::{Identity, unique_id};
+use crate::mount_table::{MountTable, Snapshot, statmount};
+use crate::resolve::relative;
+use crate::sys;
 
 /// Where the host is and how its mount namespace is reached.
 #[derive(Debug)]
@@ -19,6 +23,16 @@ pub struct HostRoot {
     mountinfo: PathBuf,
     /// Whether the host is this process's own making, where the host's root is nobody's enemy.
     is_sandbox: bool,
+    /// The text of `/proc/filesystems`.
+    kernel_types: OnceLock<String>,
+    /// The namespace's 64-bit id.
+    namespace_id: OnceLock<Option<u64>>,
+}
+
+/// What a file system type of the kernel's is mounted from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KernelType {
+    pub(crate) needs_device: bool,
 }
 
 /// The host's mount namespace, see namespaces(7).
@@ -61,7 +75,14 @@ impl HostRoot {
                 open_path(folder, OFlags::PATH | OFlags::DIRECTORY)?
             }
         };
-        Ok(Self { root, namespace, mountinfo: of_pid_1("mountinfo"), is_sandbox: false })
+        Ok(Self {
+            root,
+            namespace,
+            mountinfo: of_pid_1("mountinfo"),
+            is_sandbox: false,
+            kernel_types: OnceLock::new(),
+            namespace_id: OnceLock::new(),
+        })
     }
 
     /// This process's own view, for a sandbox that is its own host.
@@ -71,12 +92,24 @@ impl HostRoot {
     pub fn own() -> Result<Self, Error> {
         let root = open_path(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)?;
         let mountinfo = PathBuf::from("/proc/self/mountinfo");
-        Ok(Self { root, namespace: Namespace::Own, mountinfo, is_sandbox: true })
+        Ok(Self {
+            root,
+            namespace: Namespace::Own,
+            mountinfo,
+            is_sandbox: true,
+            kernel_types: OnceLock::new(),
+            namespace_id: OnceLock::new(),
+        })
     }
 
     /// The host's `/`.
     pub(crate) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// Whether the host is this process's own making.
+    pub(crate) fn is_sandbox(&self) -> bool {
+        self.is_sandbox
     }
 
     /// The namespace that mounts are made in.
@@ -98,9 +131,9 @@ impl HostRoot {
     }
 
     /// The same, to be read when somebody asks.
-    pub fn snapshot(&self) -> Snapshot {
-        let path = self.mountinfo.clone();
-        Snapshot::lazy(move || read_table(&path))
+    pub fn snapshot(self: &Arc<Self>) -> Snapshot {
+        let (whole, one) = (self.clone(), self.clone());
+        Snapshot::lazy(move || whole.mount_table(), move |path| one.covering(path))
     }
 
     /// Whether the host was *booted with* systemd, see sd_booted(3). That its programs exist isn't enough.
@@ -125,19 +158,59 @@ impl HostRoot {
         folders.iter().any(|folder| self.look_up(&format!("{folder}/{name}")).is_some())
     }
 
-    /// The 64-bit id of the mount that a path lies on, which is never used again; none before Linux 6.8.
-    pub(crate) fn unique_mount_id(&self, path: &str) -> Option<u64> {
-        let found = self.find(path)?;
-        let mask = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
-        let stat = statx(&found, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask).ok()?;
-        (stat.stx_mask & STATX_MNT_ID_UNIQUE != 0).then_some(stat.stx_mnt_id)
+    /// What the host's kernel says of a file system type, if it has it loaded; see proc(5), `/proc/filesystems`.
+    pub(crate) fn kernel_type(&self, fstype: &str) -> Option<KernelType> {
+        let text = self.kernel_types.get_or_init(|| std::fs::read_to_string("/proc/filesystems").unwrap_or_default());
+        text.lines().find_map(|line| {
+            let (flag, name) = line.split_once('\t')?;
+            (name == fstype).then_some(KernelType { needs_device: flag != "nodev" })
+        })
     }
 
-    /// File system types of the host's kernel that need no device, from `/proc/filesystems`.
-    pub(crate) fn has_nodev_type(&self, fstype: &str) -> bool {
-        let mut text = String::new();
-        let read = File::open("/proc/filesystems").and_then(|mut file| file.read_to_string(&mut text));
-        read.is_ok() && text.lines().any(|line| line.strip_prefix("nodev\t") == Some(fstype))
+    /// The place of a real path: the folder that holds it, and its name there.
+    ///
+    /// # Errors
+    /// When the folder isn't there, or can't be reached without a symbolic link.
+    pub(crate) fn place(&self, path: &str) -> io::Result<Place> {
+        let (folder, name) = match path.rsplit_once('/') {
+            Some((folder, name)) if !name.is_empty() => (folder, name),
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path} lies in no folder"))),
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat2(&self.root, relative(folder), flags, Mode::empty(), PLAIN)?;
+        Ok(Place { folder, name: CString::new(name)?, path: path.to_owned() })
+    }
+
+    /// Whether only root can put another file at a real path.
+    pub(crate) fn is_roots_alone(&self, path: &str) -> bool {
+        let is_roots = |found: rustix::fs::Statx| found.stx_uid == 0 && found.stx_mode & 0o022 == 0;
+        self.is_sandbox
+            || Path::new(path)
+                .ancestors()
+                .skip(1)
+                .all(|folder| folder.to_str().and_then(|folder| self.look_up(folder)).is_some_and(is_roots))
+    }
+
+    /// The mount that a real path lies on, asked of the kernel. Nothing where it can't tell, or would have to wait for
+    /// somebody: the table knows.
+    pub(crate) fn covering(&self, path: &str) -> Option<MountTable> {
+        let namespace = match &self.namespace {
+            Namespace::Own => None,
+            Namespace::Other(namespace) => {
+                Some((*self.namespace_id.get_or_init(|| sys::mount_namespace_id(namespace.as_fd()).ok()))?)
+            }
+            Namespace::Closed(_) => return None,
+        };
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let found = openat2(&self.root, relative(path), flags, Mode::empty(), PLAIN | ResolveFlags::CACHED).ok()?;
+        let id = unique_id(found.as_fd(), c"", AtFlags::EMPTY_PATH).ok()??;
+        let table = statmount::mount(id, namespace).ok()?;
+        let covers = |target: &[u8]| {
+            let rest = path.as_bytes().strip_prefix(target);
+            target == b"/" || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        };
+        let is_it = table.iter().next().is_some_and(|mount| covers(&mount.target()));
+        is_it.then_some(table)
     }
 
     fn look_up(&self, path: &str) -> Option<rustix::fs::Statx> {
@@ -148,16 +221,34 @@ impl HostRoot {
 
     fn find(&self, path: &str) -> Option<OwnedFd> {
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let relative = match path.trim_start_matches('/') {
-            "" => ".",
-            relative => relative,
-        };
-        openat2(&self.root, relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how).ok()
+        openat2(&self.root, relative(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how).ok()
     }
 }
 
-/// `STATX_MNT_ID_UNIQUE` of `include/uapi/linux/stat.h`, Linux 6.8.
-const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+/// A name in a folder of the host's.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) folder: OwnedFd,
+    pub(crate) name: CString,
+    /// The whole path, to be shown.
+    pub(crate) path: String,
+}
+
+impl Place {
+    /// What is there.
+    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(&self.folder, self.name.as_c_str(), flags, Mode::empty())?)
+    }
+
+    /// Which mount is there.
+    pub(crate) fn identity(&self) -> io::Result<Identity> {
+        Identity::at(self.folder.as_fd(), &self.name, AtFlags::empty())
+    }
+}
+
+/// Below a root, and by no link: real paths.
+const PLAIN: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS).union(ResolveFlags::NO_SYMLINKS);
 
 fn read_table(path: &Path) -> Result<MountTable, Error> {
     MountTable::read(path).map_err(|error| HostError::new("read", &path.display().to_string(), error).into())

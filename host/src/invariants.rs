@@ -4,8 +4,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::host_root::HostRoot;
-use crate::options::{MountOption, RESTRICTIONS};
+use crate::host_root::{HostRoot, KernelType};
+use crate::options::{MountOption, Options, RESTRICTIONS};
+use crate::plan::ScopeRule;
 use crate::policy::{Failure, FailureKind};
 use crate::request::{MountRequest, Operation};
 use crate::resolve::{FileKind, ResolvedPath, Symlinks};
@@ -22,6 +23,8 @@ pub struct HostRules {
     pub targets: Vec<String>,
     /// What to do with symbolic links in a request's paths.
     pub symlinks: Symlinks,
+    /// When helpers run in a systemd scope of their own.
+    pub scope: ScopeRule,
     /// How long the whole request may take on the host.
     pub timeout: Duration,
 }
@@ -33,6 +36,7 @@ impl Default for HostRules {
             options: Vec::new(),
             targets: Vec::new(),
             symlinks: Symlinks::Resolve,
+            scope: ScopeRule::Prefer,
             timeout: Duration::from_secs(30),
         }
     }
@@ -102,9 +106,11 @@ pub(crate) fn check_request(
     }
     if let Some(fstype) = &request.fstype {
         check.fstype(fstype, host);
+        check.source_of_type(request, fstype, host);
     }
+    let is_helped = request.fstype.as_ref().is_some_and(|fstype| rules.helpers.contains(fstype));
     for option in request.options.iter() {
-        check.option(option);
+        check.option(option, is_helped);
     }
     check.done()
 }
@@ -123,6 +129,10 @@ pub(crate) fn check_resolved(
     check.place(TARGET, &target.path);
     if let Some(source) = source {
         check.no_magic(SOURCE, &source.path);
+        if request.operation == Operation::Move {
+            // It's a place that loses what is mounted there.
+            check.place(SOURCE, &source.path);
+        }
         let is_image = request.operation == Operation::Mount && source.kind == FileKind::Regular;
         if is_image && !rules.options.iter().any(|name| name == "loop") {
             check.refuse(
@@ -143,21 +153,32 @@ pub(crate) fn check_resolved(
     check.done()
 }
 
-/// Refuses to mount over the program's own state, where that lies in the same namespace.
+/// Refuses to mount over the program's own state, or to move it away, where that lies in the same namespace.
 ///
 /// # Errors
 /// The reason to refuse it.
-pub(crate) fn check_own_state(rules: &HostRules, state: &[String], target: &ResolvedPath) -> Result<(), Refusals> {
+pub(crate) fn check_own_state(
+    rules: &HostRules,
+    request: &MountRequest,
+    state: &[String],
+    source: Option<&ResolvedPath>,
+    target: &ResolvedPath,
+) -> Result<(), Refusals> {
     let mut check = Check { rules, refusals: Vec::new() };
-    let touches = |path: &String| is_at_or_below(path, &target.path) || is_at_or_below(&target.path, path);
-    if let Some(path) = state.iter().find(|path| touches(path))
-        && !check.is_allowed_target(&target.path)
-    {
-        check.refuse(TARGET, format!("it would hide or change mountgate's own state in {path}"), Some(NAME_TARGET));
+    let moved = source.filter(|_| request.operation == Operation::Move).map(|source| (SOURCE, source));
+    for (argument, place) in moved.into_iter().chain([(TARGET, target)]) {
+        let touches = |path: &String| is_at_or_below(path, &place.path) || is_at_or_below(&place.path, path);
+        if let Some(path) = state.iter().find(|path| touches(path))
+            && !check.is_allowed_target(&place.path)
+        {
+            let message = format!("it would hide or change mountgate's own state in {path}");
+            check.refuse(argument, message, Some(NAME_TARGET));
+        }
     }
     check.done()
 }
 
+const NAME_OPTION: &str = "name the option in [host] options if that is meant";
 const NAME_TARGET: &str = "name the path in [host] targets if that is meant";
 
 struct Check<'r> {
@@ -254,6 +275,27 @@ impl Check<'_> {
         }
     }
 
+    /// A file system on a device has the device's path for its source: anything else the kernel would look for itself,
+    /// from wherever it happens to stand.
+    fn source_of_type(&mut self, request: &MountRequest, fstype: &str, host: Option<&HostRoot>) {
+        let Some(source) = request.source.as_deref().filter(|source| !is_path(source)) else { return };
+        if self.rules.helpers.iter().any(|named| named == fstype) {
+            return;
+        }
+        let needs_device = host.is_some_and(|host| match host.kernel_type(fstype) {
+            Some(KernelType { needs_device }) => needs_device,
+            // Its module isn't loaded yet: a word is a name, and what has a slash could be a path.
+            None => source.contains('/'),
+        });
+        if needs_device {
+            self.refuse(
+                SOURCE,
+                format!("{fstype} is mounted from a device, and {source:?} isn't an absolute path"),
+                Some("write the whole path, from /"),
+            );
+        }
+    }
+
     fn fstype(&mut self, fstype: &str, host: Option<&HostRoot>) {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if fstype.is_empty() || fstype.starts_with(['-', '.']) || !fstype.chars().all(plain) || fstype.len() > 64 {
@@ -281,22 +323,25 @@ impl Check<'_> {
         }
     }
 
-    fn option(&mut self, option: &MountOption) {
+    fn option(&mut self, option: &MountOption, is_helped: bool) {
         let name = option.name.as_str();
         let text = option.to_string();
+        // A refusal must not show what it refuses to pass on.
+        let shown = shorten(&option.masked().to_string());
+        let is_named = self.rules.options.iter().any(|named| named == name);
         let argument = "-o";
-        if name.is_empty() || name.starts_with('-') {
-            self.refuse(argument, format!("\"{}\" isn't an option", shorten(&text)), None);
+        if name.is_empty() || name.starts_with('-') || name.contains('=') {
+            self.refuse(argument, format!("\"{}\" isn't the name of an option", shorten(name)), None);
         } else if text.chars().any(char::is_control) {
-            self.refuse(argument, format!("an option holds a control character: \"{}\"", shorten(&text)), None);
+            self.refuse(argument, format!("an option holds a control character: \"{shown}\""), None);
         } else if text.contains(',') || text.contains('"') {
             self.refuse(
                 argument,
-                format!("an option holds a comma or a quote: \"{}\"", shorten(&text)),
+                format!("an option holds a comma or a quote: \"{shown}\""),
                 Some("mount(8) and its helpers don't agree on what that means"),
             );
         } else if text.len() > 4095 {
-            self.refuse(argument, format!("an option is longer than a page: \"{}\"", shorten(&text)), None);
+            self.refuse(argument, format!("an option is longer than a page: \"{shown}\""), None);
         } else if option.value.is_some() && RESTRICTIONS.iter().any(|(one, other)| name == *one || name == *other) {
             self.refuse(argument, format!("{name} takes no value"), None);
         } else if is_operation_word(name) {
@@ -305,11 +350,13 @@ impl Check<'_> {
                 format!("{name} isn't an option here but an operation of its own"),
                 Some("use --bind, --move or --make-… in a request of its own"),
             );
-        } else if needs_leave(name) && !self.rules.options.iter().any(|named| named == name) {
+        } else if needs_leave(name) && !is_named {
+            self.refuse(argument, format!("{name} makes mount(8) do more than mount"), Some(NAME_OPTION));
+        } else if is_helped && !is_named && !is_generic(name) {
             self.refuse(
                 argument,
-                format!("{name} makes mount(8) do more than mount"),
-                Some("name the option in [host] options if that is meant"),
+                format!("{name} would be read by a helper that runs as root, e.g. as a command"),
+                Some(NAME_OPTION),
             );
         }
     }
@@ -363,9 +410,19 @@ fn is_operation_word(name: &str) -> bool {
         || matches!(name.strip_prefix('r').unwrap_or(name), "shared" | "slave" | "private" | "unbindable")
 }
 
-/// Options that make mount(8) itself do something: run programs, set up devices, make folders, let users unmount,
-/// relabel. `user_xattr` and the like are a file system's own and not meant.
+/// Options of every file system, which no helper takes for more than they are.
+fn is_generic(name: &str) -> bool {
+    is_per_mount(name) || matches!(name, "sync" | "async" | "dirsync" | "lazytime" | "nolazytime" | "nofail")
+}
+
+/// Options that can do more than their words say: make mount(8) run programs, set up devices, make folders, let users
+/// unmount; or relabel. `user_xattr` and the like are a file system's own and not meant.
 fn needs_leave(name: &str) -> bool {
+    needs_mount_program(name) || matches!(name, "context" | "fscontext" | "defcontext" | "rootcontext")
+}
+
+/// Options that the kernel doesn't know and mount(8) carries out itself.
+pub(crate) fn needs_mount_program(name: &str) -> bool {
     name.starts_with("X-mount.")
         || name.starts_with("x-mount.")
         || name.starts_with("verity.")
@@ -383,10 +440,6 @@ fn needs_leave(name: &str) -> bool {
                 | "offset"
                 | "sizelimit"
                 | "encryption"
-                | "context"
-                | "fscontext"
-                | "defcontext"
-                | "rootcontext"
         )
 }
 
@@ -422,8 +475,16 @@ pub(crate) fn check_edits(
             format!("it changed {field} ({edit}) without leave; rewrites = [\"{field}\"] would give it"),
         ));
     }
-    match before.options.restrictions().find(|flag| !after.options.restrictions().any(|kept| kept == *flag)) {
-        Some(flag) => Err(Failure::new(FailureKind::Weakened, format!("it took {flag} away"))),
+    if let Some(flag) =
+        before.options.restrictions().find(|flag| !after.options.restrictions().any(|kept| kept == *flag))
+    {
+        return Err(Failure::new(FailureKind::Weakened, format!("it took {flag} away")));
+    }
+    // A bind or a remount starts from flags that aren't in the request: giving rights back is the requester's to ask.
+    let given = |options: &Options| RESTRICTIONS.map(|(strict, lax)| options.last_of(strict, lax) == Some(lax));
+    let (asked, got) = (given(&before.options), given(&after.options));
+    match (0..RESTRICTIONS.len()).find(|i| got[*i] && !asked[*i]) {
+        Some(i) => Err(Failure::new(FailureKind::Weakened, format!("it added {}", RESTRICTIONS[i].1))),
         None => Ok(()),
     }
 }
@@ -480,6 +541,7 @@ mod tests {
             "rshared",
             "nosuid=1",
             "a\nb",
+            "password=a\"b",
         ] {
             assert!(refused(|r| r.options = Options::parse(options)).starts_with("-o: "), "{options:?}");
         }

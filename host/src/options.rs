@@ -31,6 +31,14 @@ impl MountOption {
         Self { name: name.to_owned(), value: None }
     }
 
+    /// The same, its value masked where it must not be shown.
+    pub(crate) fn masked(&self) -> Self {
+        match self.value {
+            Some(_) if self.is_secret() => Self { name: self.name.clone(), value: Some(MASK.to_owned()) },
+            _ => self.clone(),
+        }
+    }
+
     /// Whether its value must not be shown.
     fn is_secret(&self) -> bool {
         const WORDS: [&str; 8] = ["password", "passwd", "pass", "credentials", "cred", "secret", "token", "passphrase"];
@@ -149,11 +157,7 @@ impl Options {
 
     /// The same with secret values masked.
     pub fn masked(&self) -> Self {
-        let mask = |option: &MountOption| match option.value {
-            Some(_) if option.is_secret() => MountOption { name: option.name.clone(), value: Some(MASK.to_owned()) },
-            _ => option.clone(),
-        };
-        Self(self.0.iter().map(mask).collect())
+        Self(self.0.iter().map(MountOption::masked).collect())
     }
 
     /// The values that must not be shown.

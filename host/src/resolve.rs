@@ -1,10 +1,14 @@
-//! Follows a request's paths on the host, one component at a time, on descriptors below the host's root.
+//! Follows a request's paths on the host, on descriptors below the host's root.
 //!
-//! What is found (real path, kind, device, the links on the way, the mount it lies on) is what policies judge.
+//! What is found (real path, kind, device, the links on the way, the mount it lies on) is what policies judge, and the
+//! descriptor that it was found with is what is mounted. A path without symbolic links takes one openat2(2); one with
+//! links is walked component by component, so that each is seen.
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, fstatfs, openat, readlinkat, statx};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstatfs, openat, openat2, readlinkat, statx,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +55,13 @@ pub struct Device {
     pub minor: u32,
 }
 
+/// One end of a request: what was found there, and the descriptor that holds on to it. A replayed request has none.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) found: ResolvedPath,
+    pub(crate) pin: Option<OwnedFd>,
+}
+
 /// Why a path can't be followed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "each is its message")]
@@ -69,6 +80,10 @@ pub enum ResolveError {
     NotUtf8(String),
     #[error("{call}({path}): {errno}")]
     Call { call: &'static str, path: String, errno: Errno },
+    #[error("{call}({path}): {error}")]
+    Io { call: &'static str, path: String, error: std::io::Error },
+    #[error("{0} leads to a path with a control character in it")]
+    ControlCharacter(String),
 }
 
 /// What `[host] symlinks` says.
@@ -91,7 +106,17 @@ const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 ///
 /// # Errors
 /// When it isn't there, or must not be followed.
-pub(crate) fn resolve(host: &HostRoot, path: &str, links: Symlinks) -> Result<ResolvedPath, ResolveError> {
+pub(crate) fn resolve(host: &HostRoot, path: &str, links: Symlinks) -> Result<End, ResolveError> {
+    let plain = lexical(path);
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    match openat2(host.root(), relative(&plain), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
+        Ok(pin) => End::of(plain, Vec::new(), pin),
+        // A link on the way, or something that the walk below finds words for.
+        Err(_) => walk(host, path, links),
+    }
+}
+
+fn walk(host: &HostRoot, path: &str, links: Symlinks) -> Result<End, ResolveError> {
     let mut walk = Walk { host, trail: Vec::new(), symlinks: Vec::new() };
     let mut todo: Vec<String> = components(path);
     while let Some(name) = todo.pop() {
@@ -108,6 +133,47 @@ pub(crate) fn resolve(host: &HostRoot, path: &str, links: Symlinks) -> Result<Re
         }
     }
     walk.found()
+}
+
+/// A path without empty components and `.`.
+pub(crate) fn lexical(path: &str) -> String {
+    let joined = components(path).iter().rev().fold(String::new(), |path, name| path + "/" + name);
+    if joined.is_empty() { "/".to_owned() } else { joined }
+}
+
+/// A path below a root, as openat2(2) takes it.
+pub(crate) fn relative(path: &str) -> &str {
+    match path.trim_start_matches('/') {
+        "" => ".",
+        relative => relative,
+    }
+}
+
+impl End {
+    /// Looks at what was found.
+    fn of(path: String, symlinks: Vec<String>, pin: OwnedFd) -> Result<Self, ResolveError> {
+        let mask = StatxFlags::TYPE | StatxFlags::MNT_ID;
+        let stat = statx(&pin, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask)
+            .map_err(|errno| ResolveError::Call { call: "statx", path: path.clone(), errno })?;
+        let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
+            FileType::Directory => FileKind::Directory,
+            FileType::BlockDevice => FileKind::BlockDevice,
+            FileType::CharacterDevice => FileKind::CharDevice,
+            FileType::Fifo => FileKind::Fifo,
+            FileType::Socket => FileKind::Socket,
+            _ => FileKind::Regular,
+        };
+        let is_device = matches!(kind, FileKind::BlockDevice | FileKind::CharDevice);
+        let knows_mount = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+        let found = ResolvedPath {
+            path,
+            kind,
+            device: is_device.then_some(Device { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor }),
+            symlinks,
+            covering_mount: knows_mount.then_some(stat.stx_mnt_id),
+        };
+        Ok(Self { found, pin: Some(pin) })
+    }
 }
 
 /// The components of a path, the last one first.
@@ -145,7 +211,10 @@ impl Walk<'_> {
         }
         let link = readlinkat(&there, "", Vec::new()).map_err(|errno| call("readlinkat", errno))?;
         let text = link.into_string().map_err(|_| ResolveError::NotUtf8(self.path_of(name)))?;
-        Ok(Some(text))
+        match text.chars().any(char::is_control) {
+            true => Err(ResolveError::ControlCharacter(self.path_of(name))),
+            false => Ok(Some(text)),
+        }
     }
 
     fn follow(&mut self, name: &str, link: &str, todo: &mut Vec<String>) -> Result<(), ResolveError> {
@@ -160,29 +229,17 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn found(self) -> Result<ResolvedPath, ResolveError> {
+    fn found(mut self) -> Result<End, ResolveError> {
         let path = self.path();
-        let here = self.trail.last().map_or(self.host.root(), |(_, fd)| fd.as_fd());
-        let mask = StatxFlags::TYPE | StatxFlags::MNT_ID;
-        let stat = statx(here, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask)
-            .map_err(|errno| ResolveError::Call { call: "statx", path: path.clone(), errno })?;
-        let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
-            FileType::Directory => FileKind::Directory,
-            FileType::BlockDevice => FileKind::BlockDevice,
-            FileType::CharacterDevice => FileKind::CharDevice,
-            FileType::Fifo => FileKind::Fifo,
-            FileType::Socket => FileKind::Socket,
-            _ => FileKind::Regular,
+        let pin = match self.trail.pop() {
+            Some((_, pin)) => pin,
+            None => self.host.root().try_clone_to_owned().map_err(|error| ResolveError::Io {
+                call: "dup",
+                path: path.clone(),
+                error,
+            })?,
         };
-        let is_device = matches!(kind, FileKind::BlockDevice | FileKind::CharDevice);
-        let knows_mount = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
-        Ok(ResolvedPath {
-            path,
-            kind,
-            device: is_device.then_some(Device { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor }),
-            symlinks: self.symlinks,
-            covering_mount: knows_mount.then_some(stat.stx_mnt_id),
-        })
+        End::of(path, self.symlinks, pin)
     }
 
     fn path(&self) -> String {

@@ -2,8 +2,11 @@
 
 #![expect(unsafe_code, reason = "each block says what it relies on")]
 
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
+use nix::libc;
 use wasmtime::component::Component;
 
 /// Loads compiled code from a file that the caller has checked to be this user's own and nobody else's.
@@ -11,4 +14,89 @@ pub(crate) fn deserialize_trusted(engine: &wasmtime::Engine, path: &Path) -> was
     // SAFETY: the file was made by `Component::serialize` of this program: only the cache calls this, for an open
     // file that belongs to the caller, that nobody else can reach, and that was renamed into place when complete.
     unsafe { Component::deserialize_file(engine, path) }
+}
+
+/// `struct mount_attr` of mount_setattr(2).
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct MountAttr {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    pub(crate) propagation: u64,
+    pub(crate) userns_fd: u64,
+}
+
+/// mount_setattr(2) on the mount that a descriptor stands for, and on all below it if `recursive`. Linux 5.12.
+pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> io::Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a constant C string; the kernel reads `size_of::<MountAttr>()` bytes of a live struct of
+    // exactly that layout and keeps no pointer.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            std::ptr::from_ref(attr),
+            size_of::<MountAttr>(),
+        )
+    };
+    checked(result).map(drop)
+}
+
+/// `struct mnt_id_req` of statmount(2), as of Linux 6.11.
+#[repr(C)]
+struct MountIdRequest {
+    size: u32,
+    spare: u32,
+    id: u64,
+    param: u64,
+    namespace: u64,
+}
+
+impl MountIdRequest {
+    fn new(id: u64, param: u64, namespace: Option<u64>) -> Self {
+        // Without a namespace the first version of the struct will do, which Linux 6.8 knows.
+        let size = if namespace.is_some() { 32 } else { 24 };
+        Self { size, spare: 0, id, param, namespace: namespace.unwrap_or(0) }
+    }
+}
+
+/// The numbers are the same on every architecture that has the unified table, see `scripts/syscall.tbl`.
+const SYS_STATMOUNT: libc::c_long = 457;
+const SYS_LISTMOUNT: libc::c_long = 458;
+
+/// statmount(2): fills a buffer with a `struct statmount` and the strings behind it. Linux 6.8; in another mount
+/// namespace, by that one's 64-bit id, Linux 6.11.
+pub(crate) fn statmount(id: u64, namespace: Option<u64>, mask: u64, buffer: &mut [u64]) -> io::Result<()> {
+    let request = MountIdRequest::new(id, mask, namespace);
+    // SAFETY: the kernel reads `request.size` bytes of a live struct that is at least as large, and writes at most
+    // as many bytes as the buffer has, which is borrowed mutably and aligned for a `struct statmount`.
+    let result = unsafe {
+        libc::syscall(SYS_STATMOUNT, std::ptr::from_ref(&request), buffer.as_mut_ptr(), size_of_val(buffer), 0u32)
+    };
+    checked(result).map(drop)
+}
+
+/// listmount(2): the 64-bit ids of the mounts below a mount, those after `last`. Says how many were written.
+pub(crate) fn listmount(id: u64, namespace: Option<u64>, last: u64, ids: &mut [u64]) -> io::Result<usize> {
+    let request = MountIdRequest::new(id, last, namespace);
+    // SAFETY: as above; the kernel writes at most `ids.len()` ids.
+    let result =
+        unsafe { libc::syscall(SYS_LISTMOUNT, std::ptr::from_ref(&request), ids.as_mut_ptr(), ids.len(), 0u32) };
+    checked(result)
+}
+
+/// The 64-bit id of a mount namespace, see ioctl_nsfs(2). Linux 6.11.
+pub(crate) fn mount_namespace_id(namespace: BorrowedFd<'_>) -> io::Result<u64> {
+    /// `_IOR(0xb7, 0x5, __u64)`
+    const NS_GET_MNTNS_ID: libc::c_ulong = 0x8008_b705;
+    let mut id: u64 = 0;
+    // SAFETY: this ioctl writes eight bytes through the pointer, which is to a live u64.
+    let result = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_MNTNS_ID as _, std::ptr::from_mut(&mut id)) };
+    checked(result.into()).map(|_| id)
+}
+
+fn checked(result: libc::c_long) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }

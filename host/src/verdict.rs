@@ -160,10 +160,7 @@ impl Edit {
     /// The same with a secret masked.
     pub(crate) fn masked(&self) -> Self {
         match self {
-            Self::AddOption(option) => {
-                let masked = [option.clone()].into_iter().collect::<crate::options::Options>().masked();
-                Self::AddOption(masked.iter().next().cloned().unwrap_or_else(|| option.clone()))
-            }
+            Self::AddOption(option) => Self::AddOption(option.masked()),
             other => other.clone(),
         }
     }

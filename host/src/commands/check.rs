@@ -106,7 +106,7 @@ pub(crate) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
     let requester = Requester::current(global.label.clone());
     let (gate, host) = super::open(global)?;
     let snapshot = Arc::new(host.snapshot());
-    decide(global, &gate, &Case { request, requester, sight: Sight::Host(&host), snapshot }, args.all)
+    decide(global, &gate, &Case { request, requester, sight: Sight::Host(&host), snapshot, locks: None }, args.all)
 }
 
 fn replay(global: &Global, path: &Path, all: bool) -> anyhow::Result<ExitStatus> {
@@ -117,6 +117,7 @@ fn replay(global: &Global, path: &Path, all: bool) -> anyhow::Result<ExitStatus>
         requester: file.requester,
         sight: Sight::Told { source: file.source, target: file.target },
         snapshot: Arc::new(Snapshot::of(table)),
+        locks: None,
     };
     decide(global, &gate, &case, all)
 }

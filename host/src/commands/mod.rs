@@ -11,10 +11,11 @@ pub(crate) mod umount;
 
 use std::io::Write;
 use std::mem::ManuallyDrop;
+use std::sync::Arc;
 
 use crate::cli::{Global, print_error};
 use crate::error::Error;
-use crate::executor::{ApplyError, MountProgram, sandbox};
+use crate::executor::{ApplyError, HostExecutor, sandbox};
 use crate::exit::ExitStatus;
 use crate::gate::{Ending, Gate};
 use crate::host_root::HostRoot;
@@ -24,14 +25,14 @@ use crate::request::{MountRequest, Requester};
 
 /// A gate and the host it stands before. The policy directory is read before a sandbox is entered, and plugins are
 /// compiled after: then the process has more than one thread.
-fn open(global: &Global) -> Result<(ManuallyDrop<Gate>, HostRoot), Error> {
+fn open(global: &Global) -> Result<(ManuallyDrop<Gate>, Arc<HostRoot>), Error> {
     let directory = PolicyDirectory::open(&global.policies)?;
     let host = if global.sandbox {
         sandbox::enter()?
     } else {
         HostRoot::open(&global.host_root.clone().unwrap_or_else(HostRoot::default_folder))?
     };
-    Ok((ready(global, directory)?, host))
+    Ok((ready(global, directory)?, Arc::new(host)))
 }
 
 /// A gate that is left to the kernel to clear away: the process ends soon, and its pools are large.
@@ -43,7 +44,7 @@ fn ready(global: &Global, directory: PolicyDirectory) -> Result<ManuallyDrop<Gat
 fn carry_out(global: &Global, request: MountRequest, shows_table: bool) -> anyhow::Result<ExitStatus> {
     let requester = Requester::current(global.label.clone());
     let (gate, host) = open(global)?;
-    let ending = gate.carry_out(&host, request, requester, &MountProgram::new(&host))?;
+    let ending = gate.carry_out(&host, request, requester, &HostExecutor::new(&host))?;
     let mut out = anstream::stdout().lock();
     if global.json {
         ending.report.write_json(&mut out)?;

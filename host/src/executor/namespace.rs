@@ -6,22 +6,8 @@ use rustix::process::{chroot, fchdir};
 use crate::error::HostError;
 use crate::host_root::{HostRoot, Namespace};
 
-/// Runs something in the host's mount namespace, with the host's root, on a thread of its own that ends with it: this
-/// process stays where it is.
-pub(super) fn within<T: Send>(host: &HostRoot, work: impl FnOnce() -> T + Send) -> Result<T, HostError> {
-    if let Namespace::Closed(error) = host.namespace() {
-        return Err(error.again());
-    }
-    std::thread::scope(|scope| {
-        let inside = std::thread::Builder::new()
-            .name("host".to_owned())
-            .spawn_scoped(scope, || enter(host).map(|()| work()))
-            .map_err(|error| HostError::new("clone", "a thread for the host's mount namespace", error))?;
-        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-fn enter(host: &HostRoot) -> Result<(), HostError> {
+/// Moves the calling thread into the host's mount namespace, with the host's root.
+pub(super) fn enter(host: &HostRoot) -> Result<(), HostError> {
     let failed = |call, subject: &str, errno: nix::Error| HostError::new(call, subject, errno.into());
     // A root and a working directory of the thread's own, which setns(2) asks for.
     unshare(CloneFlags::CLONE_FS).map_err(|errno| failed("unshare", "CLONE_FS", errno))?;

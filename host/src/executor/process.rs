@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 /// As much of a program's words as is kept.
 const MAX_OUTPUT: usize = 64 << 10;
 /// How long a killed program may take to be gone.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_millis(750);
 
 /// How a program ended.
 pub(super) struct Ended {
@@ -25,8 +25,8 @@ pub(super) enum End {
     Exited(ExitStatus),
     /// It was killed at the deadline.
     Killed,
-    /// It was killed at the deadline and is still there, as a process stuck in the kernel is.
-    Stuck(u32),
+    /// It was killed at the deadline and is still there, as a process stuck in the kernel is; and where that is.
+    Stuck(u32, String),
 }
 
 /// Runs a program and waits until it has ended. A descendant that keeps its output open isn't waited for.
@@ -51,10 +51,26 @@ pub(super) fn run(argv: &[String], deadline: Instant) -> io::Result<Ended> {
         // It may have gone in this moment.
         let _ = kill_process_group(pid, Signal::KILL);
         let gone = watch(&pidfd, &mut reader, &mut output, Instant::now() + GRACE)?;
-        if gone { reap(&mut child)? } else { End::Stuck(child.id()) }
+        if gone { reap(&mut child)? } else { End::Stuck(child.id(), waiting_in(child.id())) }
     };
     drain(&mut reader, &mut output)?;
     Ok(Ended { end, output: words(&output) })
+}
+
+/// Where in the kernel a process or thread is waiting, as far as that can be read; see proc(5).
+pub(super) fn waiting_in(pid: u32) -> String {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let state =
+        read("status").lines().find_map(|line| line.strip_prefix("State:").map(|state| state.trim().to_owned()));
+    let stack: Vec<String> = read("stack").lines().take(8).map(|line| line.trim().to_owned()).collect();
+    let place = match (stack.is_empty(), read("wchan")) {
+        (false, _) => stack.join(" "),
+        (true, wchan) if wchan.is_empty() || wchan == "0" => {
+            return state.map(|s| format!(": {s}")).unwrap_or_default();
+        }
+        (true, wchan) => wchan,
+    };
+    format!(": {}, in {place}", state.unwrap_or_default())
 }
 
 fn reap(child: &mut Child) -> io::Result<End> {
@@ -117,7 +133,7 @@ fn drain(reader: &mut PipeReader, output: &mut Vec<u8>) -> io::Result<bool> {
 }
 
 /// Bytes as words that can't drive a terminal, on one line.
-fn words(output: &[u8]) -> String {
+pub(super) fn words(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let lines: Vec<String> = text
         .lines()

@@ -244,7 +244,7 @@ impl<'w> Generator<'w> {
     fn resolved(&mut self, written: &str, kind: FileKind) -> ResolvedPath {
         let through_link = self.random.u8(0..8) == 0;
         let path = if through_link { self.path() } else { written.to_owned() };
-        let path = crate::chain::lexical(&path);
+        let path = crate::resolve::lexical(&path);
         let is_device = kind == FileKind::BlockDevice;
         ResolvedPath {
             path,

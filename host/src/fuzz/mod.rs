@@ -115,6 +115,7 @@ fn decide(chain: &Chain<'_>, tables: &Tables, input: &Input) -> Result<Decision,
         requester: input.requester.clone(),
         sight: Sight::Told { source: input.source.clone(), target: Some(input.target.clone()) },
         snapshot: tables.snapshot(input.table),
+        locks: None,
     };
     chain.decide(&case, false)
 }

@@ -48,7 +48,7 @@ fn candidates(input: &Input) -> Vec<Input> {
     }
     if input.target.path != input.request.target || !input.target.symlinks.is_empty() {
         with(&|input| {
-            input.target.path = crate::chain::lexical(&input.request.target);
+            input.target.path = crate::resolve::lexical(&input.request.target);
             input.target.symlinks.clear();
         });
         with(&|input| {
@@ -68,7 +68,7 @@ fn candidates(input: &Input) -> Vec<Input> {
     {
         with(&|input| {
             input.request.target = parent.to_owned();
-            input.target.path = crate::chain::lexical(parent);
+            input.target.path = crate::resolve::lexical(parent);
         });
     }
     let pid = input.requester.pid;

@@ -6,6 +6,7 @@
 mod index;
 mod parse;
 mod snapshot;
+pub(crate) mod statmount;
 mod tree;
 
 use std::borrow::Cow;
@@ -140,14 +141,20 @@ impl MountTable {
         self.index().by_id(id).map(|i| self.nth(i))
     }
 
-    /// What is in this table and not in an earlier one, and the other way round.
-    pub fn changes_since<'t>(&'t self, before: &'t Self) -> Changes<'t> {
-        let missing =
-            |mount: &Mount<'_>, table: &Self| table.by_id(mount.id()).is_none_or(|other| other.line() != mount.line());
-        Changes {
-            added: self.iter().filter(|mount| missing(mount, before)).collect(),
-            removed: before.iter().filter(|mount| missing(mount, self)).collect(),
+    /// All mounts that are mounted on a mount or on one of those, in the table's order.
+    pub(crate) fn descendants(&self, id: u64) -> impl Iterator<Item = Mount<'_>> {
+        // The kernel prints parents before their children, but for mounts that were moved.
+        let mut within = std::collections::HashSet::from([id]);
+        loop {
+            let before = within.len();
+            let children = self.iter().filter(|mount| within.contains(&mount.parent())).map(|mount| mount.id());
+            let more: Vec<u64> = children.collect();
+            within.extend(more);
+            if within.len() == before {
+                break;
+            }
         }
+        self.iter().filter(move |mount| mount.id() != id && within.contains(&mount.id()))
     }
 
     fn nth(&self, i: usize) -> Mount<'_> {
@@ -161,14 +168,6 @@ impl MountTable {
     fn index(&self) -> &Index {
         self.index.get_or_init(|| Index::of(self))
     }
-}
-
-/// The difference between two tables. A changed mount is in both lists.
-#[derive(Debug)]
-#[expect(missing_docs, reason = "named for what they are")]
-pub struct Changes<'t> {
-    pub added: Vec<Mount<'t>>,
-    pub removed: Vec<Mount<'t>>,
 }
 
 /// One mount: a line of mountinfo, see proc(5). Of a table in the format of mounts the numbers are 0.
@@ -243,11 +242,6 @@ impl<'t> Mount<'t> {
     pub fn is_within(&self, path: &[u8]) -> bool {
         let target = self.target();
         path == b"/" || target.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-    }
-
-    /// The line as the kernel printed it.
-    fn line(&self) -> &'t [u8] {
-        self.fields.line.of(&self.table.text)
     }
 
     fn field(&self, span: Span) -> Cow<'t, [u8]> {
@@ -376,11 +370,9 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_seen_both_ways() {
-        let before = table(HOST);
-        let after = table(&HOST.replace("22 20 0:30 / /mnt rw -", "22 20 0:30 / /mnt ro -").replace("27 20", "28 20"));
-        let changes = after.changes_since(&before);
-        assert_eq!(changes.added.iter().map(Mount::id).collect::<Vec<_>>(), [22, 28]);
-        assert_eq!(changes.removed.iter().map(Mount::id).collect::<Vec<_>>(), [22, 27]);
+    fn descendants_are_found_by_their_parents() {
+        let table = table(HOST);
+        assert_eq!(table.descendants(22).map(|m| m.id()).collect::<Vec<_>>(), [23, 24, 25]);
+        assert_eq!(table.descendants(25).count(), 0);
     }
 }

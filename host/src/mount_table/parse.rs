@@ -28,7 +28,6 @@ pub(super) struct Fields {
     pub(super) parent: u64,
     pub(super) major: u32,
     pub(super) minor: u32,
-    pub(super) line: Span,
     pub(super) root: Span,
     pub(super) target: Span,
     pub(super) options: Span,
@@ -113,7 +112,6 @@ impl Line<'_> {
             parent,
             major,
             minor,
-            line: self.span(0, self.text.len()),
             root: root.place,
             target: target.place,
             options: options.place,
@@ -133,7 +131,6 @@ impl Line<'_> {
         let (freq, passno) = self.text[self.at..].split_at_checked(1)?;
         let numbers = freq == b"0" && passno.first() == Some(&b' ') && passno[1..].iter().all(u8::is_ascii_digit);
         (absolute && numbers).then(|| Fields {
-            line: self.span(0, self.text.len()),
             source: source.place,
             target: target.place,
             fstype: fstype.place,
@@ -180,6 +177,23 @@ impl Word {
     fn of_line<'t>(&self, line: &Line<'t>) -> &'t [u8] {
         &line.text[self.from..self.to]
     }
+}
+
+/// What the kernel escapes in roots and mount points.
+pub(super) const ESCAPED_IN_PATHS: &[u8] = b" \t\n\\";
+/// What the kernel escapes in types and sources.
+pub(super) const ESCAPED_IN_NAMES: &[u8] = b" \t\n\\#";
+
+/// Escapes bytes as the kernel does.
+pub(super) fn escape(bytes: &[u8], escaped: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes.len());
+    for byte in bytes {
+        match escaped.contains(byte) {
+            true => text.extend(format!("\\{byte:03o}").as_bytes()),
+            false => text.push(*byte),
+        }
+    }
+    text
 }
 
 /// Undoes the kernel's octal escapes, once.
@@ -271,11 +285,6 @@ mod tests {
         assert_eq!(*mount.source(), *b"/dev/sda1");
     }
 
-    /// As `seq_path` and `mangle` of the kernel's `fs/proc_namespace.c`.
-    fn kernel_escape(bytes: &[u8], set: &[u8]) -> Vec<u8> {
-        bytes.iter().flat_map(|b| if set.contains(b) { format!("\\{b:03o}").into_bytes() } else { vec![*b] }).collect()
-    }
-
     proptest! {
         #[test]
         fn any_bytes_never_panic(text in prop::collection::vec(any::<u8>(), 0..256)) {
@@ -293,9 +302,9 @@ mod tests {
             source in prop::collection::vec(1u8..=255, 0..24),
         ) {
             let mut line = b"1 0 0:1 / /".to_vec();
-            line.extend(kernel_escape(&target, b" \t\n\\"));
+            line.extend(escape(&target, ESCAPED_IN_PATHS));
             line.extend(b" rw - tmpfs ");
-            line.extend(kernel_escape(&source, b" \t\n\\#"));
+            line.extend(escape(&source, ESCAPED_IN_NAMES));
             line.extend(b" rw\n");
             let table = only(&line);
             let mount = table.iter().next().expect("one");

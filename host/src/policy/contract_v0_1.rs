@@ -4,7 +4,7 @@ use super::bindings::exports::mountgate::policy::plugin;
 use super::bindings::mountgate::policy::types as wit;
 use super::engine::{Description, Kind};
 use crate::chain::OwnedEdit;
-use crate::mount_table::{Mount, MountText};
+use crate::mount_table::MountText;
 use crate::options::{MountOption, Options};
 use crate::request::{MountRequest, Operation, PropagationType, Requester};
 use crate::resolve::{FileKind, ResolvedPath};
@@ -149,9 +149,9 @@ fn edit_to_wit(edit: &Edit) -> wit::Edit {
     }
 }
 
-pub(super) fn mount(mount: Mount<'_>) -> wit::Mount {
+pub(super) fn mount(mount: MountText) -> wit::Mount {
     let MountText { id, parent, major, minor, root, target, options, optional_fields, fstype, source, super_options } =
-        mount.to_text();
+        mount;
     wit::Mount {
         id,
         parent,

@@ -18,6 +18,7 @@ use toml::Spanned;
 
 use super::limits::{Limits, MAX_MEMORY};
 use crate::invariants::HostRules;
+use crate::plan::ScopeRule;
 use crate::resolve::Symlinks;
 use crate::verdict::Field;
 
@@ -120,6 +121,7 @@ struct RawHost {
     options: Vec<String>,
     targets: Vec<String>,
     symlinks: Symlinks,
+    scope: ScopeRule,
     timeout: Option<Spanned<String>>,
 }
 
@@ -351,6 +353,7 @@ impl Reader {
             options: raw.options,
             targets: raw.targets,
             symlinks: raw.symlinks,
+            scope: raw.scope,
             ..HostRules::default()
         };
         if let Some(timeout) = raw.timeout {

@@ -38,20 +38,25 @@ impl HostState {
         Ok(())
     }
 
-    fn table(&mut self) -> wasmtime::Result<&MountTable> {
+    fn snapshot(&mut self) -> wasmtime::Result<&Snapshot> {
         self.count_call()?;
-        match &self.snapshot {
-            Some(snapshot) => snapshot
-                .table()
-                .map_err(|error| wasmtime::Error::msg(format!("the mount table can't be read: {error}"))),
-            None => Err(wasmtime::Error::msg("there is no mount table in describe and validate-settings")),
-        }
+        self.snapshot
+            .as_deref()
+            .ok_or_else(|| wasmtime::Error::msg("there is no mount table in describe and validate-settings"))
     }
+
+    fn table(&mut self) -> wasmtime::Result<&MountTable> {
+        self.snapshot()?.table().map_err(unreadable)
+    }
+}
+
+fn unreadable(error: &str) -> wasmtime::Error {
+    wasmtime::Error::msg(format!("the mount table can't be read: {error}"))
 }
 
 /// Copies at most `limit` of the mounts.
 fn some<'t>(mounts: impl Iterator<Item = crate::mount_table::Mount<'t>>, limit: u32) -> Vec<types::Mount> {
-    mounts.take(limit.min(PAGE) as usize).map(contract::mount).collect()
+    mounts.take(limit.min(PAGE) as usize).map(|mount| contract::mount(mount.to_text())).collect()
 }
 
 impl mount_table::Host for HostState {
@@ -72,7 +77,8 @@ impl mount_table::Host for HostState {
     }
 
     fn covering(&mut self, path: String) -> wasmtime::Result<Option<types::Mount>> {
-        Ok(self.table()?.covering(path.as_bytes()).map(contract::mount))
+        let covering = self.snapshot()?.covering(&path).map_err(unreadable)?;
+        Ok(covering.map(contract::mount))
     }
 
     fn below(&mut self, path: String, limit: u32) -> wasmtime::Result<Vec<types::Mount>> {
@@ -96,7 +102,7 @@ impl mount_table::Host for HostState {
     }
 
     fn by_id(&mut self, id: u64) -> wasmtime::Result<Option<types::Mount>> {
-        Ok(self.table()?.by_id(id).map(contract::mount))
+        Ok(self.table()?.by_id(id).map(|mount| contract::mount(mount.to_text())))
     }
 }
 

@@ -1,0 +1,115 @@
+//! What takes a step back.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::mount::{UnmountFlags, unmount};
+
+use super::Site;
+use super::kernel::{attach, propagate, reconfigure};
+use super::verify::propagation_of;
+use crate::host_root::Place;
+use crate::options::MountOption;
+use crate::plan::{Attributes, call, parameter};
+use crate::request::Propagation;
+use crate::sys::{MountAttr, mount_setattr};
+
+/// The way back from a step that was done.
+#[derive(Debug)]
+pub(super) enum Undo {
+    /// The mount that this descriptor stands for is taken away.
+    Detach(OwnedFd),
+    /// A copy of what was unmounted is put where that was.
+    Attach { mount: OwnedFd, path: String },
+    /// The bits of the mount point are set back.
+    SetAttributes(Attributes),
+    /// The file system's options are set back as far as it showed them.
+    Reconfigure { parameters: Vec<MountOption>, before: Vec<String> },
+    /// The source is moved back.
+    MoveBack(Place),
+    /// The optional fields of mountinfo say how it was.
+    SetPropagation { recursive: bool, before: Vec<String> },
+}
+
+impl Undo {
+    /// Takes the step back, and says how it went.
+    pub(super) fn take_back(self, site: &Site<'_>) -> String {
+        match self.try_back(site) {
+            Ok(line) => format!("undone: {line}"),
+            Err((line, error)) => format!("NOT undone: {line}: {error}"),
+        }
+    }
+
+    fn try_back(self, site: &Site<'_>) -> Result<String, (String, String)> {
+        let target = site.plan.target();
+        let pinned = || site.target().map_err(|error| (error.call, error.reason));
+        let after = |line: String, result: Result<(), String>| match result {
+            Ok(()) => Ok(line),
+            Err(error) => Err((line, error)),
+        };
+        match self {
+            Self::Detach(mount) => {
+                let line = call("umount2", &[target, "MNT_DETACH"]);
+                // By its descriptor: whatever else lies on the target by now stays.
+                let result = unmount(format!("/proc/self/fd/{}", mount.as_raw_fd()), UnmountFlags::DETACH);
+                after(line, result.map_err(|errno| errno.to_string()))
+            }
+            Self::Attach { mount, path } => {
+                let line = call("move_mount", &[&path]);
+                let result = site
+                    .host
+                    .place(&path)
+                    .and_then(|place| place.open())
+                    .and_then(|there| Ok(attach(mount.as_fd(), there.as_fd())?));
+                after(line, result.map_err(|error| error.to_string()))
+            }
+            Self::SetAttributes(attributes) => {
+                let line = call("mount_setattr", &[target, &attributes.to_string()]);
+                let attr = MountAttr { set: attributes.set, clear: attributes.clear, ..MountAttr::default() };
+                after(line, mount_setattr(pinned()?, false, &attr).map_err(|error| error.to_string()))
+            }
+            Self::Reconfigure { parameters, before } => undo_reconfigure(site, &parameters, &before),
+            Self::MoveBack(place) => {
+                let line = call("move_mount", &[target, &place.path]);
+                let source = site.source().map_err(|error| (error.call, error.reason))?;
+                let result = place.open().and_then(|there| Ok(attach(source, there.as_fd())?));
+                after(line, result.map_err(|error| error.to_string()))
+            }
+            Self::SetPropagation { recursive: true, .. } => Err((
+                call("mount_setattr", &[target, "AT_RECURSIVE"]),
+                "what each mount below was isn't known".to_owned(),
+            )),
+            Self::SetPropagation { recursive: false, before } => {
+                let kind = propagation_of(&before);
+                let line = call("mount_setattr", &[target, kind.name()]);
+                let result = propagate(pinned()?, Propagation { kind, recursive: false });
+                after(line, result.map_err(|error| error.to_string()))
+            }
+        }
+    }
+}
+
+/// Gives each parameter the value that the file system showed before. One that it didn't show can't be given back.
+fn undo_reconfigure(
+    site: &Site<'_>,
+    parameters: &[MountOption],
+    before: &[String],
+) -> Result<String, (String, String)> {
+    let shown: Vec<MountOption> = before.iter().map(|text| MountOption::parse(text)).collect();
+    let earlier = |option: &MountOption| match option.name.as_str() {
+        "ro" | "rw" => shown.first().cloned(),
+        name => shown.iter().find(|shown| shown.name == name).cloned(),
+    };
+    let (known, lost): (Vec<_>, Vec<_>) =
+        parameters.iter().map(|option| earlier(option).ok_or(option)).partition(Result::is_ok);
+    let known: Vec<MountOption> = known.into_iter().filter_map(Result::ok).collect();
+    let words: Vec<String> = known.iter().map(parameter).collect();
+    let line = words.join(" ");
+    let target = site.target().map_err(|error| (error.call, error.reason))?;
+    reconfigure(target, &known, || call("fspick", &[site.plan.target()]))
+        .map_err(|error| (line.clone(), format!("{}: {}", error.call, error.reason)))?;
+    let lost: Vec<String> = lost.into_iter().filter_map(Result::err).map(parameter).collect();
+    match lost.is_empty() {
+        true => Ok(line),
+        false => Err((lost.join(" "), "the file system doesn't show what it was".to_owned())),
+    }
+}

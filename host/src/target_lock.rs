@@ -1,0 +1,121 @@
+//! One lock a target on the host, so that callers who want the same place are served one after the other: the second
+//! decides on what the first left behind.
+//!
+//! The lock is a byte of a file, by the hash of the target's real path: an open file description lock of fcntl(2), which
+//! the kernel gives back when its owner is gone, however that ended. Different targets don't wait for each other.
+
+use std::cell::{OnceCell, RefCell};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
+use sha2::{Digest, Sha256};
+
+use crate::error::HostError;
+use crate::host_root::HostRoot;
+
+/// The locks that one request holds; they are given back when it's dropped.
+#[derive(Debug)]
+pub struct TargetLocks<'h> {
+    host: &'h HostRoot,
+    deadline: Instant,
+    file: OnceCell<Option<OwnedFd>>,
+    held: RefCell<Vec<String>>,
+}
+
+const FOLDER: &str = "mountgate";
+const FILE: &str = "targets.lock";
+
+impl<'h> TargetLocks<'h> {
+    /// For a request that must have its locks within this time.
+    pub fn new(host: &'h HostRoot, within: Duration) -> Self {
+        Self { host, deadline: Instant::now() + within, file: OnceCell::new(), held: RefCell::default() }
+    }
+
+    /// Waits for a target's lock, unless it's held already. Says whether somebody else had it: then what is known of the
+    /// target is old.
+    ///
+    /// # Errors
+    /// When it can't be had in time.
+    pub(crate) fn hold(&self, target: &str) -> Result<bool, HostError> {
+        if self.held.borrow().iter().any(|held| held == target) {
+            return Ok(false);
+        }
+        let Some(file) = self.file.get_or_init(|| self.open()) else { return Ok(false) };
+        let range = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: place(target),
+            l_len: 1,
+            l_pid: 0,
+        };
+        let mut pause = Duration::from_micros(200);
+        let mut waited = false;
+        loop {
+            match fcntl(file, FcntlArg::F_OFD_SETLK(&range)) {
+                Ok(_) => break,
+                Err(Errno::EAGAIN | Errno::EACCES) if Instant::now() < self.deadline => {
+                    waited = true;
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(20));
+                }
+                Err(errno) => {
+                    let subject = format!("the lock of {target}, which another mountgate holds");
+                    return Err(HostError::new("fcntl", &subject, errno.into()));
+                }
+            }
+        }
+        self.held.borrow_mut().push(target.to_owned());
+        Ok(waited)
+    }
+
+    /// The file, or nothing where there can be none: then callers aren't ordered, and the log says so.
+    fn open(&self) -> Option<OwnedFd> {
+        if self.host.is_sandbox() {
+            return None;
+        }
+        open(self.host)
+            .inspect_err(|error| {
+                tracing::warn!("concurrent requests aren't ordered: no lock in the host's /run/{FOLDER}: {error}");
+            })
+            .ok()
+    }
+}
+
+fn open(host: &HostRoot) -> io::Result<OwnedFd> {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let run = openat2(host.root(), "run", folder, Mode::empty(), how)?;
+    match mkdirat(&run, FOLDER, Mode::RWXU) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let folder = openat(&run, FOLDER, folder | OFlags::NOFOLLOW, Mode::empty())?;
+    let stat = fstat(&folder)?;
+    if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
+        return Err(io::Error::other("it isn't the caller's alone"));
+    }
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(&folder, FILE, flags, Mode::RUSR | Mode::WUSR)?)
+}
+
+/// The byte of the file that stands for a target.
+fn place(target: &str) -> i64 {
+    let digest = Sha256::digest(target.as_bytes());
+    digest.iter().take(8).fold(0, |place, byte| place << 8 | i64::from(*byte)) & (i64::MAX >> 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_within_a_file() {
+        assert!((0..i64::MAX - 1).contains(&place("/mnt/a")));
+        assert_ne!(place("/mnt/a"), place("/mnt/b"));
+    }
+}

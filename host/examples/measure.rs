@@ -15,7 +15,7 @@ use mountgate::chain::{Case, Sight};
 use mountgate::gate::Gate;
 use mountgate::mount_table::{MountTable, Snapshot};
 use mountgate::options::Options;
-use mountgate::policy::PolicyDirectory;
+use mountgate::policy::{Cache, PolicyDirectory};
 use mountgate::request::{MountRequest, Operation, Requester};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
@@ -57,7 +57,7 @@ fn compare(turns: usize, contenders: &mut [Contender<'_>]) -> anyhow::Result<()>
 fn decision(directories: &[String]) -> anyhow::Result<()> {
     let gates = directories
         .iter()
-        .map(|path| Ok(Gate::new(PolicyDirectory::open(Path::new(path))?, None)?))
+        .map(|path| Ok(Gate::new(PolicyDirectory::open(Path::new(path), &Cache::none())?, Cache::none())?))
         .collect::<anyhow::Result<Vec<Gate>>>()?;
     let mut contenders: Vec<Contender<'_>> = Vec::new();
     for gate in &gates {

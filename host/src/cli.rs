@@ -54,9 +54,9 @@ pub struct Global {
 }
 
 impl Global {
-    /// Where compiled plugins are kept, if anywhere.
-    pub(crate) fn cache(&self) -> Option<&std::path::Path> {
-        (!self.cache.as_os_str().is_empty()).then_some(&self.cache)
+    /// What is kept of compiled plugins.
+    pub(crate) fn cache(&self) -> Cache {
+        if self.cache.as_os_str().is_empty() { Cache::none() } else { Cache::open(&self.cache) }
     }
 }
 

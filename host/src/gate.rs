@@ -8,7 +8,7 @@ use crate::chain::{Case, Chain, Decision, Ruling, Sight, TraceEntry};
 use crate::error::{Error, HostError};
 use crate::executor::{Applied, ApplyError, Executor};
 use crate::exit::ExitStatus;
-use crate::host_root::HostRoot;
+use crate::host_root::{HostRoot, Namespace};
 use crate::mount_table::Snapshot;
 use crate::policy::{Cache, Engine, Outcome, Policy, PolicyDirectory};
 use crate::request::{MountRequest, Requester};
@@ -37,17 +37,19 @@ pub struct Ending {
 }
 
 impl Gate {
-    /// Makes the plugins of a policy directory ready. With a cache folder, compiled plugins are kept there.
+    /// Makes the plugins of a policy directory ready.
     ///
     /// # Errors
     /// When a plugin can't be used, or the sandbox can't be set up.
-    pub fn new(directory: PolicyDirectory, cache: Option<&Path>) -> Result<Self, Error> {
-        let engine = Engine::new(cache.map_or_else(Cache::none, Cache::open)).map_err(|error| {
+    pub fn new(mut directory: PolicyDirectory, cache: Cache) -> Result<Self, Error> {
+        let kept = cache.path().map(Path::to_owned);
+        let engine = Engine::new(cache).map_err(|error| {
             HostError::new("mmap", "memory for the plugins' sandbox", std::io::Error::other(format!("{error:#}")))
         })?;
-        let policies = engine.load(&directory)?;
+        let policies = engine.load(&mut directory)?;
         let real = |path: &Path| path.canonicalize().ok().and_then(|path| path.to_str().map(str::to_owned));
-        let own_state = [Some(directory.path.as_path()), cache].into_iter().flatten().filter_map(real).collect();
+        let own_state =
+            [Some(directory.path.as_path()), kept.as_deref()].into_iter().flatten().filter_map(real).collect();
         Ok(Self { directory, policies, own_state })
     }
 
@@ -72,6 +74,9 @@ impl Gate {
         requester: Requester,
         executor: &impl Executor,
     ) -> Result<Ending, Error> {
+        if let Namespace::Closed(error) = host.namespace() {
+            return Err(error.again().into());
+        }
         let locks = TargetLocks::new(host, self.directory.host.timeout);
         carry_out(&self.chain(), host, &locks, request, requester, executor)
     }

@@ -10,10 +10,22 @@ use nix::libc;
 use wasmtime::component::Component;
 
 /// Loads compiled code from a file that the caller has checked to be this user's own and nobody else's.
-pub(crate) fn deserialize_trusted(engine: &wasmtime::Engine, path: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: the file was made by `Component::serialize` of this program: only the cache calls this, for an open
-    // file that belongs to the caller, that nobody else can reach, and that was renamed into place when complete.
+pub(crate) fn deserialize_file(engine: &wasmtime::Engine, path: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: the file was made by `precompile_component` of this program: only the cache calls this, for an open file
+    // that belongs to the caller, that nobody else can reach, and that was renamed into place when complete.
     unsafe { Component::deserialize_file(engine, path) }
+}
+
+/// Compiles a plugin with one engine for another one.
+pub(crate) fn compile(
+    compiler: &wasmtime::Engine,
+    engine: &wasmtime::Engine,
+    plugin: &[u8],
+) -> wasmtime::Result<(Vec<u8>, Component)> {
+    let code = compiler.precompile_component(plugin)?;
+    // SAFETY: `precompile_component` has made these bytes just now.
+    let component = unsafe { Component::deserialize(engine, &code) }?;
+    Ok((code, component))
 }
 
 /// `struct mount_attr` of mount_setattr(2).

@@ -111,7 +111,8 @@ pub(crate) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
 
 fn replay(global: &Global, path: &Path, all: bool) -> anyhow::Result<ExitStatus> {
     let (file, table) = RequestFile::read(path)?;
-    let gate = super::ready(global, PolicyDirectory::open(&global.policies).map_err(Error::from)?)?;
+    let cache = global.cache();
+    let gate = super::ready(PolicyDirectory::open(&global.policies, &cache).map_err(Error::from)?, cache)?;
     let case = Case {
         request: file.request,
         requester: file.requester,

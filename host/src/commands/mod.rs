@@ -20,24 +20,25 @@ use crate::exit::ExitStatus;
 use crate::gate::{Ending, Gate};
 use crate::host_root::HostRoot;
 use crate::mount_table::print_tree;
-use crate::policy::PolicyDirectory;
+use crate::policy::{Cache, PolicyDirectory};
 use crate::request::{MountRequest, Requester};
 
 /// A gate and the host it stands before. The policy directory is read before a sandbox is entered, and plugins are
 /// compiled after: then the process has more than one thread.
 fn open(global: &Global) -> Result<(ManuallyDrop<Gate>, Arc<HostRoot>), Error> {
-    let directory = PolicyDirectory::open(&global.policies)?;
+    let cache = global.cache();
+    let directory = PolicyDirectory::open(&global.policies, &cache)?;
     let host = if global.sandbox {
         sandbox::enter()?
     } else {
         HostRoot::open(&global.host_root.clone().unwrap_or_else(HostRoot::default_folder))?
     };
-    Ok((ready(global, directory)?, Arc::new(host)))
+    Ok((ready(directory, cache)?, Arc::new(host)))
 }
 
 /// A gate that is left to the kernel to clear away: the process ends soon, and its pools are large.
-fn ready(global: &Global, directory: PolicyDirectory) -> Result<ManuallyDrop<Gate>, Error> {
-    Gate::new(directory, global.cache()).map(ManuallyDrop::new)
+fn ready(directory: PolicyDirectory, cache: Cache) -> Result<ManuallyDrop<Gate>, Error> {
+    Gate::new(directory, cache).map(ManuallyDrop::new)
 }
 
 /// Decides a request, carries it out, and says what came of it.

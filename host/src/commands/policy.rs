@@ -76,7 +76,8 @@ fn run_inspect(global: &Global, path: &Path) -> anyhow::Result<()> {
 }
 
 fn run_validate(global: &Global, path: &Path) -> anyhow::Result<()> {
-    let gate = Gate::new(PolicyDirectory::open(path).map_err(Error::from)?, global.cache())?;
+    let cache = global.cache().looking_again();
+    let gate = Gate::new(PolicyDirectory::open(path, &cache).map_err(Error::from)?, cache)?;
     let mut out = anstream::stdout().lock();
     if global.json {
         let list: Vec<_> = gate

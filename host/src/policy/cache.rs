@@ -1,11 +1,11 @@
 //! Compiled plugins, kept so that only the first run pays for compiling them.
 //!
 //! Compiled code is trusted code. It's only ever loaded from a directory that nobody but this user can enter, never
-//! from a policy directory; its name is the plugin's digest and the engine's compatibility hash.
+//! from a policy directory. Its name is the plugin's digest and this version; wasmtime compares what it was
+//! compiled for (target, features, settings) when it's loaded.
 
 use std::fs::{DirBuilder, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,22 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat, renameat};
 use wasmtime::component::Component;
 
+use super::digest_of;
+use super::seen::Seen;
+
 /// Where compiled plugins are kept, if anywhere.
 #[derive(Debug)]
 pub struct Cache {
     folder: Option<OwnedFd>,
+    path: Option<PathBuf>,
+    /// Whether nothing that was found out before is believed.
+    looks_again: bool,
 }
 
 impl Cache {
     /// A cache that keeps nothing.
     pub fn none() -> Self {
-        Self { folder: None }
+        Self { folder: None, path: None, looks_again: true }
     }
 
     /// The cache in a folder, which is made where it's missing. Without a usable one nothing is kept, and the log
@@ -30,7 +36,38 @@ impl Cache {
     pub fn open(path: &Path) -> Self {
         let folder = open_private(path)
             .inspect_err(|error| tracing::warn!("compiled plugins aren't kept in {}: {error}", path.display()));
-        Self { folder: folder.ok() }
+        Self { folder: folder.ok(), path: Some(path.to_owned()), looks_again: false }
+    }
+
+    /// The same, but every plugin is hashed and asked anew.
+    #[must_use]
+    pub fn looking_again(self) -> Self {
+        Self { looks_again: true, ..self }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// What is known of a policy directory.
+    pub(super) fn recall(&self, directory: &Path) -> Seen {
+        let read = || -> Option<Vec<u8>> {
+            let mut text = Vec::new();
+            File::from(self.open_file(&seen_name(directory))?).read_to_end(&mut text).ok()?;
+            Some(text)
+        };
+        if self.looks_again { Seen::default() } else { read().map(|text| Seen::read(&text)).unwrap_or_default() }
+    }
+
+    /// Keeps what is known of a policy directory.
+    pub(super) fn remember(&self, directory: &Path, seen: &Seen) {
+        if let Some(folder) = &self.folder
+            && let Some(text) = seen.news()
+            && let Err(error) = store(folder, &seen_name(directory), &text)
+        {
+            tracing::warn!("what was found out about {} couldn't be kept: {error:#}", directory.display());
+        }
     }
 
     /// `/var/cache/mountgate` for root, the user's own cache folder for everybody else.
@@ -45,46 +82,43 @@ impl Cache {
             .join("mountgate")
     }
 
-    /// The compiled form of a plugin: the kept one, else made now and kept.
-    pub(super) fn component(
-        &self,
-        engine: &wasmtime::Engine,
-        digest: &str,
-        bytes: &[u8],
-    ) -> wasmtime::Result<Component> {
-        let name = file_name(engine, digest);
-        if let Some(kept) = self.load(engine, &name) {
-            return Ok(kept);
-        }
-        let component = Component::from_binary(engine, bytes)?;
-        if let Some(folder) = &self.folder
-            && let Err(error) = component.serialize().map_err(Into::into).and_then(|code| store(folder, &name, &code))
-        {
-            tracing::warn!("a compiled plugin couldn't be kept: {error:#}");
-        }
-        Ok(component)
-    }
-
-    fn load(&self, engine: &wasmtime::Engine, name: &str) -> Option<Component> {
-        let folder = self.folder.as_ref()?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(folder, name, flags, Mode::empty()).ok()?;
-        if let Err(error) = check_private(&file, FileType::RegularFile) {
-            tracing::warn!("the compiled plugin {name} isn't used: {error}");
-            return None;
-        }
+    /// The compiled form of a plugin, where it's kept.
+    pub(super) fn load(&self, engine: &wasmtime::Engine, digest: &str) -> Option<Component> {
+        let name = compiled_name(digest);
+        let file = self.open_file(&name)?;
         // The path of the descriptor: the very file that was checked.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        crate::sys::deserialize_trusted(engine, Path::new(&path))
+        crate::sys::deserialize_file(engine, Path::new(&path))
             .inspect_err(|error| tracing::debug!("the compiled plugin {name} isn't used: {error:#}"))
             .ok()
     }
+
+    /// Keeps the compiled form of a plugin.
+    pub(super) fn keep(&self, digest: &str, code: &[u8]) {
+        if let Some(folder) = &self.folder
+            && let Err(error) = store(folder, &compiled_name(digest), code)
+        {
+            tracing::warn!("a compiled plugin couldn't be kept: {error:#}");
+        }
+    }
+
+    /// A file of the folder, if it's there and nobody else's.
+    fn open_file(&self, name: &str) -> Option<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(self.folder.as_ref()?, name, flags, Mode::empty()).ok()?;
+        check_private(&file, FileType::RegularFile)
+            .inspect_err(|error| tracing::warn!("{name} in the cache isn't used: {error}"))
+            .ok()?;
+        Some(file)
+    }
 }
 
-fn file_name(engine: &wasmtime::Engine, digest: &str) -> String {
-    let mut hasher = DefaultHasher::new();
-    engine.precompile_compatibility_hash().hash(&mut hasher);
-    format!("{digest}-{:016x}.cwasm", hasher.finish())
+fn compiled_name(digest: &str) -> String {
+    format!("{digest}-{}.cwasm", env!("CARGO_PKG_VERSION"))
+}
+
+fn seen_name(directory: &Path) -> String {
+    format!("seen-{}.json", &digest_of(directory.as_os_str().as_encoded_bytes())[..32])
 }
 
 fn open_private(path: &Path) -> anyhow::Result<OwnedFd> {

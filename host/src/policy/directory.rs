@@ -8,15 +8,20 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{Dir, FileType, Mode as FileMode, OFlags, fstat, openat};
+use rustix::fs::{Dir, FileType, Mode as FileMode, OFlags, Stat, fstat, openat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 
+use super::cache::Cache;
+use super::engine::Fault;
 use super::limits::{Limits, MAX_MEMORY};
+use super::seen::{Seen, Stamp, policy_key};
 use crate::invariants::HostRules;
 use crate::plan::ScopeRule;
 use crate::resolve::Symlinks;
@@ -77,7 +82,7 @@ pub struct PolicyEntry {
     /// Its plugin's file.
     pub plugin: PathBuf,
     /// The plugin itself.
-    pub bytes: std::sync::Arc<[u8]>,
+    pub(super) file: PluginFile,
     /// SHA-256 of the plugin in hexadecimal.
     pub digest: String,
     /// The fields that it may change.
@@ -94,6 +99,40 @@ pub struct PolicyEntry {
     pub line: usize,
 }
 
+/// A plugin's file. It's read only where it isn't known already.
+#[derive(Debug, Clone)]
+pub(super) enum PluginFile {
+    /// Its bytes.
+    Read(Arc<[u8]>),
+    /// The file, whose digest is known.
+    Open(Arc<OwnedFd>),
+}
+
+impl PolicyEntry {
+    /// The plugin's bytes.
+    ///
+    /// # Errors
+    /// When they can't be read, or aren't those of the digest.
+    pub(super) fn bytes(&self) -> Result<Arc<[u8]>, Fault> {
+        let file = match &self.file {
+            PluginFile::Read(bytes) => return Ok(bytes.clone()),
+            PluginFile::Open(file) => file,
+        };
+        let mut bytes = Vec::new();
+        let read = file.try_clone().and_then(|file| File::from(file).take(MAX_FILE).read_to_end(&mut bytes));
+        read.map_err(|error| Fault::new(format!("its plugin can't be read: {error}"), "check the file system"))?;
+        match digest_of(&bytes) == self.digest {
+            true => Ok(bytes.into()),
+            false => Err(Fault::new("its plugin changes while it's read".to_owned(), "try again when it's complete")),
+        }
+    }
+
+    /// What its plugin's answers about its settings depend on.
+    pub(super) fn key(&self) -> String {
+        policy_key(&self.digest, &self.limits, &self.settings)
+    }
+}
+
 /// A checked policy directory.
 #[derive(Debug, Clone)]
 pub struct PolicyDirectory {
@@ -103,6 +142,8 @@ pub struct PolicyDirectory {
     pub host: HostRules,
     /// The chain in order.
     pub policies: Vec<PolicyEntry>,
+    /// What is known of it.
+    pub(super) seen: Seen,
 }
 
 #[derive(Deserialize)]
@@ -162,10 +203,11 @@ impl PolicyDirectory {
     ///
     /// # Errors
     /// The first thing that is wrong with it.
-    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+    pub fn open(path: &Path, cache: &Cache) -> Result<Self, DirectoryError> {
         let reader = Reader::open(path)?;
         let pinned = reader.read_lock()?;
-        let directory = reader.read()?;
+        let mut seen = cache.recall(&reader.path);
+        let directory = reader.read(&mut seen)?;
         for (entry, written) in directory.entries.iter() {
             reader.check_digest(entry, written.as_ref(), pinned.as_ref())?;
         }
@@ -181,9 +223,10 @@ impl PolicyDirectory {
             }
         }
         Ok(Self {
-            path: path.to_owned(),
+            path: reader.path,
             host: directory.host,
             policies: directory.entries.into_iter().map(|(entry, _)| entry).collect(),
+            seen,
         })
     }
 }
@@ -194,7 +237,7 @@ impl PolicyDirectory {
 /// What is wrong with the directory apart from its digests.
 pub fn lock(path: &Path) -> Result<BTreeMap<String, String>, DirectoryError> {
     let reader = Reader::open(path)?;
-    let entries = reader.read()?.entries;
+    let entries = reader.read(&mut Seen::default())?.entries;
     let plugins: BTreeMap<String, String> = entries
         .into_iter()
         .filter_map(|(entry, _)| Some((entry.plugin.file_name()?.to_str()?.to_owned(), entry.digest)))
@@ -205,7 +248,9 @@ pub fn lock(path: &Path) -> Result<BTreeMap<String, String>, DirectoryError> {
     let list = toml::to_string(&LockFile { plugins: plugins.clone() }).map_err(|error| failed(&error))?;
     let text = format!("# The plugins that were meant, by their SHA-256; written by `mountgate policy lock`.\n{list}");
     let temporary = path.join(format!(".{LOCK}.{}", std::process::id()));
+    // Whatever the umask: a file that others can write would be refused.
     std::fs::write(&temporary, text)
+        .and_then(|()| std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o644)))
         .and_then(|()| std::fs::rename(&temporary, path.join(LOCK)))
         .map_err(|error| failed(&error))?;
     Ok(plugins)
@@ -236,18 +281,16 @@ impl Reader {
             message,
             remedy: remedy.to_owned(),
         };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(path, flags, FileMode::empty()).map_err(|errno| {
+        let cannot = |reason: &dyn fmt::Display| {
             error(
-                format!("the policy directory can't be opened: {errno}"),
+                format!("the policy directory can't be opened: {reason}"),
                 "name one with --policies DIR, or put one in /etc/mountgate",
             )
-        })?;
-        let reader = Self { path: path.to_owned(), folder };
-        reader.check_owner(&reader.folder, "")?;
-        // Whoever can write a folder above it can put another one in its place.
-        let real = path.canonicalize().map_err(|e| error(format!("its real path can't be found: {e}"), "check it"))?;
-        for above in real.ancestors().skip(1) {
+        };
+        // Whoever can write a folder on the way can put another one in its place: those of the real path, and those
+        // that links were found in.
+        let real = path.canonicalize().map_err(|e| cannot(&e))?;
+        for above in folders_on_the_way(path).map_err(|e| cannot(&e))?.iter().chain(&folders_above(&real)) {
             let stat = rustix::fs::stat(above)
                 .map_err(|errno| error(format!("{} can't be examined: {errno}", above.display()), "check it"))?;
             let sticky = stat.st_mode & 0o1000 != 0;
@@ -258,10 +301,14 @@ impl Reader {
                 ));
             }
         }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&real, flags, FileMode::empty()).map_err(|errno| cannot(&errno))?;
+        let reader = Self { path: path.to_owned(), folder };
+        reader.check_owner(&reader.folder, "")?;
         Ok(reader)
     }
 
-    fn read(&self) -> Result<Entries, DirectoryError> {
+    fn read(&self, seen: &mut Seen) -> Result<Entries, DirectoryError> {
         let text = self.read_text(CONFIG)?;
         let line_of = |offset: usize| text[..offset.min(text.len())].matches('\n').count() + 1;
         let raw: RawDirectory = toml::from_str(&text).map_err(|error| {
@@ -274,7 +321,7 @@ impl Reader {
         })?;
         let host = self.host_rules(raw.host, &line_of)?;
         let mut names = BTreeSet::new();
-        let mut read: BTreeMap<String, (std::sync::Arc<[u8]>, String)> = BTreeMap::new();
+        let mut read: BTreeMap<String, (PluginFile, String)> = BTreeMap::new();
         let mut entries = Vec::new();
         for spanned in raw.policy {
             let policy = spanned.into_inner();
@@ -308,11 +355,9 @@ impl Reader {
                 ));
             }
             if !read.contains_key(&plugin) {
-                let bytes = self.read_plugin(&plugin, plugin_line)?;
-                let digest = digest_of(&bytes);
-                read.insert(plugin.clone(), (bytes.into(), digest));
+                read.insert(plugin.clone(), self.plugin(&plugin, plugin_line, seen)?);
             }
-            let (bytes, digest) = read[&plugin].clone();
+            let (file, digest) = read[&plugin].clone();
             let settings = serde_json::to_string(&policy.settings).map_err(|error| {
                 self.error(CONFIG, Some(line), format!("the settings of {name}: {error}"), "use text, numbers, lists")
             })?;
@@ -324,7 +369,7 @@ impl Reader {
             let entry = PolicyEntry {
                 name,
                 plugin: self.path.join(&plugin),
-                bytes,
+                file,
                 digest,
                 rewrites: policy.rewrites,
                 grants: policy.grants,
@@ -453,7 +498,8 @@ impl Reader {
         Ok(())
     }
 
-    fn read_plugin(&self, name: &str, line: Option<usize>) -> Result<Vec<u8>, DirectoryError> {
+    /// A plugin's file and its digest.
+    fn plugin(&self, name: &str, line: Option<usize>, seen: &mut Seen) -> Result<(PluginFile, String), DirectoryError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = openat(&self.folder, name, flags, FileMode::empty()).map_err(|errno| {
             self.error(
@@ -463,7 +509,14 @@ impl Reader {
                 "put the plugin beside policies.toml as a plain file; links aren't followed",
             )
         })?;
-        self.read_file(file, name)
+        let stamp = Stamp::of(&self.check_owner(&file, name)?);
+        if let Some(digest) = seen.digest(name, &stamp) {
+            return Ok((PluginFile::Open(Arc::new(file)), digest.to_owned()));
+        }
+        let bytes = self.read_file(file, name)?;
+        let digest = digest_of(&bytes);
+        seen.note_digest(name, stamp, &digest);
+        Ok((PluginFile::Read(bytes.into()), digest))
     }
 
     fn read_text(&self, name: &str) -> Result<String, DirectoryError> {
@@ -481,7 +534,7 @@ impl Reader {
     }
 
     fn read_file(&self, file: OwnedFd, name: &str) -> Result<Vec<u8>, DirectoryError> {
-        let size = self.check_owner(&file, name)?;
+        let size = u64::try_from(self.check_owner(&file, name)?.st_size).unwrap_or(0);
         // One byte more, so that the end is seen without growing.
         let mut bytes = Vec::with_capacity(usize::try_from(size.min(MAX_FILE)).unwrap_or(0) + 1);
         File::from(file)
@@ -494,8 +547,8 @@ impl Reader {
         Ok(bytes)
     }
 
-    /// Checks whose it is and who can write it, and says how large it is.
-    fn check_owner(&self, file: &OwnedFd, name: &str) -> Result<u64, DirectoryError> {
+    /// Checks whose it is and who can write it.
+    fn check_owner(&self, file: &OwnedFd, name: &str) -> Result<Stat, DirectoryError> {
         let stat = fstat(file.as_fd()).map_err(|errno| {
             self.error(name, None, format!("it can't be examined: {errno}"), "check the file system")
         })?;
@@ -520,13 +573,37 @@ impl Reader {
                 &format!("chmod go-w {}", path.display()),
             ));
         }
-        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+        Ok(stat)
     }
 
     fn error(&self, name: &str, line: Option<usize>, message: String, remedy: &str) -> DirectoryError {
         let file = if name.is_empty() { self.path.clone() } else { self.path.join(name) };
         DirectoryError { file, line, message, remedy: remedy.to_owned() }
     }
+}
+
+fn folders_above(path: &Path) -> Vec<PathBuf> {
+    path.ancestors().skip(1).map(Path::to_owned).collect()
+}
+
+/// The folders that hold the symbolic links which lead from a path to what it names.
+fn folders_on_the_way(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    let mut todo = vec![std::path::absolute(path)?];
+    // As many links as the kernel follows.
+    for _ in 0..40 {
+        let Some(path) = todo.pop() else { break };
+        let prefixes: Vec<&Path> = path.ancestors().collect();
+        for prefix in prefixes.into_iter().rev() {
+            let Ok(link) = std::fs::read_link(prefix) else { continue };
+            let folder = prefix.parent().unwrap_or(Path::new("/"));
+            folders.extend(folders_above(prefix));
+            let rest = path.strip_prefix(prefix).unwrap_or(Path::new(""));
+            todo.push(folder.join(link).join(rest));
+            break;
+        }
+    }
+    Ok(folders)
 }
 
 /// The largest file that is read.

@@ -4,19 +4,21 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wasmtime::component::{Component, Linker, types::ComponentItem};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store, Trap};
 
+use super::bindings::exports::mountgate::policy::plugin;
 use super::bindings::{Policy as Instance, PolicyPre};
 use super::cache::Cache;
 use super::contract_v0_1::{self as contract, Outcome, Review};
-use super::directory::{DirectoryError, Grant, Mode, PolicyDirectory, PolicyEntry};
+use super::directory::{DirectoryError, Grant, Mode, PluginFile, PolicyDirectory, PolicyEntry};
 use super::failure::{Failure, FailureKind};
 use super::imports::{HostState, TooManyCalls};
 use super::limits::{
     CORE_INSTANCES, HOST_CALL_BYTES, Limits, MAX_MEMORY, MEMORIES, Meter, STACK_BYTES, TABLE_ELEMENTS, TABLES,
 };
+use super::seen::Seen;
 use super::wasi;
 use crate::mount_table::Snapshot;
 use crate::verdict::{Field, Verdict};
@@ -28,14 +30,17 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// What makes instances of plugins.
 pub struct Engine {
+    /// Runs plugins, and can't compile: setting the compiler up takes as long as a decision.
     engine: wasmtime::Engine,
+    /// Compiles those that aren't in the cache.
+    compiler: OnceCell<wasmtime::Engine>,
     cache: Cache,
     closed: OnceCell<Linker<HostState>>,
     with_wasi: OnceCell<Linker<HostState>>,
 }
 
 /// Whether a plugin may answer with a rewrite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// It may, and runs before the validating ones.
@@ -45,7 +50,7 @@ pub enum Kind {
 }
 
 /// What a plugin says of itself.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields of the WIT record")]
 pub struct Description {
     pub name: String,
@@ -109,7 +114,7 @@ impl Engine {
     /// # Errors
     /// When the machine can't give what the sandbox needs, e.g. address space.
     pub fn new(cache: Cache) -> anyhow::Result<Self> {
-        let engine = wasmtime::Engine::new(&config())?;
+        let engine = wasmtime::Engine::new(config().enable_compiler(false))?;
         // Deadlines are kept by a clock of this process. It's the backstop: fuel ends almost everything first.
         let clock = engine.weak();
         std::thread::Builder::new().name("deadlines".to_owned()).stack_size(64 << 10).spawn(move || {
@@ -121,7 +126,7 @@ impl Engine {
                 }
             }
         })?;
-        Ok(Self { engine, cache, closed: OnceCell::new(), with_wasi: OnceCell::new() })
+        Ok(Self { engine, compiler: OnceCell::new(), cache, closed: OnceCell::new(), with_wasi: OnceCell::new() })
     }
 
     /// Makes the policies of a directory ready: compiles or loads their plugins, checks what they import against what
@@ -129,7 +134,14 @@ impl Engine {
     ///
     /// # Errors
     /// The first policy that can't be used, with the line in `policies.toml` and the remedy.
-    pub fn load(&self, directory: &PolicyDirectory) -> Result<Vec<Policy>, DirectoryError> {
+    pub fn load(&self, directory: &mut PolicyDirectory) -> Result<Vec<Policy>, DirectoryError> {
+        let mut seen = std::mem::take(&mut directory.seen);
+        let policies = self.policies(directory, &mut seen)?;
+        self.cache.remember(&directory.path, &seen);
+        Ok(policies)
+    }
+
+    fn policies(&self, directory: &PolicyDirectory, seen: &mut Seen) -> Result<Vec<Policy>, DirectoryError> {
         let mut components: Vec<(&str, Component)> = Vec::new();
         let mut policies = Vec::with_capacity(directory.policies.len());
         for entry in &directory.policies {
@@ -141,24 +153,47 @@ impl Engine {
                     component
                 }
             };
-            policies.push(self.policy(&component, entry).map_err(|fault| fault.at(directory, entry))?);
+            policies.push(self.policy(&component, entry, seen).map_err(|fault| fault.at(directory, entry))?);
         }
+        let keys: Vec<String> = directory.policies.iter().map(PolicyEntry::key).collect();
+        seen.keep_policies(&keys);
         Ok(policies)
     }
 
     fn component(&self, entry: &PolicyEntry) -> Result<Component, Fault> {
-        check_header(&entry.bytes)?;
-        self.cache.component(&self.engine, &entry.digest, &entry.bytes).map_err(|error| {
+        if let Some(component) = self.cache.load(&self.engine, &entry.digest) {
+            return Ok(component);
+        }
+        let bytes = entry.bytes()?;
+        check_header(&bytes)?;
+        let compiler = match self.compiler.get() {
+            Some(compiler) => compiler,
+            None => {
+                let compiler = wasmtime::Engine::new(&config()).map_err(|error| Fault::internal(&error))?;
+                self.compiler.get_or_init(|| compiler)
+            }
+        };
+        let (code, component) = crate::sys::compile(compiler, &self.engine, &bytes).map_err(|error| {
             Fault::new(
                 format!("its plugin isn't a sound component: {}", one_line(&error)),
                 "build it again, and check that the file is complete",
             )
-        })
+        })?;
+        self.cache.keep(&entry.digest, &code);
+        Ok(component)
     }
 
-    fn policy(&self, component: &Component, entry: &PolicyEntry) -> Result<Policy, Fault> {
+    fn policy(&self, component: &Component, entry: &PolicyEntry, seen: &mut Seen) -> Result<Policy, Fault> {
         let runner = self.runner(component, entry)?;
-        let description = runner.introduce()?;
+        let key = entry.key();
+        let description = match seen.description(&key) {
+            Some(description) => description.clone(),
+            None => {
+                let description = runner.introduce()?;
+                seen.note_description(key, &description);
+                description
+            }
+        };
         if description.kind == Kind::Validating && !entry.rewrites.is_empty() {
             return Err(Fault::new(
                 format!("{} is validating and can't rewrite", description.name),
@@ -250,7 +285,7 @@ impl Runner {
             )
         })?;
         if problems.is_empty() {
-            return Ok(contract::description(description));
+            return described(description);
         }
         let list: Vec<String> = problems
             .iter()
@@ -315,14 +350,30 @@ impl Runner {
     }
 }
 
+/// What a plugin says of itself, if it's fit to be shown.
+fn described(description: plugin::Description) -> Result<Description, Fault> {
+    let description = contract::description(description);
+    let words = [&description.name, &description.version, &description.help];
+    let is_tame = words.iter().all(|text| text.len() <= 1000 && !text.chars().any(char::is_control));
+    let schema = &description.settings_schema;
+    let is_tame_schema = schema.len() <= 64 << 10 && !schema.chars().any(|c| c.is_control() && !"\n\t".contains(c));
+    match is_tame && is_tame_schema {
+        true => Ok(description),
+        false => Err(Fault::new(
+            "its plugin describes itself with control characters or too many words".to_owned(),
+            "ask its author: a description is a name, a version, a line of help, and a JSON Schema",
+        )),
+    }
+}
+
 /// What is wrong with one policy, before it's known where that stands.
-struct Fault {
+pub(super) struct Fault {
     message: String,
     remedy: String,
 }
 
 impl Fault {
-    fn new(message: String, remedy: &str) -> Self {
+    pub(super) fn new(message: String, remedy: &str) -> Self {
         Self { message, remedy: remedy.to_owned() }
     }
 
@@ -349,7 +400,7 @@ pub fn inspect(engine: &Engine, path: &std::path::Path, bytes: &[u8]) -> Result<
     let entry = PolicyEntry {
         name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         plugin: path.to_owned(),
-        bytes: bytes.into(),
+        file: PluginFile::Read(bytes.into()),
         digest: super::digest_of(bytes),
         rewrites: Vec::new(),
         grants: vec![Grant::Wasi],
@@ -376,7 +427,7 @@ pub fn inspect(engine: &Engine, path: &std::path::Path, bytes: &[u8]) -> Result<
             contract: CONTRACT,
             needs_wasi: imports.iter().any(|name| name.starts_with("wasi:")),
             imports,
-            description: contract::description(description),
+            description: described(description)?,
         })
     };
     attempt().map_err(|fault: Fault| DirectoryError {

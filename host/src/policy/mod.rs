@@ -8,6 +8,7 @@ mod engine;
 mod failure;
 mod imports;
 mod limits;
+mod seen;
 mod wasi;
 
 pub use cache::Cache;

@@ -5,6 +5,8 @@
 
 #[doc(hidden)]
 pub mod bindings;
+#[doc(hidden)]
+pub mod heap;
 mod mounts;
 mod paths;
 mod settings;
@@ -104,6 +106,8 @@ macro_rules! export {
     ($policy:ty) => {
         #[cfg(target_family = "wasm")]
         const _: () = {
+            #[global_allocator]
+            static HEAP: $crate::heap::Heap = $crate::heap::Heap::new();
             type Exported = $crate::Adapter<$policy>;
     $crate::bindings::export_policy!(Exported with_types_in $crate::bindings);
         };

@@ -148,6 +148,20 @@ impl Report {
         Ok(())
     }
 
+    /// Passes what policies wrote on to the operator's log, each line with its policy's name.
+    pub fn log(&self) {
+        for (policy, line) in
+            self.trace.iter().flat_map(|entry| entry.log.iter().map(move |line| (&entry.policy, line)))
+        {
+            match line.level {
+                tracing::Level::ERROR => tracing::error!("{policy}: {}", line.text),
+                tracing::Level::WARN => tracing::warn!("{policy}: {}", line.text),
+                tracing::Level::INFO => tracing::info!("{policy}: {}", line.text),
+                _ => tracing::debug!("{policy}: {}", line.text),
+            }
+        }
+    }
+
     /// The trace alone, one line a policy, with what it wrote.
     ///
     /// # Errors

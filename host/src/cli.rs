@@ -134,7 +134,7 @@ fn start_log(verbose: u8) {
     tracing_subscriber::fmt().with_max_level(level).without_time().with_target(false).with_writer(io::stderr).init();
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let is = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is))
 }

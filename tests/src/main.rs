@@ -3,17 +3,40 @@
 mod directory;
 mod fuzz;
 mod gated;
+mod inside;
 mod list;
 mod misbehaving;
+mod operations;
+mod race;
+mod sound;
 mod support;
+mod tracer;
 
 use libtest_mimic::Arguments;
 
 fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((inside, job)) = words.split_first()
+        && inside == "inside"
+    {
+        if let Err(error) = inside::main(job) {
+            eprintln!("error: {error:#}");
+            std::process::exit(1);
+        }
+        return;
+    }
     let mut arguments = Arguments::from_args();
     // Each test starts processes of its own.
     arguments.test_threads.get_or_insert(2);
-    let groups = [directory::tests(), misbehaving::tests(), fuzz::tests(), gated::tests(), list::tests()];
+    let groups = [
+        directory::tests(),
+        misbehaving::tests(),
+        fuzz::tests(),
+        gated::tests(),
+        list::tests(),
+        operations::tests(),
+        sound::tests(),
+    ];
     let tests = groups.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, tests).exit();
 }

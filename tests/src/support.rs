@@ -11,12 +11,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A test that any user can run.
-pub(crate) fn plain(name: &str, test: fn() -> Result<()>) -> Trial {
+pub(crate) fn plain(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     Trial::test(name, move || test().map_err(|error| format!("{error:#}").into()))
 }
 
 /// A test that needs root; for anybody else it's shown as ignored.
-pub(crate) fn privileged(name: &str, test: fn() -> Result<()>) -> Trial {
+pub(crate) fn privileged(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     plain(name, test).with_kind("root").with_ignored_flag(!rustix::process::geteuid().is_root())
 }
 
@@ -42,12 +42,17 @@ pub(crate) fn folder() -> Result<TempDir> {
 /// A policy directory with this text and these plugins, not pinned.
 pub(crate) fn unpinned(text: &str, plugins: &[&str]) -> Result<TempDir> {
     let directory = folder()?;
-    fs::write(directory.path().join("policies.toml"), text)?;
+    fill(directory.path(), text, plugins)?;
+    Ok(directory)
+}
+
+fn fill(directory: &Path, text: &str, plugins: &[&str]) -> Result<()> {
+    fs::write(directory.join("policies.toml"), text)?;
     for name in plugins {
-        fs::copy(plugin(name), directory.path().join(format!("{name}.wasm")))
+        fs::copy(plugin(name), directory.join(format!("{name}.wasm")))
             .with_context(|| format!("{name} isn't built: run `cargo xtask plugins`"))?;
     }
-    Ok(directory)
+    Ok(())
 }
 
 /// The same, pinned.
@@ -92,27 +97,64 @@ pub(crate) fn words(output: &Output) -> String {
     format!("{}\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// Policies that allow what the tests of the executor do.
+const OPEN: &str = "[host]
+helpers = [\"fuse.bindfs\", \"hang\"]
+targets = [\"/dev/shm\"]
+timeout = \"20s\"
+[[policy]]
+name = \"types\"
+plugin = \"fstype-allow.wasm\"
+settings = { allow = [\"tmpfs\", \"ext4\", \"xfs\", \"btrfs\", \"overlay\", \"fuse.bindfs\", \"hang\"] }
+";
+
 /// Runs a shell script as PID 1 of a host made of namespaces of its own, with:
-/// `$M` the program; `$W` a folder of the test's; `$B` the baseline policies; `container SCRIPT` running a script in a
-/// second mount namespace that sees the host below `$W/rootfs`.
+/// `$M` the program; `$T` this program; `$W` a folder of the test's; `$B` the baseline policies; `$P` open ones;
+/// `gate ARGUMENTS` running the program with open policies; `container SCRIPT` running a script in a second mount
+/// namespace that sees the host below `$W/rootfs`; `inside ARGUMENTS` for what a container asks of its host.
 pub(crate) fn on_host(script: &str) -> Result<Output> {
+    on_host_with(OPEN, &["fstype-allow"], script)
+}
+
+/// The same, with other policies in `$P`.
+pub(crate) fn on_host_with(text: &str, plugins: &[&str], script: &str) -> Result<Output> {
     let folder = folder()?;
     fs::create_dir(folder.path().join("rootfs"))?;
+    // In the folder of the test, so that it's there wherever that is seen.
+    let directory = folder.path().join("policies");
+    fs::create_dir(&directory)?;
+    fill(&directory, text, plugins)?;
+    let locked = mountgate(&["policy", "lock"]).arg(&directory).output()?;
+    ensure!(locked.status.success(), "{}", words(&locked));
     let prelude = r#"
         mount -t tmpfs tmpfs /mnt
-        mkdir /mnt/x /mnt/y
+        mount -t tmpfs tmpfs /run
+        mkdir /mnt/x /mnt/y /mnt/source /mnt/target
+        gate() { $M --policies $P "$@"; }
+        inside() { $M --policies $P --host-root $W/rootfs "$@"; }
         container() {
             unshare --mount --propagation private sh -euc "mount --rbind / $W/rootfs; mount --make-rprivate /; $1"
         }
+        at() { grep " $1 " /proc/1/mountinfo | sed "s/^/${2:-at}: /"; }
+        absent() { if grep " $1 " /proc/1/mountinfo; then echo "$1 is still mounted"; exit 1; fi; }
     "#;
     let output = Command::new("unshare")
-        .args(["--mount", "--pid", "--fork", "--mount-proc", "--propagation", "private", "sh", "-euc"])
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "sh", "-euc"])
         .arg(format!("{prelude}\n{script}"))
         .env("M", program()?)
+        .env("T", std::env::current_exe()?)
         .env("W", folder.path())
         .env("B", root().join("policies/baseline"))
+        .env("P", &directory)
         .env("MOUNTGATE_CACHE", "")
         .current_dir("/")
         .output()?;
     Ok(output)
+}
+
+/// The same for a script that must succeed. Returns what it said.
+pub(crate) fn on_host_succeeds(script: &str) -> Result<String> {
+    let output = on_host(script)?;
+    ensure!(output.status.success(), "{}", words(&output));
+    Ok(words(&output))
 }

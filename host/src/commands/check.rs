@@ -127,10 +127,9 @@ fn decide(global: &Global, gate: &Gate, case: &Case<'_>, all: bool) -> anyhow::R
     let decision = gate.chain().decide(case, all)?;
     let report = Report::of(&decision);
     let mut out = anstream::stdout().lock();
+    let printed = if global.json { report.write_json(&mut out) } else { report.write_text(&mut out) };
     if global.json {
-        report.write_json(&mut out)?;
-    } else {
-        report.write_text(&mut out)?;
+        report.log();
     }
-    Ok(decision_status(&decision))
+    Ok(super::said(printed.map_err(Into::into), decision_status(&decision)))
 }

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use crate::cli::{Global, print_error};
+use crate::cli::{Global, is_broken_pipe, print_error};
 use crate::error::Error;
 use crate::executor::{ApplyError, HostExecutor, sandbox};
 use crate::exit::ExitStatus;
@@ -46,6 +46,13 @@ fn carry_out(global: &Global, request: MountRequest, shows_table: bool) -> anyho
     let requester = Requester::current(global.label.clone());
     let (gate, host) = open(global)?;
     let ending = gate.carry_out(&host, request, requester, &HostExecutor::new(&host))?;
+    let printed = print(global, &ending, shows_table);
+    explain(&ending);
+    // What was done is done, whether or not somebody reads it.
+    Ok(said(printed, ending.status))
+}
+
+fn print(global: &Global, ending: &Ending, shows_table: bool) -> anyhow::Result<()> {
     let mut out = anstream::stdout().lock();
     if global.json {
         ending.report.write_json(&mut out)?;
@@ -61,8 +68,17 @@ fn carry_out(global: &Global, request: MountRequest, shows_table: bool) -> anyho
     {
         print_tree(table, None, &mut out)?;
     }
-    explain(&ending);
-    Ok(ending.status)
+    Ok(())
+}
+
+/// The status of an answer, which stays what it is where the answer can't be printed.
+fn said(printed: anyhow::Result<()>, status: ExitStatus) -> ExitStatus {
+    if let Err(error) = printed
+        && !is_broken_pipe(&error)
+    {
+        tracing::error!("the answer can't be printed: {error:#}");
+    }
+    status
 }
 
 /// Says on stderr why nothing was mounted, and what else there is to know.
@@ -70,6 +86,7 @@ fn explain(ending: &Ending) {
     for note in ending.report.notes() {
         tracing::warn!("{note}");
     }
+    ending.report.log();
     if let Some((denial, hint)) = ending.report.denial_line() {
         print_error(&denial, &[], hint.as_deref());
     }

@@ -34,7 +34,9 @@ impl Index {
         }
         let root = numbered(table)
             .find(|(_, mount)| {
-                *mount.target() == *b"/" && (mount.parent() == mount.id() || !ids.contains_key(&mount.parent()))
+                // In the format of mounts there are no ids, and so no root to walk from.
+                let is_top = mount.id() != 0 && (mount.parent() == mount.id() || !ids.contains_key(&mount.parent()));
+                is_top && *mount.target() == *b"/"
             })
             .map(|(i, _)| i);
         for stack in at.values_mut().filter(|stack| stack.len() > 1) {

@@ -353,6 +353,13 @@ mod tests {
     }
 
     #[test]
+    fn without_ids_the_longest_mount_point_covers() {
+        let table = table("/dev/sda1 / ext4 rw 0 0\ntmpfs /mnt tmpfs rw 0 0\n");
+        assert_eq!(table.covering(b"/mnt/a").map(|m| m.source().into_owned()), Some(b"tmpfs".to_vec()));
+        assert!(table.mount_point(b"/mnt").is_some() && table.mount_point(b"/mnt/a").is_none());
+    }
+
+    #[test]
     fn below_goes_by_path_component() {
         let table = table(HOST);
         let ids = |path: &[u8]| table.below(path).map(|m| m.id()).collect::<Vec<_>>();

@@ -24,7 +24,7 @@ use super::limits::{Limits, MAX_MEMORY};
 use super::seen::{Seen, Stamp, policy_key};
 use crate::invariants::HostRules;
 use crate::plan::ScopeRule;
-use crate::resolve::Symlinks;
+use crate::resolve::{Symlinks, lexical};
 use crate::verdict::Field;
 
 const CONFIG: &str = "policies.toml";
@@ -158,9 +158,9 @@ struct RawDirectory {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawHost {
-    helpers: Vec<String>,
-    options: Vec<String>,
-    targets: Vec<String>,
+    helpers: Vec<Spanned<String>>,
+    options: Vec<Spanned<String>>,
+    targets: Vec<Spanned<String>>,
     symlinks: Symlinks,
     scope: ScopeRule,
     timeout: Option<Spanned<String>>,
@@ -393,10 +393,26 @@ impl Reader {
     }
 
     fn host_rules(&self, raw: RawHost, line_of: &dyn Fn(usize) -> usize) -> Result<HostRules, DirectoryError> {
+        let word =
+            |text: &str| !text.is_empty() && !text.contains(['=', ',', '/']) && !text.contains(char::is_whitespace);
+        let plain = |text: &str| text.starts_with('/') && lexical(text) == *text && !text.contains("/../");
+        let checked = |list: Vec<Spanned<String>>, is_sound: &dyn Fn(&str) -> bool, remedy: &str| {
+            list.into_iter()
+                .map(|text| match is_sound(text.get_ref()) {
+                    true => Ok(text.into_inner()),
+                    false => Err(self.error(
+                        CONFIG,
+                        Some(line_of(text.span().start)),
+                        format!("{:?} would never match, or match everything", text.get_ref()),
+                        remedy,
+                    )),
+                })
+                .collect::<Result<Vec<String>, _>>()
+        };
         let mut rules = HostRules {
-            helpers: raw.helpers,
-            options: raw.options,
-            targets: raw.targets,
+            helpers: checked(raw.helpers, &word, "write a file system type, as \"nfs\"")?,
+            options: checked(raw.options, &word, "write an option's name alone, as \"offset\"")?,
+            targets: checked(raw.targets, &plain, "write a whole path without `..`, as \"/dev/shm\"")?,
             symlinks: raw.symlinks,
             scope: raw.scope,
             ..HostRules::default()

@@ -55,12 +55,20 @@ impl Policy for MountLimits {
         }
         for below in settings.below.iter().filter(|below| is_within(target, &below.path) && *target != below.path) {
             let count = mounts.count_below(&below.path);
-            if count >= below.max {
+            if count.saturating_add(brought_along(review, mounts)) >= below.max {
                 let reason = format!("there are {count} mounts below {}, and at most {} may be", below.path, below.max);
                 return Ok(deny("too-many-below", "target", reason));
             }
         }
         Ok(source_denied(settings, review, mounts).unwrap_or(Verdict::Allow))
+    }
+}
+
+/// How many mounts come with the one at the source.
+fn brought_along(review: &Review, mounts: &impl Mounts) -> u64 {
+    match (&review.request.operation, &review.source) {
+        (Operation::Bind(true) | Operation::Move, Some(source)) => mounts.count_below(&source.path),
+        _ => 0,
     }
 }
 
@@ -86,9 +94,13 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         return None;
     }
     let is_writable = |options: &[String]| !options.iter().any(|option| option == "ro");
+    // By number; and by name for file systems that have a number of their own, as btrfs.
+    let written = review.request.source.as_ref().filter(|written| *written != source);
+    let by_name = written.into_iter().chain([source]).flat_map(|name| mounts.by_source(name, 1000));
     let writer = mounts
         .by_device(device, 1000)
         .into_iter()
+        .chain(by_name)
         .find(|mount| is_writable(&mount.options) && is_writable(&mount.super_options))?;
     let reason = format!("{source} is already mounted writable on {}", writer.target);
     Some(deny("second-writer", "source", reason))

@@ -1,8 +1,8 @@
 //! Denies requests by their paths: where something may be mounted, and what may be mounted from.
 //!
 //! It judges the paths that the host resolved, component by component, so that a symbolic link or a name that only
-//! begins alike makes no difference. A path above a denied one is denied as well where the operation would hide or show
-//! what is below it.
+//! begins alike makes no difference. A path above a denied one is denied as well: what lies below it is hidden, shown or
+//! changed with it.
 
 use mountgate_sdk::{Kind, Mounts, Operation, Policy, Problem, Review, Verdict, deny, is_within};
 use serde::Deserialize;
@@ -13,11 +13,11 @@ use serde::Deserialize;
 pub struct Settings {
     /// If not empty, targets must be at or below one of these.
     pub allow_targets: Vec<String>,
-    /// No target may be at, below or (where it'd hide them) above one of these.
+    /// No target may be at, below or above one of these; nor the source of a move.
     pub deny_targets: Vec<String>,
     /// If not empty, sources with a path in them must be at or below one of these.
     pub allow_sources: Vec<String>,
-    /// No source may be at, below or (where it'd show them) above one of these.
+    /// No source may be at, below or above one of these.
     pub deny_sources: Vec<String>,
 }
 
@@ -58,18 +58,20 @@ impl Policy for PathGuard {
     }
 
     fn evaluate(settings: &Settings, review: &Review, _: &impl Mounts) -> Result<Verdict, String> {
-        let target = &review.target.path;
-        if let Some(denied) = denied(target, &settings.deny_targets, reaches_below_target(review)) {
-            return Ok(deny("target-denied", "target", words(target, denied)));
-        }
-        if !is_allowed(target, &settings.allow_targets) {
-            return Ok(deny("target-not-allowed", "target", format!("{target} isn't at or below an allowed target")));
+        for (field, place) in places(review) {
+            if let Some(denied) = denied(place, &settings.deny_targets) {
+                return Ok(deny("target-denied", field, words(place, denied)));
+            }
+            if !is_allowed(place, &settings.allow_targets) {
+                let reason = format!("{place} isn't at or below an allowed target");
+                return Ok(deny("target-not-allowed", field, reason));
+            }
         }
         for (field, source) in sources(review) {
-            if source.split('/').any(|part| part == "..") {
-                return Ok(deny("source-not-plain", field, format!("{source} holds `..`")));
+            if field != "source" && !is_plain(&source) {
+                return Ok(deny("source-not-plain", field, format!("{source} isn't a whole, plain path")));
             }
-            if let Some(denied) = denied(&source, &settings.deny_sources, true) {
+            if let Some(denied) = denied(&source, &settings.deny_sources) {
                 return Ok(deny("source-denied", field, words(&source, denied)));
             }
             if !is_allowed(&source, &settings.allow_sources) {
@@ -81,14 +83,17 @@ impl Policy for PathGuard {
     }
 }
 
-/// Whether what lies below the target is hidden or changed with it.
-fn reaches_below_target(review: &Review) -> bool {
-    match review.request.operation {
-        Operation::Mount | Operation::Bind(_) | Operation::Move => true,
-        Operation::Remount(_) => false,
-        Operation::SetPropagation(propagation) => propagation.recursive,
-        Operation::Unmount(mode) => mode.recursive || mode.lazy,
-    }
+/// The places whose mounts change. A move takes its source's mount away from there.
+fn places(review: &Review) -> Vec<(&'static str, &str)> {
+    let moved = review.source.as_ref().filter(|_| matches!(review.request.operation, Operation::Move));
+    let mut places = vec![("target", review.target.path.as_str())];
+    places.extend(moved.map(|source| ("source", source.path.as_str())));
+    places
+}
+
+/// A path that says by itself where it leads: absolute, with no `.`, `..` or empty component in it.
+fn is_plain(path: &str) -> bool {
+    path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
 
 /// Everything that is mounted from, by the field that names it. A source without a slash is only a name.
@@ -100,20 +105,24 @@ fn sources(review: &Review) -> Vec<(&'static str, String)> {
         None => sources.extend(written.map(|source| ("source", source.clone()))),
     }
     for option in &review.request.options {
-        let field = match option.name.as_str() {
-            "lowerdir" | "lowerdir+" | "datadir+" => "options.lowerdir",
-            "upperdir" => "options.upperdir",
-            "workdir" => "options.workdir",
+        let value = option.value.as_deref().unwrap_or_default();
+        let (field, list) = match option.name.as_str() {
+            "lowerdir" | "lowerdir+" | "datadir+" => ("options.lowerdir", true),
+            "upperdir" => ("options.upperdir", false),
+            "workdir" => ("options.workdir", false),
+            // Further devices: btrfs, ext4, and xfs's journal and real-time device.
+            "device" | "journal_path" | "logdev" | "rtdev" => ("options.device", false),
             _ => continue,
         };
-        let value = option.value.as_deref().unwrap_or_default();
-        sources.extend(value.split(':').filter(|part| !part.is_empty()).map(|part| (field, part.to_owned())));
+        let parts = value.split(|c| list && c == ':').filter(|part| !part.is_empty());
+        sources.extend(parts.map(|part| (field, part.to_owned())));
     }
     sources
 }
 
-fn denied<'s>(path: &str, list: &'s [String], also_above: bool) -> Option<&'s String> {
-    list.iter().find(|denied| is_within(path, denied) || (also_above && is_within(denied, path)))
+/// A path above a denied one is denied as well: what lies below it is hidden, shown or changed with it.
+fn denied<'s>(path: &str, list: &'s [String]) -> Option<&'s String> {
+    list.iter().find(|denied| is_within(path, denied) || is_within(denied, path))
 }
 
 fn words(path: &str, denied: &str) -> String {

@@ -79,14 +79,15 @@ impl Policy for SecureFlags {
             .collect()
     }
 
-    fn evaluate(settings: &Settings, review: &Review, _: &impl Mounts) -> Result<Verdict, String> {
+    fn evaluate(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String> {
         let takes_flags =
             matches!(review.request.operation, Operation::Mount | Operation::Bind(_) | Operation::Remount(_));
         if !takes_flags {
             return Ok(Verdict::Allow);
         }
+        let facts = Facts::of(review, mounts);
         let mut missing: Vec<&str> = Vec::new();
-        for rule in settings.rules.iter().filter(|rule| rule.applies(review)) {
+        for rule in settings.rules.iter().filter(|rule| rule.applies(&facts)) {
             for (strict, lax) in rule.add.iter().map(|flag| flag.pair()) {
                 if last_of(&review.request.options, strict, lax) != Some(strict) && !missing.contains(&strict) {
                     missing.push(strict);
@@ -101,20 +102,39 @@ impl Policy for SecureFlags {
     }
 }
 
+/// What a rule's conditions are about.
+struct Facts {
+    target: String,
+    source: Option<String>,
+    fstype: Option<String>,
+}
+
+impl Facts {
+    /// A remount says neither source nor type: those are the mount's.
+    fn of(review: &Review, mounts: &impl Mounts) -> Self {
+        let request = &review.request;
+        let target = review.target.path.clone();
+        if let Operation::Remount(_) = request.operation {
+            let mount = mounts.covering(&target).filter(|mount| mount.target == target);
+            let (source, fstype) = mount.map(|mount| (mount.source, mount.fstype)).unzip();
+            return Self { target, source, fstype };
+        }
+        let found = review.source.as_ref().map(|found| found.path.clone());
+        Self { target, source: found.or_else(|| request.source.clone()), fstype: request.fstype.clone() }
+    }
+}
+
 impl Rule {
-    fn applies(&self, review: &Review) -> bool {
-        let target = review.target.path.as_str();
-        let found = review.source.as_ref().map(|found| found.path.as_str());
-        let source = found.or(review.request.source.as_deref());
-        let fstype = review.request.fstype.as_deref();
+    fn applies(&self, facts: &Facts) -> bool {
         let among = |list: &[String], path: Option<&str>| {
             path.is_some_and(|path| list.iter().any(|folder| is_within(path, folder)))
         };
-        let is_type = |list: &[String]| fstype.is_some_and(|fstype| list.iter().any(|listed| listed == fstype));
-        (self.targets.is_empty() || among(&self.targets, Some(target)))
+        let (target, source) = (Some(facts.target.as_str()), facts.source.as_deref());
+        let is_type = |list: &[String]| facts.fstype.as_ref().is_some_and(|fstype| list.contains(fstype));
+        (self.targets.is_empty() || among(&self.targets, target))
             && (self.sources.is_empty() || among(&self.sources, source))
             && (self.fstypes.is_empty() || is_type(&self.fstypes))
-            && !among(&self.except_targets, Some(target))
+            && !among(&self.except_targets, target)
             && !among(&self.except_sources, source)
             && !is_type(&self.except_fstypes)
     }

@@ -2,17 +2,21 @@
 //!
 //! `measure decision DIR…` decides one request with each policy directory, at several sizes of the mount table.
 //! `measure read` reads this process's mountinfo, bare and parsed.
+//! `measure point PATH` asks which mount covers a path, of the kernel and of the whole table.
+//! `measure processes FILE` runs commands from start to end in turns: a list of `{name, run, undo}` in JSON.
 
 use std::fmt::Write as _;
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Read;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
 use mountgate::chain::{Case, Sight};
 use mountgate::gate::Gate;
+use mountgate::host_root::HostRoot;
 use mountgate::mount_table::{MountTable, Snapshot};
 use mountgate::options::Options;
 use mountgate::policy::{Cache, PolicyDirectory};
@@ -25,7 +29,9 @@ fn main() -> anyhow::Result<()> {
     match arguments.split_first() {
         Some((what, directories)) if what == "decision" => decision(directories),
         Some((what, [])) if what == "read" => read(),
-        _ => anyhow::bail!("say `decision DIR…` or `read`"),
+        Some((what, [path])) if what == "point" => point(path),
+        Some((what, [file])) if what == "processes" => processes(Path::new(file)),
+        _ => anyhow::bail!("say `decision DIR…`, `read`, `point PATH` or `processes FILE`"),
     }
 }
 
@@ -44,14 +50,18 @@ fn compare(turns: usize, contenders: &mut [Contender<'_>]) -> anyhow::Result<()>
             }
         }
     }
+    print_medians(contenders.iter().map(|(name, _)| name.as_str()), &mut times);
+    Ok(())
+}
+
+fn print_medians<'n>(names: impl Iterator<Item = &'n str>, times: &mut [Vec<f64>]) {
     let mut first = None;
-    for ((name, _), times) in contenders.iter().zip(&mut times) {
+    for (name, times) in names.zip(times) {
         times.sort_by(f64::total_cmp);
         let median = times[times.len() / 2];
         let ratio = median / *first.get_or_insert(median);
-        println!("  {name:<52} {median:>10.1} us  {ratio:>6.2}x");
+        println!("  {name:<56} {median:>10.1} us  {ratio:>6.2}x");
     }
-    Ok(())
 }
 
 fn decision(directories: &[String]) -> anyhow::Result<()> {
@@ -94,6 +104,66 @@ fn table(mounts: usize) -> anyhow::Result<MountTable> {
         writeln!(text, "{i} 1 0:{i} / /srv/{i} rw,nosuid,nodev shared:{i} - tmpfs tmpfs rw,size=1024k")?;
     }
     Ok(MountTable::parse(text.into_bytes())?)
+}
+
+fn point(path: &str) -> anyhow::Result<()> {
+    let host = Arc::new(HostRoot::own()?);
+    let asked = || {
+        black_box(host.snapshot().covering(path).map_err(anyhow::Error::msg)?);
+        Ok(())
+    };
+    let looked_up = || {
+        black_box(host.mount_table()?.covering(path.as_bytes()).map(|mount| mount.to_text()));
+        Ok(())
+    };
+    compare(
+        101,
+        &mut [
+            ("is it a mount point: asked of the kernel".to_owned(), Box::new(asked)),
+            ("is it a mount point: looked up in the table".to_owned(), Box::new(looked_up)),
+        ],
+    )
+}
+
+/// A program that is measured from start to end, and what takes back what it does.
+#[derive(serde::Deserialize)]
+struct Process {
+    name: String,
+    run: Vec<String>,
+    #[serde(default)]
+    undo: Vec<Vec<String>>,
+}
+
+fn processes(file: &Path) -> anyhow::Result<()> {
+    const TURNS: usize = 101;
+    let processes: Vec<Process> = serde_json::from_slice(&std::fs::read(file)?)?;
+    let mut times = vec![Vec::with_capacity(TURNS); processes.len()];
+    let start = |words: &[String]| -> anyhow::Result<f64> {
+        let (program, arguments) = words.split_first().ok_or_else(|| anyhow::anyhow!("no command"))?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let start = Instant::now();
+        let status = command.status()?;
+        anyhow::ensure!(status.success(), "{words:?}: {status}");
+        Ok(start.elapsed().as_secs_f64() * 1e6)
+    };
+    for turn in 0..=TURNS {
+        for (process, times) in processes.iter().zip(&mut times) {
+            // A command with several parts: `&&` between them.
+            let mut time = 0.0;
+            for part in process.run.split(|word| word == "&&") {
+                time += start(part)?;
+            }
+            for undo in &process.undo {
+                start(undo)?;
+            }
+            if turn > 0 {
+                times.push(time);
+            }
+        }
+    }
+    print_medians(processes.iter().map(|process| process.name.as_str()), &mut times);
+    Ok(())
 }
 
 fn read() -> anyhow::Result<()> {

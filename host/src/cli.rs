@@ -1,11 +1,12 @@
 //! The command line: flags are read here, and each subcommand is a file under `commands/`.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anstream::ColorChoice;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::commands::{check, completions, fuzz, list, man, mount, policy, umount};
@@ -92,7 +93,7 @@ pub(crate) fn definition() -> clap::Command {
 
 /// Runs the program.
 pub fn main() -> ! {
-    let cli = Cli::parse();
+    let cli = quickly().unwrap_or_else(Cli::parse);
     let choice = match cli.global.color {
         Color::Auto => ColorChoice::Auto,
         Color::Always => ColorChoice::Always,
@@ -109,6 +110,25 @@ pub fn main() -> ! {
     let _ = io::stdout().flush();
     // Nothing is left to tidy up, and taking the sandbox apart piece by piece takes time.
     std::process::exit(status as i32)
+}
+
+/// Adds a command's arguments to its definition.
+type Define = fn(clap::Command) -> clap::Command;
+
+/// Reads the command line by the definition of one command alone: that of all of them takes as long to set up as a
+/// decision. Whatever it doesn't read, help and mistakes included, is read by the whole definition.
+fn quickly() -> Option<Cli> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let define: [(&str, Define); 4] = [
+        ("mount", mount::MountArgs::augment_args),
+        ("umount", umount::UmountArgs::augment_args),
+        ("check", check::CheckArgs::augment_args),
+        ("list", list::ListArgs::augment_args),
+    ];
+    let (name, arguments) = words.iter().skip(1).find_map(|word| define.iter().find(|(name, _)| word == name))?;
+    let program = Global::augment_args(clap::Command::new("mountgate").subcommand_required(true));
+    let program = program.subcommand(arguments(clap::Command::new(*name)));
+    Cli::from_arg_matches(&program.try_get_matches_from(words).ok()?).ok()
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
@@ -131,7 +151,14 @@ fn start_log(verbose: u8) {
         1 => tracing::Level::INFO,
         _ => tracing::Level::DEBUG,
     };
-    tracing_subscriber::fmt().with_max_level(level).without_time().with_target(false).with_writer(io::stderr).init();
+    let coloured = anstream::AutoStream::choice(&io::stderr()) != ColorChoice::Never;
+    tracing_subscriber::fmt()
+        .with_ansi(coloured)
+        .with_max_level(level)
+        .without_time()
+        .with_target(false)
+        .with_writer(io::stderr)
+        .init();
 }
 
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::audit::{Report, ReportOutcome, Secrets};
 use crate::chain::{Case, Chain, Decision, Ruling, Sight, TraceEntry};
 use crate::error::{Error, HostError};
-use crate::executor::{Applied, ApplyError, Executor};
+use crate::executor::{Applied, ApplyError, Executor, Watch};
 use crate::exit::ExitStatus;
 use crate::host_root::{HostRoot, Namespace};
 use crate::mount_table::Snapshot;
-use crate::policy::{Cache, Engine, Outcome, Policy, PolicyDirectory};
+use crate::policy::{Cache, Engine, Outcome, Policy, PolicyDirectory, TICK};
 use crate::request::{MountRequest, Requester};
 use crate::target_lock::TargetLocks;
 use crate::verdict::Denial;
@@ -41,15 +41,15 @@ impl Gate {
     ///
     /// # Errors
     /// When a plugin can't be used, or the sandbox can't be set up.
-    pub fn new(mut directory: PolicyDirectory, cache: Cache) -> Result<Self, Error> {
+    pub fn new(directory: PolicyDirectory, cache: Cache) -> Result<Self, Error> {
         let kept = cache.path().map(Path::to_owned);
-        let engine = Engine::new(cache).map_err(|error| {
-            HostError::new("mmap", "memory for the plugins' sandbox", std::io::Error::other(format!("{error:#}")))
-        })?;
+        Self::load(&Engine::new(cache).map_err(no_engine)?, directory, kept.as_deref())
+    }
+
+    fn load(engine: &Engine, mut directory: PolicyDirectory, kept: Option<&Path>) -> Result<Self, Error> {
         let policies = engine.load(&mut directory)?;
         let real = |path: &Path| path.canonicalize().ok().and_then(|path| path.to_str().map(str::to_owned));
-        let own_state =
-            [Some(directory.path.as_path()), kept.as_deref()].into_iter().flatten().filter_map(real).collect();
+        let own_state = [Some(directory.path.as_path()), kept].into_iter().flatten().filter_map(real).collect();
         Ok(Self { directory, policies, own_state })
     }
 
@@ -80,6 +80,44 @@ impl Gate {
         let locks = TargetLocks::new(host, self.directory.host.timeout);
         carry_out(&self.chain(), host, &locks, request, requester, executor)
     }
+}
+
+/// Does something with a gate that is there for one request. It's done on a thread of its own, which the executor may
+/// take into the host's namespace, while this one keeps the time: the plugins' deadlines, and that of the request as a
+/// whole, so that it's over in time even where the kernel doesn't answer.
+///
+/// # Errors
+/// Those of `work` and of [`Gate::new`]; and that time is up.
+pub fn once<T: Send + 'static>(
+    directory: PolicyDirectory,
+    cache: Cache,
+    work: impl FnOnce(&Gate, &Arc<Watch>) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let kept = cache.path().map(Path::to_owned);
+    let engine = Engine::unattended(cache).map_err(no_engine)?;
+    let clock = engine.clock();
+    let watch = Arc::new(Watch::new(directory.host.timeout));
+    let watched = watch.clone();
+    let result = watch.attend(
+        TICK,
+        || {
+            clock.tick();
+        },
+        move || {
+            let gate = Gate::load(&engine, directory, kept.as_deref())?;
+            let result = work(&gate, &watched);
+            // The process ends soon: taking the sandbox apart piece by piece takes time.
+            std::mem::forget((gate, engine));
+            result
+        },
+    );
+    result.unwrap_or_else(|stuck| {
+        Err(HostError::new("wait", &stuck.to_string(), std::io::ErrorKind::TimedOut.into()).into())
+    })
+}
+
+fn no_engine(error: anyhow::Error) -> HostError {
+    HostError::new("mmap", "memory for the plugins' sandbox", std::io::Error::other(format!("{error:#}")))
 }
 
 fn carry_out(

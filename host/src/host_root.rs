@@ -20,7 +20,8 @@ pub struct HostRoot {
     /// The host's `/`.
     root: OwnedFd,
     namespace: Namespace,
-    mountinfo: PathBuf,
+    /// The folder of the host's PID 1 in its `/proc`, or of this process for a sandbox.
+    process: Result<OwnedFd, HostError>,
     /// Whether the host is this process's own making, where the host's root is nobody's enemy.
     is_sandbox: bool,
     /// The text of `/proc/filesystems`.
@@ -62,7 +63,9 @@ impl HostRoot {
         let of_pid_1 = |what: &str| folder.join("proc/1").join(what);
         let namespace = match open_path(&of_pid_1("ns/mnt"), OFlags::RDONLY) {
             Ok(theirs) => {
-                let ours = open_path(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY)?;
+                // In the host's `/proc`: a container may have none of its own.
+                let ours = open_path(&folder.join("proc/self/ns/mnt"), OFlags::RDONLY)
+                    .or_else(|_| open_path(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY))?;
                 if same_inode(ours.as_fd(), theirs.as_fd())? { Namespace::Own } else { Namespace::Other(theirs) }
             }
             Err(error) => Namespace::Closed(error),
@@ -78,7 +81,7 @@ impl HostRoot {
         Ok(Self {
             root,
             namespace,
-            mountinfo: of_pid_1("mountinfo"),
+            process: open_path(&of_pid_1(""), OFlags::PATH | OFlags::DIRECTORY),
             is_sandbox: false,
             kernel_types: OnceLock::new(),
             namespace_id: OnceLock::new(),
@@ -91,11 +94,11 @@ impl HostRoot {
     /// When `/` can't be opened.
     pub fn own() -> Result<Self, Error> {
         let root = open_path(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)?;
-        let mountinfo = PathBuf::from("/proc/self/mountinfo");
+        let process = open_path(Path::new("/proc/self"), OFlags::PATH | OFlags::DIRECTORY);
         Ok(Self {
             root,
             namespace: Namespace::Own,
-            mountinfo,
+            process,
             is_sandbox: true,
             kernel_types: OnceLock::new(),
             namespace_id: OnceLock::new(),
@@ -127,7 +130,11 @@ impl HostRoot {
     /// # Errors
     /// When the table can't be read.
     pub fn mount_table(&self) -> Result<MountTable, Error> {
-        read_table(&self.mountinfo)
+        let process = self.process.as_ref().map_err(HostError::again)?;
+        let failed = |error| HostError::new("read", "the host's /proc/1/mountinfo", error);
+        let file = openat(process, "mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let file = file.map_err(|errno| failed(errno.into()))?;
+        Ok(MountTable::read_from(file.into()).map_err(failed)?)
     }
 
     /// The same, to be read when somebody asks.
@@ -249,10 +256,6 @@ impl Place {
 
 /// Below a root, and by no link: real paths.
 const PLAIN: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS).union(ResolveFlags::NO_SYMLINKS);
-
-fn read_table(path: &Path) -> Result<MountTable, Error> {
-    MountTable::read(path).map_err(|error| HostError::new("read", &path.display().to_string(), error).into())
-}
 
 fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd, HostError> {
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())

@@ -106,7 +106,9 @@ pub(crate) fn check_request(
     }
     if let Some(fstype) = &request.fstype {
         check.fstype(fstype, host);
-        check.source_of_type(request, fstype, host);
+        if check.refusals.is_empty() {
+            check.source_of_type(request, fstype, host);
+        }
     }
     let is_helped = request.fstype.as_ref().is_some_and(|fstype| rules.helpers.contains(fstype));
     for option in request.options.iter() {

@@ -16,6 +16,12 @@ pub(crate) fn deserialize_file(engine: &wasmtime::Engine, path: &Path) -> wasmti
     unsafe { Component::deserialize_file(engine, path) }
 }
 
+/// The same for what was read from such a file.
+pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: as above.
+    unsafe { Component::deserialize(engine, code) }
+}
+
 /// Compiles a plugin with one engine for another one.
 pub(crate) fn compile(
     compiler: &wasmtime::Engine,
@@ -107,6 +113,14 @@ pub(crate) fn mount_namespace_id(namespace: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: this ioctl writes eight bytes through the pointer, which is to a live u64.
     let result = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_MNTNS_ID as _, std::ptr::from_mut(&mut id)) };
     checked(result.into()).map(|_| id)
+}
+
+/// Marks every descriptor but the three standard ones as one that a program isn't started with, those that this process
+/// was started with included. Linux 5.11.
+pub(crate) fn keep_descriptors_from_programs() -> io::Result<()> {
+    // SAFETY: this call only sets a flag of descriptors; none is closed.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    checked(result).map(drop)
 }
 
 fn checked(result: libc::c_long) -> io::Result<usize> {

@@ -1,15 +1,20 @@
 //! The program, its policies and real namespaces, tested together. One binary, so that it's linked once.
 
+mod cli;
+mod deadlines;
 mod directory;
+mod faults;
 mod fuzz;
 mod gated;
 mod inside;
 mod list;
 mod misbehaving;
 mod operations;
+mod places;
 mod race;
 mod sound;
 mod support;
+mod systemd;
 mod tracer;
 
 use libtest_mimic::Arguments;
@@ -29,6 +34,7 @@ fn main() {
     // Each test starts processes of its own.
     arguments.test_threads.get_or_insert(2);
     let groups = [
+        cli::tests(),
         directory::tests(),
         misbehaving::tests(),
         fuzz::tests(),
@@ -36,6 +42,10 @@ fn main() {
         list::tests(),
         operations::tests(),
         sound::tests(),
+        deadlines::tests(),
+        systemd::tests(),
+        faults::tests(),
+        places::tests(),
     ];
     let tests = groups.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, tests).exit();

@@ -8,15 +8,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{mountgate, plugins, step};
+use crate::{plugins, step};
 
+/// What is shipped is what is measured.
+const PROFILE: &str = "dist";
 /// Turns of each benchmark.
 const TURNS: usize = 41;
 
 /// Runs the benchmarks whose name holds the filter.
 pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     plugins::build()?;
-    let bench = Bench { mountgate: mountgate()?, folder: tempfile::tempdir()? };
+    step("building what is measured (it's optimised as a whole: the first time takes some minutes)");
+    crate::run(crate::cargo().args(["build", "--profile", PROFILE, "--locked", "--package", "mountgate"]))?;
+    let mountgate = crate::built("mountgate")?;
+    let mountgate = mountgate.ancestors().nth(2).context("no target folder")?.join(PROFILE).join("mountgate");
+    let bench = Bench { mountgate, folder: tempfile::tempdir()? };
     let all: [(_, Benchmark); 4] =
         [("process", Bench::process), ("mount", Bench::mount), ("list", Bench::list), ("decision", Bench::decision)];
     for (name, benchmark) in all {
@@ -141,50 +147,74 @@ impl Bench {
 
     /// Needs root: a host of namespaces is made, and mounts are made on it from another mount namespace.
     fn mount(&self) -> Result<()> {
-        let policies = self.policies(5)?;
-        let rootfs = self.folder.path().join("rootfs");
+        let folder = self.folder.path();
+        let rootfs = folder.join("rootfs");
         fs::create_dir_all(&rootfs)?;
-        let list = self.folder.path().join("times");
-        let script = format!(
-            r#"
-            mount -t tmpfs tmpfs /mnt; mkdir /mnt/x
-            unshare --mount --propagation private sh -euc '
-                mount --rbind / {rootfs}; mount --make-rprivate /
-                now() {{ date +%s%N; }}
-                undo() {{ nsenter --mount={rootfs}/proc/1/ns/mnt -- umount /mnt/x; }}
-                for i in $(seq 0 {TURNS}); do
-                    a=$(now); nsenter --mount={rootfs}/proc/1/ns/mnt -- mount -t tmpfs tmpfs /mnt/x; b=$(now); undo
-                    c=$(now); {program} mount -t tmpfs tmpfs /mnt/x --host-root {rootfs} --policies {policies} >/dev/null
-                    d=$(now); undo
-                    e=$(now); mount -t tmpfs tmpfs /mnt/x; f=$(now); umount /mnt/x
-                    g=$(now); /bin/true; h=$(now)
-                    echo $((b - a)) $((d - c)) $((f - e)) $((h - g))
-                done > {list}'
-            "#,
-            rootfs = rootfs.display(),
-            program = self.mountgate.display(),
-            list = list.display(),
-        );
-        step("a gated mount of a tmpfs in another namespace");
-        let mut host = namespaces(&["--mount", "--pid", "--fork", "--mount-proc"], &script);
-        crate::run(host.env("MOUNTGATE_CACHE", self.folder.path().join("cache")))?;
-        let names = [
-            "nsenter(1) + mount(8), ungated",
-            "mountgate mount, 5 policies, cached",
-            "mount(8), no namespace",
-            "/bin/true",
+        let (rootfs, policies) = (rootfs.display().to_string(), self.policies(5)?);
+        let program = self.mountgate.display().to_string();
+        let nsenter = format!("nsenter --mount={rootfs}/proc/1/ns/mnt -- ");
+        let gate = format!("{program} --host-root {rootfs} --policies {policies} ");
+        let undo = format!("{nsenter}umount /mnt/x");
+        let tmpfs = [
+            ("nsenter(1) + mount(8) of a tmpfs, ungated", format!("{nsenter}mount -t tmpfs tmpfs /mnt/x"), true),
+            ("mountgate mount of a tmpfs, 5 policies, cached", format!("{gate}mount -t tmpfs tmpfs /mnt/x"), true),
+            ("/bin/true", "/bin/true".to_owned(), false),
         ];
-        compare_rows(&list, &names)
+        let flags = "ro,nosuid,nodev";
+        let bind = [
+            (
+                "nsenter(1) + mount(8), bind and remount, ungated",
+                format!("{nsenter}mount --bind /mnt/y /mnt/x && {nsenter}mount -o remount,bind,{flags} /mnt/x"),
+                true,
+            ),
+            (
+                "mountgate mount of a bind with three flags",
+                format!("{gate}mount --bind -o {flags} /mnt/y /mnt/x"),
+                true,
+            ),
+        ];
+        for (name, contenders) in [("tmpfs", &tmpfs[..]), ("bind", &bind)] {
+            let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+            let list: Vec<_> = contenders
+                .iter()
+                .map(|(name, run, is_undone)| {
+                    let undo: Vec<_> = is_undone.then(|| words(&undo)).into_iter().collect();
+                    serde_json::json!({ "name": name, "run": words(run), "undo": undo })
+                })
+                .collect();
+            fs::write(folder.join(format!("{name}.json")), serde_json::to_vec(&list)?)?;
+        }
+        let measure = self.measure()?;
+        let script = format!(
+            "mount -t tmpfs tmpfs /mnt; mount -t tmpfs tmpfs /run; mkdir /mnt/x /mnt/y
+             unshare --mount --propagation private sh -euc '
+                mount --rbind / {rootfs}; mount --make-rprivate /
+                {measure} processes {folder}/tmpfs.json
+                {measure} processes {folder}/bind.json
+                strace -f -c -U calls -o {folder}/calls {gate} mount -t tmpfs tmpfs /mnt/x > /dev/null
+            '",
+            measure = measure.display(),
+            folder = folder.display(),
+        );
+        step("a gated mount in another mount namespace");
+        let mut host = namespaces(&["--mount", "--pid", "--fork", "--mount-proc"], &script);
+        crate::run(host.env("MOUNTGATE_CACHE", folder.join("cache")))?;
+        let calls = fs::read_to_string(folder.join("calls"))?;
+        let total =
+            calls.lines().last().and_then(|line| line.split_whitespace().find_map(|word| word.parse::<u64>().ok()));
+        println!("  system calls of the gated mount of a tmpfs: {}", total.context("strace counted nothing")?);
+        Ok(())
     }
 
     /// On the kernel's own table: so many mounts are made in a namespace of their own. Needs root.
     fn list(&self) -> Result<()> {
-        for mounts in [100, 1000, 10_000] {
+        for mounts in [10, 100, 1000, 10_000] {
             step(&format!("the table of a namespace with {mounts} mounts more"));
             let script = format!(
                 "mount -t tmpfs tmpfs /mnt; cd /mnt; seq {mounts} | xargs mkdir
                  for i in $(seq {mounts}); do mount -i -n -t tmpfs tmpfs /mnt/$i; done; cd /
                  {measure} read
+                 {measure} point /mnt/7
                  now() {{ date +%s%N; }}
                  for i in $(seq 9); do
                      a=$(now); cat /proc/self/mountinfo >/dev/null; b=$(now); {program} list --file /proc/self/mountinfo >/dev/null; c=$(now)
@@ -213,7 +243,7 @@ impl Bench {
     fn measure(&self) -> Result<PathBuf> {
         crate::run(
             crate::cargo()
-                .args(["build", "--quiet", "--release", "--locked", "--package", "mountgate"])
+                .args(["build", "--quiet", "--profile", PROFILE, "--locked", "--package", "mountgate"])
                 .args(["--example", "measure"]),
         )?;
         Ok(self.mountgate.with_file_name("examples").join("measure"))

@@ -51,13 +51,7 @@ fn find() -> Result<Toolchain> {
         return Ok(Toolchain::Own);
     }
     step(&format!("rustup can't add {TARGET} here; installing Debian's {}", PACKAGES.join(", ")));
-    let apt = |arguments: &[&str]| {
-        crate::run(
-            Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()),
-        )
-    };
-    apt(&["update", "-qq"])
-        .and_then(|()| apt(&[&["install", "-qq", "-y", "--no-install-recommends"], &PACKAGES[..]].concat()))
+    install(&PACKAGES)
         .with_context(|| format!("install {} as root, or run `rustup target add {TARGET}`", PACKAGES.join(" ")))?;
     if !has_debian() {
         bail!("the packages are installed and still no compiler for {TARGET} is there");
@@ -72,6 +66,49 @@ pub(crate) fn run() -> Result<Toolchain> {
         Toolchain::Debian => "plugins are built with Debian's rustc and lld",
     });
     Ok(toolchain)
+}
+
+/// What the tests that need root run for real, each with the Debian package that brings it.
+const TOOLS: [(&str, &str); 10] = [
+    ("strace", "strace"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.xfs", "xfsprogs"),
+    ("mkfs.btrfs", "btrfs-progs"),
+    ("bindfs", "bindfs"),
+    ("mount.fuse", "fuse3"),
+    ("crun", "crun"),
+    ("systemd-run", "systemd"),
+    ("setpriv", "util-linux"),
+    ("pkill", "procps"),
+];
+
+/// Installs what tests need of Debian's packages. Without root nothing is installed: the tests that need it are skipped.
+pub(crate) fn test_tools() -> Result<()> {
+    let is_there = |name: &str| {
+        let folders = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin"];
+        folders.iter().any(|folder| Path::new(folder).join(name).exists())
+    };
+    let missing: Vec<&str> = TOOLS.iter().filter(|(name, _)| !is_there(name)).map(|(_, package)| *package).collect();
+    if missing.is_empty() || !is_root()? {
+        return Ok(());
+    }
+    step(&format!("installing what the tests run: {}", missing.join(", ")));
+    install(&missing).with_context(|| format!("install {} as root", missing.join(" ")))
+}
+
+fn is_root() -> Result<bool> {
+    let output = Command::new("id").arg("-u").output().context("id can't be run")?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim() == "0")
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let apt = |arguments: &[&str]| {
+        crate::run(
+            Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()),
+        )
+    };
+    apt(&["update", "-qq"])?;
+    apt(&[&["install", "-qq", "-y", "--no-install-recommends"], packages].concat())
 }
 
 fn has_own_target() -> bool {

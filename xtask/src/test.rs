@@ -4,10 +4,11 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{built, cargo, mountgate, plugins, step};
+use crate::{built, cargo, mountgate, plugins, setup, step};
 
 /// Builds everything and runs the unit tests, then the integration tests.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    setup::test_tools()?;
     plugins::build()?;
     mountgate()?;
     if arguments.is_empty() {

@@ -13,7 +13,7 @@ use crate::chain::{Case, Sight};
 use crate::cli::Global;
 use crate::error::Error;
 use crate::exit::ExitStatus;
-use crate::gate::{Gate, decision_status};
+use crate::gate::{self, Gate, decision_status};
 use crate::invariants::Refusals;
 use crate::mount_table::{MountTable, Snapshot};
 use crate::policy::PolicyDirectory;
@@ -104,32 +104,44 @@ pub(crate) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
         }
     };
     let requester = Requester::current(global.label.clone());
-    let (gate, host) = super::open(global)?;
-    let snapshot = Arc::new(host.snapshot());
-    decide(global, &gate, &Case { request, requester, sight: Sight::Host(&host), snapshot, locks: None }, args.all)
+    let cache = global.cache();
+    let directory = PolicyDirectory::open(&global.policies, &cache).map_err(Error::from)?;
+    let host = super::open_host(global)?;
+    let all = args.all;
+    let decided = gate::once(directory, cache, move |gate, _| {
+        let snapshot = Arc::new(host.snapshot());
+        decide(gate, &Case { request, requester, sight: Sight::Host(&host), snapshot, locks: None }, all)
+    })?;
+    print(global, &decided)
 }
 
 fn replay(global: &Global, path: &Path, all: bool) -> anyhow::Result<ExitStatus> {
     let (file, table) = RequestFile::read(path)?;
     let cache = global.cache();
-    let gate = super::ready(PolicyDirectory::open(&global.policies, &cache).map_err(Error::from)?, cache)?;
-    let case = Case {
-        request: file.request,
-        requester: file.requester,
-        sight: Sight::Told { source: file.source, target: file.target },
-        snapshot: Arc::new(Snapshot::of(table)),
-        locks: None,
-    };
-    decide(global, &gate, &case, all)
+    let directory = PolicyDirectory::open(&global.policies, &cache).map_err(Error::from)?;
+    let decided = gate::once(directory, cache, move |gate, _| {
+        let case = Case {
+            request: file.request,
+            requester: file.requester,
+            sight: Sight::Told { source: file.source, target: file.target },
+            snapshot: Arc::new(Snapshot::of(table)),
+            locks: None,
+        };
+        decide(gate, &case, all)
+    })?;
+    print(global, &decided)
 }
 
-fn decide(global: &Global, gate: &Gate, case: &Case<'_>, all: bool) -> anyhow::Result<ExitStatus> {
+fn decide(gate: &Gate, case: &Case<'_>, all: bool) -> Result<(Report, ExitStatus), Error> {
     let decision = gate.chain().decide(case, all)?;
-    let report = Report::of(&decision);
+    Ok((Report::of(&decision), decision_status(&decision)))
+}
+
+fn print(global: &Global, (report, status): &(Report, ExitStatus)) -> anyhow::Result<ExitStatus> {
     let mut out = anstream::stdout().lock();
     let printed = if global.json { report.write_json(&mut out) } else { report.write_text(&mut out) };
     if global.json {
         report.log();
     }
-    Ok(super::said(printed.map_err(Into::into), decision_status(&decision)))
+    Ok(super::said(printed.map_err(Into::into), *status))
 }

@@ -10,44 +10,41 @@ pub(crate) mod policy;
 pub(crate) mod umount;
 
 use std::io::Write;
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use crate::cli::{Global, is_broken_pipe, print_error};
 use crate::error::Error;
 use crate::executor::{ApplyError, HostExecutor, sandbox};
 use crate::exit::ExitStatus;
-use crate::gate::{Ending, Gate};
+use crate::gate::{self, Ending};
 use crate::host_root::HostRoot;
 use crate::mount_table::print_tree;
-use crate::policy::{Cache, PolicyDirectory};
+use crate::policy::PolicyDirectory;
 use crate::request::{MountRequest, Requester};
 
-/// A gate and the host it stands before. The policy directory is read before a sandbox is entered, and plugins are
-/// compiled after: then the process has more than one thread.
-fn open(global: &Global) -> Result<(ManuallyDrop<Gate>, Arc<HostRoot>), Error> {
-    let cache = global.cache();
-    let directory = PolicyDirectory::open(&global.policies, &cache)?;
+/// The host that a command is about. A sandbox is entered here, while the process has one thread only: a user namespace
+/// can't be entered by one of many.
+fn open_host(global: &Global) -> Result<Arc<HostRoot>, Error> {
     let host = if global.sandbox {
         sandbox::enter()?
     } else {
         HostRoot::open(&global.host_root.clone().unwrap_or_else(HostRoot::default_folder))?
     };
-    Ok((ready(directory, cache)?, Arc::new(host)))
-}
-
-/// A gate that is left to the kernel to clear away: the process ends soon, and its pools are large.
-fn ready(directory: PolicyDirectory, cache: Cache) -> Result<ManuallyDrop<Gate>, Error> {
-    Gate::new(directory, cache).map(ManuallyDrop::new)
+    Ok(Arc::new(host))
 }
 
 /// Decides a request, carries it out, and says what came of it.
 fn carry_out(global: &Global, request: MountRequest, shows_table: bool) -> anyhow::Result<ExitStatus> {
     let requester = Requester::current(global.label.clone());
-    let (gate, host) = open(global)?;
-    let ending = gate.carry_out(&host, request, requester, &HostExecutor::new(&host))?;
+    // Before a sandbox hides it.
+    let cache = global.cache();
+    let directory = PolicyDirectory::open(&global.policies, &cache)?;
+    let host = open_host(global)?;
+    let ending = gate::once(directory, cache, move |gate, watch| {
+        gate.carry_out(&host, request, requester, &HostExecutor::here(&host, watch))
+    })?;
     let printed = print(global, &ending, shows_table);
-    explain(&ending);
+    explain(&ending, global.verbose);
     // What was done is done, whether or not somebody reads it.
     Ok(said(printed, ending.status))
 }
@@ -82,11 +79,14 @@ fn said(printed: anyhow::Result<()>, status: ExitStatus) -> ExitStatus {
 }
 
 /// Says on stderr why nothing was mounted, and what else there is to know.
-fn explain(ending: &Ending) {
+fn explain(ending: &Ending, verbose: u8) {
     for note in ending.report.notes() {
         tracing::warn!("{note}");
     }
-    ending.report.log();
+    // With -v the trace has shown them.
+    if verbose == 0 {
+        ending.report.log();
+    }
     if let Some((denial, hint)) = ending.report.denial_line() {
         print_error(&denial, &[], hint.as_deref());
     }

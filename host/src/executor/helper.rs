@@ -53,7 +53,7 @@ impl Site<'_> {
     }
 
     fn run_program(&self, argv: &[String]) -> Result<String, StepError> {
-        let deadline = self.watch.deadline;
+        let deadline = self.watch.deadline();
         let timeout = self.plan.timeout();
         let line = || Secrets::of(&[&self.plan.request().options]).mask(&argv.join(" "));
         let reason = match run(argv, deadline) {

@@ -9,19 +9,18 @@ pub mod sandbox;
 mod scope;
 mod undo;
 mod verify;
+mod watch;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
 
 use crate::audit::Secrets;
 use crate::error::HostError;
-use crate::host_root::{HostRoot, Namespace};
+use crate::host_root::HostRoot;
 use crate::identity::Identity;
 use crate::plan::{MountPlan, Step};
 use undo::Undo;
+pub use watch::Watch;
 
 /// What carries out a plan.
 pub trait Executor {
@@ -82,51 +81,37 @@ impl StepError {
 #[derive(Debug)]
 pub struct HostExecutor {
     host: Arc<HostRoot>,
+    /// For a thread that is there for one request: it's taken along into the host's namespace.
+    here: Option<Arc<Watch>>,
 }
 
-/// How long a kernel that doesn't answer is waited for after the deadline. A program is killed at the deadline itself,
-/// and has half of this to be gone.
-const GRACE: Duration = Duration::from_millis(1500);
-
 impl HostExecutor {
-    /// For this host.
+    /// For this host. The work is done on a thread of its own, and this process stays where it is.
     pub fn new(host: &Arc<HostRoot>) -> Self {
-        Self { host: host.clone() }
+        Self { host: host.clone(), here: None }
+    }
+
+    /// The same on the calling thread, which ends up in the host's namespace for good, and which somebody attends.
+    pub(crate) fn here(host: &Arc<HostRoot>, watch: &Arc<Watch>) -> Self {
+        Self { host: host.clone(), here: Some(watch.clone()) }
     }
 }
 
 impl Executor for HostExecutor {
-    /// The work is done on a thread of its own, which enters the host's namespace and ends with the request: this process
-    /// stays where it is, and goes on even if the kernel never answers that thread.
     fn apply(&self, plan: MountPlan) -> Result<Applied, ApplyError> {
-        if let Namespace::Closed(error) = self.host.namespace() {
-            return Err(error.again().into());
+        if let Some(watch) = &self.here {
+            return enter_and_run(&self.host, plan, watch);
         }
-        let timeout = plan.timeout();
-        let watch = Arc::new(Watch::new(Instant::now() + timeout));
-        let (done, result) = channel();
+        let watch = Arc::new(Watch::new(plan.timeout()));
         let (host, watched) = (self.host.clone(), watch.clone());
-        std::thread::Builder::new()
-            .name("host".to_owned())
-            .spawn(move || {
-                watched.thread.store(nix::unistd::gettid().as_raw().unsigned_abs(), Ordering::Relaxed);
-                let _ =
-                    done.send(namespace::enter(&host).map_err(Into::into).and_then(|()| run(&host, plan, &watched)));
-            })
-            .map_err(|error| HostError::new("clone", "a thread for the host's mount namespace", error))?;
-        match result.recv_timeout(timeout + GRACE) {
-            Ok(result) => result,
-            // What has begun to be shown is seen through; what hasn't won't be.
-            Err(RecvTimeoutError::Timeout) if !watch.give_up() => {
-                result.recv_timeout(GRACE).unwrap_or_else(|_| Err(watch.stuck(timeout).into()))
-            }
-            Err(RecvTimeoutError::Timeout) => Err(watch.stuck(timeout).into()),
-            Err(RecvTimeoutError::Disconnected) => {
-                let error = std::io::Error::other("the thread in the host's mount namespace ended early");
-                Err(HostError::new("join", "the host's thread", error).into())
-            }
-        }
+        let result = watch.attend(plan.timeout(), || (), move || enter_and_run(&host, plan, &watched));
+        result.unwrap_or_else(|stuck| Err(stuck.into()))
     }
+}
+
+fn enter_and_run(host: &HostRoot, plan: MountPlan, watch: &Watch) -> Result<Applied, ApplyError> {
+    namespace::enter(host)?;
+    run(host, plan, watch)
 }
 
 /// Carries out the steps in order, and takes them back where one fails.
@@ -190,51 +175,6 @@ impl Site<'_> {
         match self.watch.commit() {
             true => Ok(()),
             false => Err(StepError::new(call(), "the time for the request is up")),
-        }
-    }
-}
-
-/// What the two threads of a request know of each other.
-#[derive(Debug)]
-struct Watch {
-    deadline: Instant,
-    /// One of the three below.
-    state: AtomicU8,
-    thread: AtomicU32,
-}
-
-/// The host is as it was, and the request can be given up without a trace.
-const OPEN: u8 = 0;
-/// The host is being changed.
-const COMMITTED: u8 = 1;
-/// The host must not be changed any more.
-const GIVEN_UP: u8 = 2;
-
-impl Watch {
-    fn new(deadline: Instant) -> Self {
-        Self { deadline, state: AtomicU8::new(OPEN), thread: AtomicU32::new(0) }
-    }
-
-    /// Whether the host may be changed from here on.
-    fn commit(&self) -> bool {
-        match self.state.compare_exchange(OPEN, COMMITTED, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => true,
-            Err(state) => state == COMMITTED,
-        }
-    }
-
-    /// Whether the host stays as it was.
-    fn give_up(&self) -> bool {
-        self.state.compare_exchange(OPEN, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-    }
-
-    /// A request whose thread doesn't come back from the kernel.
-    fn stuck(&self, timeout: Duration) -> MountFailure {
-        let thread = self.thread.load(Ordering::Relaxed);
-        MountFailure {
-            step: "the host's kernel".to_owned(),
-            reason: format!("it hasn't answered within {timeout:?}{}", process::waiting_in(thread)),
-            undone: Vec::new(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::sys;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
@@ -32,6 +33,7 @@ pub(super) enum End {
 /// Runs a program and waits until it has ended. A descendant that keeps its output open isn't waited for.
 pub(super) fn run(argv: &[String], deadline: Instant) -> io::Result<Ended> {
     let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    sys::keep_descriptors_from_programs()?;
     let (mut reader, writer) = io::pipe()?;
     let mut child = Command::new(program)
         .args(arguments)

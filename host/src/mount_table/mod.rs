@@ -50,7 +50,11 @@ impl MountTable {
     /// # Errors
     /// When the file can't be read.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let mut file = std::fs::File::open(path)?;
+        Self::read_from(std::fs::File::open(path)?)
+    }
+
+    /// The same for an open file.
+    pub(crate) fn read_from(mut file: std::fs::File) -> io::Result<Self> {
         let mut text = vec![0; 64 << 10];
         let mut filled = 0;
         loop {

@@ -31,12 +31,12 @@ pub fn print_tree(table: &MountTable, path: Option<&[u8]>, out: &mut impl Write)
             (false, false) => "├─",
         };
         let text = mount.to_text();
-        let source = if text.source.is_empty() { "\"\"" } else { &text.source };
+        let source = if text.source.is_empty() { "\"\"".to_owned() } else { text.source.escape_debug().to_string() };
         writeln!(
             out,
             "{indent}{branch}{}  {}  {}  {}",
             text.target.escape_debug(),
-            source.escape_debug(),
+            source,
             text.fstype.escape_debug(),
             text.options.join(",").escape_debug(),
         )?;

@@ -5,6 +5,7 @@
 //! compiled for (target, features, settings) when it's loaded.
 
 use std::fs::{DirBuilder, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -13,8 +14,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat, renameat};
 use wasmtime::component::Component;
 
-use super::digest_of;
 use super::seen::Seen;
+use crate::sys;
 
 /// Where compiled plugins are kept, if anywhere.
 #[derive(Debug)]
@@ -87,10 +88,16 @@ impl Cache {
         let name = compiled_name(digest);
         let file = self.open_file(&name)?;
         // The path of the descriptor: the very file that was checked.
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        crate::sys::deserialize_file(engine, Path::new(&path))
-            .inspect_err(|error| tracing::debug!("the compiled plugin {name} isn't used: {error:#}"))
-            .ok()
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let loaded = if path.exists() {
+            sys::deserialize_file(engine, &path)
+        } else {
+            // A container without a `/proc`.
+            let mut code = Vec::new();
+            File::from(file).read_to_end(&mut code).ok()?;
+            sys::deserialize(engine, &code)
+        };
+        loaded.inspect_err(|error| tracing::debug!("the compiled plugin {name} isn't used: {error:#}")).ok()
     }
 
     /// Keeps the compiled form of a plugin.
@@ -118,7 +125,10 @@ fn compiled_name(digest: &str) -> String {
 }
 
 fn seen_name(directory: &Path) -> String {
-    format!("seen-{}.json", &digest_of(directory.as_os_str().as_encoded_bytes())[..32])
+    // A name that is short enough whatever the path; two directories with the same one would only forget each other.
+    let mut hasher = DefaultHasher::new();
+    directory.hash(&mut hasher);
+    format!("seen-{:016x}.json", hasher.finish())
 }
 
 fn open_private(path: &Path) -> anyhow::Result<OwnedFd> {

@@ -258,7 +258,9 @@ pub fn lock(path: &Path) -> Result<BTreeMap<String, String>, DirectoryError> {
 
 /// SHA-256 in hexadecimal.
 pub fn digest_of(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let halves = |byte: u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    Sha256::digest(bytes).iter().flat_map(|byte| halves(*byte)).collect()
 }
 
 struct Entries {
@@ -626,7 +628,17 @@ fn folders_on_the_way(path: &Path) -> std::io::Result<Vec<PathBuf>> {
 const MAX_FILE: u64 = 256 << 20;
 
 fn is_trusted_owner(uid: u32) -> bool {
-    uid == 0 || uid == rustix::process::geteuid().as_raw()
+    uid == 0 || uid == rustix::process::geteuid().as_raw() || (uid == OVERFLOW && is_in_user_namespace())
+}
+
+/// What the kernel shows for every owner who isn't mapped into a user namespace, the host's root among them; see
+/// user_namespaces(7).
+const OVERFLOW: u32 = 65534;
+
+/// Whether this process has no more rights than its user namespace gives, and so nobody's but its own to lose.
+fn is_in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"])
 }
 
 /// `16MiB`, `64KiB`, `1GiB` or bytes.

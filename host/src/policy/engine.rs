@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wasmtime::component::{Component, Linker, types::ComponentItem};
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store, Trap};
+use wasmtime::{
+    Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store, Trap,
+};
 
 use super::bindings::exports::mountgate::policy::plugin;
 use super::bindings::{Policy as Instance, PolicyPre};
@@ -26,7 +28,7 @@ use crate::verdict::{Field, Verdict};
 /// The version of the contract that this program speaks.
 const CONTRACT: &str = "0.1.0";
 /// How often the clock behind deadlines ticks.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// What makes instances of plugins.
 pub struct Engine {
@@ -37,6 +39,16 @@ pub struct Engine {
     cache: Cache,
     closed: OnceCell<Linker<HostState>>,
     with_wasi: OnceCell<Linker<HostState>>,
+}
+
+/// The clock behind deadlines, for whoever has nothing else to do than to wait.
+pub(crate) struct Clock(EngineWeak);
+
+impl Clock {
+    /// Ticks once. Says whether anybody still needs the time.
+    pub(crate) fn tick(&self) -> bool {
+        self.0.upgrade().inspect(wasmtime::Engine::increment_epoch).is_some()
+    }
 }
 
 /// Whether a plugin may answer with a rewrite.
@@ -114,19 +126,33 @@ impl Engine {
     /// # Errors
     /// When the machine can't give what the sandbox needs, e.g. address space.
     pub fn new(cache: Cache) -> anyhow::Result<Self> {
-        let engine = wasmtime::Engine::new(config().enable_compiler(false))?;
+        let mut config = config();
+        // Memory is kept ready: that takes longer to set up and makes each instance cheaper.
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+        let engine = Self::with(&mut config, cache)?;
         // Deadlines are kept by a clock of this process. It's the backstop: fuel ends almost everything first.
-        let clock = engine.weak();
+        let clock = engine.clock();
         std::thread::Builder::new().name("deadlines".to_owned()).stack_size(64 << 10).spawn(move || {
-            loop {
+            while clock.tick() {
                 std::thread::sleep(TICK);
-                match clock.upgrade() {
-                    Some(engine) => engine.increment_epoch(),
-                    None => break,
-                }
             }
         })?;
+        Ok(engine)
+    }
+
+    /// An engine for one request, whose clock ticks only as long as its caller makes it.
+    pub(crate) fn unattended(cache: Cache) -> anyhow::Result<Self> {
+        Self::with(&mut config(), cache)
+    }
+
+    fn with(config: &mut Config, cache: Cache) -> anyhow::Result<Self> {
+        let engine = wasmtime::Engine::new(config.enable_compiler(false))?;
         Ok(Self { engine, compiler: OnceCell::new(), cache, closed: OnceCell::new(), with_wasi: OnceCell::new() })
+    }
+
+    /// Its clock.
+    pub(crate) fn clock(&self) -> Clock {
+        Clock(self.engine.weak())
     }
 
     /// Makes the policies of a directory ready: compiles or loads their plugins, checks what they import against what
@@ -450,7 +476,7 @@ pub struct Inspection {
     pub description: Description,
 }
 
-fn config() -> Config {
+fn pool() -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(2)
         .total_core_instances(2 * CORE_INSTANCES)
@@ -469,9 +495,12 @@ fn config() -> Config {
         .linear_memory_keep_resident(256 << 10)
         .table_keep_resident(16 << 10)
         .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+fn config() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .consume_fuel(true)
         .epoch_interruption(true)
         .max_wasm_stack(STACK_BYTES)

@@ -1,0 +1,101 @@
+//! The time of a request, and what the thread that works on it and the one that waits for it know of each other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use super::{MountFailure, process};
+
+/// The time of one request.
+#[derive(Debug)]
+pub struct Watch {
+    timeout: Duration,
+    deadline: Instant,
+    /// One of the three below.
+    state: AtomicU8,
+    /// The thread that works.
+    thread: AtomicU32,
+}
+
+/// The host is as it was, and the request can be given up without a trace.
+const OPEN: u8 = 0;
+/// The host is being changed.
+const COMMITTED: u8 = 1;
+/// The host must not be changed any more.
+const GIVEN_UP: u8 = 2;
+
+/// How long a kernel that doesn't answer is waited for after the deadline. A program is killed at the deadline itself,
+/// and has half of this to be gone.
+const GRACE: Duration = Duration::from_millis(1500);
+
+impl Watch {
+    /// For a request that may take so long from now on.
+    pub(crate) fn new(timeout: Duration) -> Self {
+        let (state, thread) = (AtomicU8::new(OPEN), AtomicU32::new(0));
+        Self { timeout, deadline: Instant::now() + timeout, state, thread }
+    }
+
+    /// When its time is up.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Has something done on a thread of its own, and waits for it, calling `each` at intervals. What has begun to change
+    /// the host is seen through for a little longer than the request may take; what hasn't won't begin.
+    pub(crate) fn attend<T: Send + 'static>(
+        self: &Arc<Self>,
+        interval: Duration,
+        mut each: impl FnMut(),
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, MountFailure> {
+        let (done, result) = channel();
+        let watched = self.clone();
+        let thread = std::thread::Builder::new().name("host".to_owned()).spawn(move || {
+            watched.thread.store(nix::unistd::gettid().as_raw().unsigned_abs(), Ordering::Relaxed);
+            // Nobody waits any more where the time was up.
+            let _ = done.send(work());
+        });
+        let thread = thread.map_err(|error| self.failed("clone(a thread for the request)", error.to_string()))?;
+        let end = self.deadline + GRACE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match result.recv_timeout(left.min(interval)) {
+                Ok(result) => return Ok(result),
+                Err(RecvTimeoutError::Timeout) if !left.is_zero() => each(),
+                Err(RecvTimeoutError::Timeout) if !self.give_up() => {
+                    return result.recv_timeout(GRACE).map_err(|_| self.stuck());
+                }
+                Err(RecvTimeoutError::Timeout) => return Err(self.stuck()),
+                // It panicked: so does whoever waits for it.
+                Err(RecvTimeoutError::Disconnected) => match thread.join() {
+                    Err(panic) => std::panic::resume_unwind(panic),
+                    Ok(()) => return Err(self.failed("the request's thread", "it ended without a result".to_owned())),
+                },
+            }
+        }
+    }
+
+    /// Whether the host may be changed from here on.
+    pub(super) fn commit(&self) -> bool {
+        match self.state.compare_exchange(OPEN, COMMITTED, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => true,
+            Err(state) => state == COMMITTED,
+        }
+    }
+
+    /// Whether the host stays as it was.
+    fn give_up(&self) -> bool {
+        self.state.compare_exchange(OPEN, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// A request whose thread doesn't come back from the kernel.
+    fn stuck(&self) -> MountFailure {
+        let place = process::waiting_in(self.thread.load(Ordering::Relaxed));
+        self.failed("the host's kernel", format!("it hasn't answered within {:?}{place}", self.timeout))
+    }
+
+    fn failed(&self, step: &str, reason: String) -> MountFailure {
+        MountFailure { step: step.to_owned(), reason, undone: Vec::new() }
+    }
+}

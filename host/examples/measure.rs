@@ -109,7 +109,9 @@ fn table(mounts: usize) -> anyhow::Result<MountTable> {
 fn point(path: &str) -> anyhow::Result<()> {
     let host = Arc::new(HostRoot::own()?);
     let asked = || {
-        black_box(host.snapshot().covering(path).map_err(anyhow::Error::msg)?);
+        // A fresh one each time: nothing is remembered from the turn before.
+        let snapshot = host.snapshot();
+        black_box(snapshot.covering(path).map_err(|error| anyhow::anyhow!("{error}"))?);
         Ok(())
     };
     let looked_up = || {

@@ -149,7 +149,7 @@ pub struct Requester {
     pub uid: u32,
     /// Group id of the calling process.
     pub gid: u32,
-    /// Process id of the caller.
+    /// Process id of this program, as the caller's child.
     pub pid: u32,
     /// What the caller says of itself, unverified.
     pub labels: Vec<Label>,

@@ -64,7 +64,8 @@ impl Mounts for HostMounts {
     }
 }
 
-/// A table in memory, for tests of rules.
+/// A table in memory, for tests of rules. Of the mounts that hold a path the one with the longest mount point covers it;
+/// the host itself walks as the kernel does, past mounts that are hidden.
 #[derive(Debug, Default, Clone)]
 pub struct MountList(pub Vec<Mount>);
 

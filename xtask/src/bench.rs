@@ -8,21 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{plugins, step};
+use crate::{dist, plugins, step};
 
-/// What is shipped is what is measured.
-const PROFILE: &str = "dist";
 /// Turns of each benchmark.
 const TURNS: usize = 41;
 
 /// Runs the benchmarks whose name holds the filter.
 pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     plugins::build()?;
-    step("building what is measured (it's optimised as a whole: the first time takes some minutes)");
-    crate::run(crate::cargo().args(["build", "--profile", PROFILE, "--locked", "--package", "mountgate"]))?;
-    let mountgate = crate::built("mountgate")?;
-    let mountgate = mountgate.ancestors().nth(2).context("no target folder")?.join(PROFILE).join("mountgate");
-    let bench = Bench { mountgate, folder: tempfile::tempdir()? };
+    let bench = Bench { mountgate: dist::program()?, folder: tempfile::tempdir()? };
     let all: [(_, Benchmark); 4] =
         [("process", Bench::process), ("mount", Bench::mount), ("list", Bench::list), ("decision", Bench::decision)];
     for (name, benchmark) in all {
@@ -184,7 +178,7 @@ impl Bench {
                 .collect();
             fs::write(folder.join(format!("{name}.json")), serde_json::to_vec(&list)?)?;
         }
-        let measure = self.measure()?;
+        let measure = dist::example("measure")?;
         let script = format!(
             "mount -t tmpfs tmpfs /mnt; mount -t tmpfs tmpfs /run; mkdir /mnt/x /mnt/y
              unshare --mount --propagation private sh -euc '
@@ -221,7 +215,7 @@ impl Bench {
                      findmnt >/dev/null; d=$(now)
                      echo $((b - a)) $((c - b)) $((d - c))
                  done > {times}",
-                measure = self.measure()?.display(),
+                measure = dist::example("measure")?.display(),
                 program = self.mountgate.display(),
                 times = self.folder.path().join("times").display(),
             );
@@ -233,20 +227,11 @@ impl Bench {
 
     fn decision(&self) -> Result<()> {
         step("a decision with fresh instances");
-        let mut measure = command(self.measure()?, &["decision"]);
+        let mut measure = command(dist::example("measure")?, &["decision"]);
         for count in [1, 5, 20] {
             measure.arg(self.policies(count)?);
         }
         crate::run(&mut measure)
-    }
-
-    fn measure(&self) -> Result<PathBuf> {
-        crate::run(
-            crate::cargo()
-                .args(["build", "--quiet", "--profile", PROFILE, "--locked", "--package", "mountgate"])
-                .args(["--example", "measure"]),
-        )?;
-        Ok(self.mountgate.with_file_name("examples").join("measure"))
     }
 }
 

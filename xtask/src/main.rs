@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod dist;
 mod plugins;
 mod setup;
 mod test;
@@ -33,6 +34,8 @@ enum Xtask {
         /// Only the benchmarks with this in their name: process, mount, list, decision.
         filter: Option<String>,
     },
+    /// Build the program as it's shipped, and say where it is.
+    Dist,
     /// Write the manual pages to a folder.
     Man {
         /// The folder.
@@ -49,6 +52,7 @@ fn main() -> Result<()> {
         Xtask::Demo => demo::run(),
         Xtask::Test { arguments } => test::run(&arguments),
         Xtask::Bench { filter } => bench::run(filter.as_deref()),
+        Xtask::Dist => dist::program().map(|program| println!("{}", program.display())),
         Xtask::Man { folder } => run(Command::new(mountgate()?).arg("man").arg(folder)),
     }
 }

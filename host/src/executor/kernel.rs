@@ -129,7 +129,7 @@ impl Site<'_> {
         self.verify_propagation(to, line)
     }
 
-    /// Takes the mount at the target away, and with `recursive` those below it first, the youngest first.
+    /// Takes the mount at the target away, and with `recursive` those below it first, the deepest first.
     pub(super) fn unmount(&self, mode: UnmountMode, undos: &mut Vec<Undo>) -> Result<(), StepError> {
         let path = self.plan.target();
         let failed = |path: &str, error: std::io::Error| StepError::new(call("umount2", &[path]), error);
@@ -141,6 +141,9 @@ impl Site<'_> {
         // A lazy umount takes everything below along, all at once.
         if mode.recursive && !mode.lazy {
             places.extend(self.mounts_below(&top).map_err(|error| failed(path, error))?);
+            // A mount that was moved can be older than the one that it's below: deeper ones come later, and of those at
+            // one place the youngest.
+            places.sort_by_key(|(path, _)| path.len());
         }
         self.commit(|| call("umount2", &[path]))?;
         for (path, identity) in places.into_iter().rev() {

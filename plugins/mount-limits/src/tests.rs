@@ -72,3 +72,24 @@ fn a_block_device_has_one_writer() {
     assert_eq!(judge("{}", &review, vec![mounted(2, "/dev/sda1", "/mnt", "ro")]), "allow");
     assert_eq!(judge("{}", &with_option(review, "ro", None), writer), "allow");
 }
+
+#[test]
+fn a_second_writer_is_seen_by_name_where_the_mount_has_no_number_of_its_device() {
+    let mut review = mount("btrfs", "/dev/sdb", "/mnt/b");
+    if let Some(found) = &mut review.source {
+        found.device = Some(Device { major: 8, minor: 16 });
+    }
+    let mut first = mounted(2, "/dev/sdb", "/mnt/a", "rw");
+    first.device = Device { major: 0, minor: 40 };
+    assert_eq!(judge("{}", &review, vec![first]), "second-writer");
+}
+
+#[test]
+fn a_tree_counts_with_all_that_it_brings_along() {
+    let table = vec![mounted(2, "x", "/srv/a", "rw"), mounted(3, "x", "/srv/b", "rw")];
+    let settings = r#"{"below": [{"path": "/mnt", "max": 2}]}"#;
+    let mut review = bind("/srv", "/mnt/x");
+    assert_eq!(judge(settings, &review, table.clone()), "allow");
+    review.request.operation = Operation::Bind(true);
+    assert_eq!(judge(settings, &review, table), "too-many-below");
+}

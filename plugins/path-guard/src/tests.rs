@@ -36,12 +36,40 @@ fn a_denied_target_is_denied_with_what_is_below_and_above_it() {
 }
 
 #[test]
-fn unmounting_above_a_denied_target_is_fine_unless_it_takes_that_along() {
+fn no_operation_reaches_a_denied_target_from_above() {
     let settings = Settings { deny_targets: list(&["/srv/db"]), ..Settings::default() };
     let mut review = mount("tmpfs", "tmpfs", "/srv");
-    for (recursive, verdict) in [(false, "allow"), (true, "target-denied target")] {
-        review.request.operation = Operation::Unmount(UnmountMode { lazy: false, force: false, recursive });
-        assert_eq!(judge(&settings, &review), verdict);
+    let plain = UnmountMode { lazy: false, force: false, recursive: false };
+    for operation in [Operation::Mount, Operation::Remount(true), Operation::Remount(false), Operation::Unmount(plain)]
+    {
+        review.request.operation = operation;
+        assert_eq!(judge(&settings, &review), "target-denied target");
+    }
+}
+
+#[test]
+fn what_a_move_takes_away_is_a_target_too() {
+    let settings = Settings { deny_targets: list(&["/sys"]), ..Settings::default() };
+    let mut review = bind("/sys", "/mnt");
+    assert_eq!(judge(&settings, &review), "allow");
+    review.request.operation = Operation::Move;
+    assert_eq!(judge(&settings, &review), "target-denied source");
+    let settings = Settings { allow_targets: list(&["/mnt"]), ..Settings::default() };
+    assert_eq!(judge(&settings, &review), "target-not-allowed source");
+}
+
+#[test]
+fn paths_in_options_must_be_plain_and_are_sources() {
+    let settings = Settings { deny_sources: list(&["/etc", "/dev/sda"]), ..Settings::default() };
+    for (option, value, verdict) in [
+        ("lowerdir", "//etc", "source-not-plain options.lowerdir"),
+        ("lowerdir", "/srv:etc", "source-not-plain options.lowerdir"),
+        ("upperdir", "/srv/../etc", "source-not-plain options.upperdir"),
+        ("logdev", "/dev/sda", "source-denied options.device"),
+        ("lowerdir", "/srv:/opt", "allow"),
+    ] {
+        let review = with_option(mount("overlay", "overlay", "/mnt"), option, Some(value));
+        assert_eq!(judge(&settings, &review), verdict, "{option}={value}");
     }
 }
 

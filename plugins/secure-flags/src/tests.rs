@@ -54,3 +54,32 @@ fn a_move_takes_no_flags() {
     review.request.operation = Operation::Move;
     assert_eq!(added(EVERYWHERE, &review), [] as [&str; 0]);
 }
+
+#[test]
+fn a_remount_is_judged_by_the_mount_it_changes() {
+    let rules = r#"{"rules": [{"add": ["ro"], "sources": ["/srv"]}, {"add": ["noexec"], "fstypes": ["tmpfs"]}]}"#;
+    let settings = mountgate_sdk::parse(rules).expect("sound settings");
+    let mut review = mount("tmpfs", "tmpfs", "/mnt/a");
+    review.request.operation = Operation::Remount(true);
+    (review.request.source, review.request.fstype) = (None, None);
+    let mounted = |source: &str, fstype: &str| {
+        MountList(vec![mountgate_sdk::Mount {
+            id: 2,
+            parent: 1,
+            device: mountgate_sdk::Device { major: 0, minor: 1 },
+            root: "/".to_owned(),
+            target: "/mnt/a".to_owned(),
+            options: Vec::new(),
+            optional_fields: Vec::new(),
+            fstype: fstype.to_owned(),
+            source: source.to_owned(),
+            super_options: Vec::new(),
+        }])
+    };
+    for (source, fstype, flag) in [("/srv/disk", "ext4", "ro"), ("x", "tmpfs", "noexec")] {
+        let Ok(Verdict::Rewrite(edits)) = SecureFlags::evaluate(&settings, &review, &mounted(source, fstype)) else {
+            panic!("nothing is added for {source}");
+        };
+        assert!(matches!(&edits[..], [Edit::AddOption(option)] if option.name == flag), "{edits:?}");
+    }
+}

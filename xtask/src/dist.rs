@@ -1,0 +1,43 @@
+//! The program as it's shipped: static, and optimised as a whole.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::{cargo, setup, step};
+
+const PROFILE: &str = "dist";
+
+/// Builds the program and says where it is.
+pub(crate) fn program() -> Result<PathBuf> {
+    step("building what is shipped (it's optimised as a whole: the first time takes some minutes)");
+    Ok(build(&[])?.join("mountgate"))
+}
+
+/// Builds an example of it the same way.
+pub(crate) fn example(name: &str) -> Result<PathBuf> {
+    Ok(build(&["--example", name])?.join("examples").join(name))
+}
+
+/// Builds something of the program's crate, and says in which folder.
+fn build(what: &[&str]) -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--profile", PROFILE, "--locked", "--package", "mountgate"]).args(what);
+    // This program lies in target/TARGET/release.
+    let here = std::env::current_exe().context("this program can't be found")?;
+    let own = here.ancestors().nth(2).context("this program isn't in cargo's folder")?;
+    let folder = match setup::shipped_target() {
+        Some(target) => {
+            build.args(["--target", &target]);
+            // The few lines of C among the dependencies need no header of musl's own.
+            build.env(format!("CC_{}", target.replace('-', "_")), "cc");
+            own.with_file_name(target)
+        }
+        None => {
+            step("there is no musl here: it's built with glibc, and starts slower");
+            own.to_owned()
+        }
+    };
+    crate::run(&mut build)?;
+    Ok(folder.join(PROFILE))
+}

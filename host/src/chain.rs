@@ -13,7 +13,7 @@ use crate::invariants::{self, HostRules, Refusals};
 use crate::mount_table::Snapshot;
 use crate::plan::MountPlan;
 use crate::policy::{Evaluation, Failure, FailureKind, Kind, LogLine, Mode, Outcome, Policy, Review, ReviewParts};
-use crate::request::{MountRequest, Requester};
+use crate::request::{MountRequest, Operation, Requester};
 use crate::resolve::{End, FileKind, ResolveError, ResolvedPath, lexical, resolve};
 use crate::target_lock::TargetLocks;
 use crate::verdict::{Denial, Edit, Verdict};
@@ -142,7 +142,7 @@ impl<'h> Case<'h> {
 #[derive(Debug)]
 pub enum Sight<'h> {
     /// On the host.
-    Host(&'h HostRoot),
+    Host(&'h Arc<HostRoot>),
     /// Not at all: they are what a request file says, so that a decision can be replayed anywhere.
     Told {
         /// What the source was.
@@ -215,12 +215,13 @@ impl<'p> Chain<'p> {
     /// When the host refuses the request by itself, or can't be read.
     pub fn decide(&self, case: &Case<'_>, all: bool) -> Result<Decision, Error> {
         let ends = self.look(case, &case.request)?;
-        let mut state = State { request: case.request.clone(), ends, edits: Vec::new(), trace: Vec::new() };
+        let snapshot = case.snapshot.clone();
+        let mut state = State { request: case.request.clone(), ends, edits: Vec::new(), trace: Vec::new(), snapshot };
         let ruling = match self.mutate(case, &mut state) {
             Some(ruling) => Err(ruling),
             None => self.validate(case, &mut state, all).map_or(Ok(()), Err),
         };
-        if let Some(why) = case.snapshot.failure() {
+        if let Some(why) = state.snapshot.failure() {
             return Err(HostError::new("read", "the host's mount table", std::io::Error::other(why.to_owned())).into());
         }
         let State { request, ends, trace, .. } = state;
@@ -262,6 +263,10 @@ impl<'p> Chain<'p> {
         invariants::check_request(self.rules, case.host(), request)?;
         if request.target != state.request.target {
             state.ends.target = self.target(case, request)?;
+            // Under a lock of its own: what was seen of the mounts before may be old.
+            if let (Sight::Host(host), Some(_)) = (&case.sight, case.locks) {
+                state.snapshot = Arc::new(host.snapshot());
+            }
         }
         if request.source != state.request.source || request.fstype != state.request.fstype {
             state.ends.source = self.source(case, request)?;
@@ -282,6 +287,11 @@ impl<'p> Chain<'p> {
         let is_path = request.operation.source_is_path() || invariants::is_path(path);
         match &case.sight {
             Sight::Host(host) if is_path => match resolve(host, path, self.rules.symlinks) {
+                // A move takes a mount away from there: that is a target too.
+                Ok(found) if request.operation == Operation::Move => {
+                    let is_old = case.locks.map_or(Ok(false), |locks| locks.hold(&found.found.path))?;
+                    if is_old { self.source(case, request) } else { Ok(Some(found)) }
+                }
                 Ok(found) => Ok(Some(found)),
                 // A file system without a device may have any word for its source.
                 Err(ResolveError::Missing(_))
@@ -305,7 +315,7 @@ impl<'p> Chain<'p> {
             Sight::Host(host) => loop {
                 let end = resolve(host, &request.target, self.rules.symlinks)
                     .map_err(|error| unresolved("TARGET", &error))?;
-                // Whoever had the lock may have changed what is there.
+                // Whoever had the lock before may have changed what is there.
                 let is_old = case.locks.map_or(Ok(false), |locks| locks.hold(&end.found.path))?;
                 if !is_old {
                     return Ok(end);
@@ -334,7 +344,7 @@ impl<'p> Chain<'p> {
             let mut changed = Vec::new();
             for policy in policies() {
                 let ready = review.get_or_insert_with(|| state.review(case));
-                let evaluation = policy.evaluate(ready, &case.snapshot);
+                let evaluation = policy.evaluate(ready, &state.snapshot);
                 let verdict = evaluation.result.clone();
                 state.trace.push(entry(policy, Phase::Mutate, Some(round), evaluation));
                 match verdict {
@@ -406,7 +416,7 @@ impl<'p> Chain<'p> {
         let review = state.review(case);
         let mut first = None;
         for policy in self.policies.iter().filter(|policy| policy.description.kind == Kind::Validating) {
-            let mut evaluation = policy.evaluate(&review, &case.snapshot);
+            let mut evaluation = policy.evaluate(&review, &state.snapshot);
             if let Ok(Verdict::Rewrite(edits)) = &evaluation.result {
                 let message = format!("a validating policy answered with a rewrite of {} edits", edits.len());
                 evaluation.result = Err(Failure::new(FailureKind::NoLeave, message));
@@ -436,6 +446,7 @@ struct State {
     ends: Ends,
     edits: Vec<OwnedEdit>,
     trace: Vec<TraceEntry>,
+    snapshot: Arc<Snapshot>,
 }
 
 impl State {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use crate::executor::MountFailure;
 use crate::exit::ExitStatus;
 use crate::invariants::Refusals;
 use crate::policy::DirectoryError;
@@ -19,6 +20,15 @@ pub enum Error {
     /// The host's side failed.
     #[error("the host's side failed")]
     Host(#[from] HostError),
+    /// The time for the request is up, and the kernel hasn't answered.
+    #[error("the time for the request is up")]
+    #[expect(missing_docs, reason = "named for what they are")]
+    Late {
+        #[source]
+        failure: MountFailure,
+        /// Whether the host may be changed yet.
+        is_begun: bool,
+    },
 }
 
 impl Error {
@@ -27,7 +37,8 @@ impl Error {
         match self {
             Self::Refused(_) => ExitStatus::Usage,
             Self::Policies(_) => ExitStatus::PolicyFailed,
-            Self::Host(_) => ExitStatus::HostFailed,
+            Self::Late { is_begun: true, .. } => ExitStatus::MountFailed,
+            Self::Host(_) | Self::Late { is_begun: false, .. } => ExitStatus::HostFailed,
         }
     }
 
@@ -37,6 +48,8 @@ impl Error {
             Self::Refused(refusals) => refusals.hint(),
             Self::Policies(error) => Some(error.remedy.clone()),
             Self::Host(error) => error.hint(),
+            Self::Late { is_begun: true, .. } => Some("look at the host's mounts with `mountgate list`".to_owned()),
+            Self::Late { is_begun: false, .. } => None,
         }
     }
 }

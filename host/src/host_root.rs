@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statat, statx};
 
 use crate::error::{Error, HostError};
 use crate::identity::{Identity, unique_id};
@@ -165,13 +165,27 @@ impl HostRoot {
         folders.iter().any(|folder| self.look_up(&format!("{folder}/{name}")).is_some())
     }
 
+    /// Whether a file system of this type is mounted from a block device, now that the kernel has it loaded.
+    pub(crate) fn is_mounted_from_a_device(&self, fstype: &str) -> bool {
+        let known = self.kernel_type(fstype).or_else(|| {
+            let text = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+            type_in(&text, fstype)
+        });
+        known.is_none_or(|known| known.needs_device)
+    }
+
+    /// Whether this process is in the PID namespace of the host's PID 1, whose systemd knows processes by their numbers.
+    pub(crate) fn shares_pid_namespace(&self) -> bool {
+        let Ok(process) = &self.process else { return false };
+        let theirs = statat(process, "ns/pid", AtFlags::empty());
+        let ours = statat(process, "../self/ns/pid", AtFlags::empty());
+        matches!((theirs, ours), (Ok(theirs), Ok(ours)) if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino))
+    }
+
     /// What the host's kernel says of a file system type, if it has it loaded; see proc(5), `/proc/filesystems`.
     pub(crate) fn kernel_type(&self, fstype: &str) -> Option<KernelType> {
         let text = self.kernel_types.get_or_init(|| std::fs::read_to_string("/proc/filesystems").unwrap_or_default());
-        text.lines().find_map(|line| {
-            let (flag, name) = line.split_once('\t')?;
-            (name == fstype).then_some(KernelType { needs_device: flag != "nodev" })
-        })
+        type_in(text, fstype)
     }
 
     /// The place of a real path: the folder that holds it, and its name there.
@@ -230,6 +244,14 @@ impl HostRoot {
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         openat2(&self.root, relative(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how).ok()
     }
+}
+
+/// A type in the text of `/proc/filesystems`.
+fn type_in(text: &str, fstype: &str) -> Option<KernelType> {
+    text.lines().find_map(|line| {
+        let (flag, name) = line.split_once('\t')?;
+        (name == fstype).then_some(KernelType { needs_device: flag != "nodev" })
+    })
 }
 
 /// A name in a folder of the host's.

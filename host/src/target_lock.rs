@@ -36,8 +36,8 @@ impl<'h> TargetLocks<'h> {
         Self { host, deadline: Instant::now() + within, file: OnceCell::new(), held: RefCell::default() }
     }
 
-    /// Waits for a target's lock, unless it's held already. Says whether somebody else had it: then what is known of the
-    /// target is old.
+    /// Waits for a target's lock, unless it's held already. Says whether it's new: then what is known of the target may be
+    /// old.
     ///
     /// # Errors
     /// When it can't be had in time.
@@ -54,12 +54,10 @@ impl<'h> TargetLocks<'h> {
             l_pid: 0,
         };
         let mut pause = Duration::from_micros(200);
-        let mut waited = false;
         loop {
             match fcntl(file, FcntlArg::F_OFD_SETLK(&range)) {
                 Ok(_) => break,
                 Err(Errno::EAGAIN | Errno::EACCES) if Instant::now() < self.deadline => {
-                    waited = true;
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(20));
                 }
@@ -70,7 +68,7 @@ impl<'h> TargetLocks<'h> {
             }
         }
         self.held.borrow_mut().push(target.to_owned());
-        Ok(waited)
+        Ok(true)
     }
 
     /// The file, or nothing where there can be none: then callers aren't ordered, and the log says so.

@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         plain("directory::a_linked_plugin_is_refused", a_linked_plugin_is_refused),
         plain("directory::every_wrong_setting_is_named", every_wrong_setting_is_named),
         plain("directory::one_without_policies_is_refused", one_without_policies_is_refused),
+        plain("directory::compiled_code_that_others_can_reach_is_not_used", code_of_others_is_not_used),
         plain("directory::the_shipped_ones_are_sound", the_shipped_ones_are_sound),
     ]
 }
@@ -113,6 +114,32 @@ fn every_wrong_setting_is_named() -> Result<()> {
 
 fn one_without_policies_is_refused() -> Result<()> {
     refused(unpinned("[host]\n", &[])?.path(), &["policies.toml", "lists no policy"])
+}
+
+fn code_of_others_is_not_used() -> Result<()> {
+    let directory = policies(ONE, &["fstype-allow"])?;
+    let cache = folder()?;
+    fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o700))?;
+    let request = cache.path().join("request.json");
+    fs::write(&request, tmpfs("/mnt", &[]).to_string())?;
+    let check = || -> Result<String> {
+        let mut check = mountgate(&["check", "--policies"]);
+        let output =
+            check.arg(directory.path()).arg("--request").arg(&request).env("MOUNTGATE_CACHE", cache.path()).output()?;
+        ensure!(output.status.success(), "{}", words(&output));
+        Ok(words(&output))
+    };
+    ensure!(!check()?.contains("WARN"));
+    let compiled = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|end| end == "cwasm");
+    let entries = fs::read_dir(cache.path())?.collect::<Result<Vec<_>, _>>()?;
+    let code = entries.iter().find(|entry| compiled(entry)).map(fs::DirEntry::path);
+    let code = anyhow::Context::context(code, "nothing was kept")?;
+    // Compiled code of ours that others could have written, in a folder of ours; and a folder that others can enter.
+    fs::set_permissions(&code, fs::Permissions::from_mode(0o666))?;
+    ensure!(check()?.contains("isn't used: others have access to it"));
+    fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o755))?;
+    ensure!(check()?.contains("aren't kept in"));
+    Ok(())
 }
 
 fn the_shipped_ones_are_sound() -> Result<()> {

@@ -194,10 +194,13 @@ fn fail_calls(operation: &Operation) -> Result<()> {
     // A lookup that fails after the mount is there: it's taken away again.
     if operation.name != "umount" {
         operation.prepare()?;
-        let fail = Interference::Fail { call: STATMOUNT, nth: 0, errno: nix::libc::EIO };
+        // A remount looks before as well.
+        let nth = if operation.name == "remount" { 2 } else { 1 };
+        let fail = Interference::Fail { call: STATMOUNT, nth, errno: nix::libc::EIO };
         let traced = run(operation.command()?, fail, Some(&words))?;
         let said = std::fs::read_to_string(&words)?;
         ensure!(traced.status == Some(32) && state()? == before, "{traced:?}\n{said}");
+        ensure!(said.contains("undone: ") && !said.contains("NOT undone"), "{said}");
     }
     println!("{}: every call failed", operation.name);
     Ok(())

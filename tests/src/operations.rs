@@ -132,7 +132,7 @@ fn a_failed_remount_changes_nothing() -> Result<()> {
     ensure!(text.matches("status 32").count() == 2, "{text}");
     ensure!(text.contains("tmpfs: Bad value for 'size'") && text.contains("undone: mount_setattr(/mnt/x"), "{text}");
     ensure!(text.contains("at: ") && text.contains("/mnt/x rw,relatime"), "{text}");
-    ensure!(text.contains("is it a mount point"), "{text}");
+    ensure!(text.contains("/mnt/y isn't a mount point"), "{text}");
     Ok(())
 }
 

@@ -175,3 +175,18 @@ fn answer(pid: Pid, interference: Interference) -> Result<()> {
     registers.rax = i64::from(-errno).cast_unsigned();
     Ok(ptrace::setregs(pid, registers)?)
 }
+
+#[cfg(not(target_arch = "x86_64"))]
+fn number(_: Pid) -> Result<i64> {
+    bail!("system calls can be failed on x86_64 only")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn skip(_: Pid) -> Result<()> {
+    Ok(())
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn answer(_: Pid, _: Interference) -> Result<()> {
+    Ok(())
+}

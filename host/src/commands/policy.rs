@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -54,7 +55,7 @@ pub(crate) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStat
 
 fn run_inspect(global: &Global, path: &Path) -> anyhow::Result<()> {
     let bytes = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
-    let engine = Engine::new(Cache::none())?;
+    let engine = Engine::new(Arc::new(Cache::none()))?;
     let found = inspect(&engine, path, &bytes).map_err(Error::from)?;
     let mut out = anstream::stdout().lock();
     if global.json {

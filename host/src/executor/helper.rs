@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::process::{End, Ended, run};
-use super::scope::ScopeError;
+use super::scope::{ScopeError, without_announcement};
 use super::undo::Undo;
 use super::{Applied, Site, StepError, leftovers};
 use crate::audit::Secrets;
@@ -18,19 +18,21 @@ impl Site<'_> {
         applied: &mut Applied,
     ) -> Result<(), StepError> {
         let line = || Step::Helper(mount.clone()).lines(&mount.target).join(" ");
-        let before = leftovers::Children::now();
+        let children = leftovers::Children::now();
+        let before = self.before().map_err(|error| StepError::new(line(), error))?;
         self.commit(line)?;
         let result = self.run_helper(mount, applied).and_then(|words| {
             let attributes = Attributes::of(&mount.options);
             // What it said may be why nothing is there.
-            self.verify_helper(mount, attributes, undos)
-                .map_err(|error| StepError::new(line(), format!("it exited with 0, but {}{words}", error.reason)))
+            let said = if words.is_empty() { words } else { format!(" (it said: {words})") };
+            self.verify_helper(mount, attributes, &before, undos)
+                .map_err(|error| StepError::new(line(), format!("it exited with 0, but {}{said}", error.reason)))
         });
         if result.is_err() {
-            before.end_others();
+            children.end_others();
             // It may have been killed when its work was already done.
             if undos.is_empty() {
-                let _ = self.verify_helper(mount, Attributes::default(), undos);
+                let _ = self.verify_helper(mount, Attributes::default(), &before, undos);
             }
         }
         applied.mount_id = result?;
@@ -41,12 +43,12 @@ impl Site<'_> {
     fn run_helper(&self, mount: &HelperMount, applied: &mut Applied) -> Result<String, StepError> {
         if let Some(scope) = &mount.scope {
             match self.run_program(&mount.argv(true)) {
+                Ok(words) => return Ok(without_announcement(&words)),
                 Err(failed) => match ScopeError::of(&failed.reason) {
-                    None => return Err(failed),
+                    None => return Err(StepError::new(failed.call, without_announcement(&failed.reason))),
                     Some(error) if scope.required => return Err(StepError::new(failed.call, error)),
                     Some(error) => applied.notes.push(format!("{}: {error}", without_scope(&mount.fstype))),
                 },
-                said => return said,
             }
         }
         self.run_program(&mount.argv(false))
@@ -58,7 +60,7 @@ impl Site<'_> {
         let line = || Secrets::of(&[&self.plan.request().options]).mask(&argv.join(" "));
         let reason = match run(argv, deadline) {
             Ok(Ended { end: End::Exited(status), output }) if status.success() => {
-                return Ok(if output.is_empty() { output } else { format!(" (it said: {output})") });
+                return Ok(output);
             }
             Ok(ended) => {
                 let how = match &ended.end {

@@ -44,7 +44,7 @@ impl Site<'_> {
         let flags = MountAttrFlags::from_bits_retain(u32::try_from(attributes.set).unwrap_or(u32::MAX));
         let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
             .map_err(|errno| told(&context, call("fsmount", &[&attributes.to_string()]), errno))?;
-        self.check_device(&mount)?;
+        self.check_device(fstype, source, &mount)?;
         self.show(&mount)?;
         Ok(mount)
     }
@@ -88,6 +88,11 @@ impl Site<'_> {
         let line = || call("mount_setattr", &[self.plan.target(), &attributes.to_string()]);
         let target = self.target()?;
         let before = self.look_at(target).map_err(|error| StepError::new(line(), error))?;
+        // The kernel would say so, but not of a change that changes nothing.
+        if !before.identity.is_mount_root {
+            let path = self.plan.target();
+            return Err(StepError::new(line(), format!("{path} isn't a mount point")));
+        }
         self.commit(line)?;
         let attr = MountAttr { set: attributes.set, clear: attributes.clear, ..MountAttr::default() };
         mount_setattr(target, false, &attr).map_err(|error| StepError::new(line(), not_a_mount_point(error)))?;
@@ -147,14 +152,20 @@ impl Site<'_> {
         }
         self.commit(|| call("umount2", &[path]))?;
         for (path, identity) in places.into_iter().rev() {
-            undos.extend(self.unmount_one(&path, &identity, mode).map_err(|error| failed(&path, error))?);
+            self.unmount_one(&path, &identity, mode, undos).map_err(|error| failed(&path, error))?;
         }
         Ok(())
     }
 
     /// Unmounts by the name in the folder that holds the mount point: a descriptor of the mount itself would keep it
     /// busy.
-    fn unmount_one(&self, path: &str, identity: &Identity, mode: UnmountMode) -> std::io::Result<Option<Undo>> {
+    fn unmount_one(
+        &self,
+        path: &str,
+        identity: &Identity,
+        mode: UnmountMode,
+        undos: &mut Vec<Undo>,
+    ) -> std::io::Result<()> {
         let place = self.host.place(path)?;
         if !place.identity()?.is_same_mount(identity) {
             return Err(std::io::Error::other("another mount is there by now than was approved"));
@@ -163,7 +174,7 @@ impl Site<'_> {
         let clone =
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
         let is_copied = mode.recursive && !mode.lazy;
-        let copy = is_copied.then(|| open_tree(&place.folder, place.name.as_c_str(), clone)).transpose()?;
+        let copy = is_copied.then(|| open_tree(&place.folder, place.name.as_c_str(), clone));
         let mut flags = UnmountFlags::NOFOLLOW;
         flags.set(UnmountFlags::DETACH, mode.lazy);
         flags.set(UnmountFlags::FORCE, mode.force);
@@ -171,9 +182,12 @@ impl Site<'_> {
         let result = unmount(place.name.as_c_str(), flags);
         fchdir(self.host.root())?;
         result?;
+        // An unbindable mount can't be copied, and so not put back.
+        undos.extend(copy.map(|copy| Undo::Attach { mount: copy.ok(), path: path.to_owned() }));
         match self.find(identity)? {
-            None => Ok(copy.map(|mount| Undo::Attach { mount, path: path.to_owned() })),
-            Some(_) => Err(std::io::Error::other("it's still mounted")),
+            // Before Linux 6.8 the id may be another mount's by now.
+            Some(found) if found.target == path => Err(std::io::Error::other("it's still mounted")),
+            _ => Ok(()),
         }
     }
 
@@ -230,8 +244,15 @@ pub(super) fn propagate(target: BorrowedFd<'_>, to: Propagation) -> std::io::Res
     mount_setattr(target, to.recursive, &MountAttr { propagation, ..MountAttr::default() })
 }
 
+/// See `fs/fsopen.c` of the kernel.
+const MAX_VALUE: usize = 255;
+
 fn configure(context: &OwnedFd, parameters: &[MountOption]) -> Result<(), StepError> {
     for option in parameters {
+        if option.value.as_ref().is_some_and(|value| value.len() > MAX_VALUE) {
+            let reason = format!("its value is longer than the {MAX_VALUE} bytes that fsconfig(2) takes");
+            return Err(StepError::new(parameter(option), reason));
+        }
         match &option.value {
             Some(value) => fsconfig_set_string(context, option.name.as_str(), value.as_str()),
             None => fsconfig_set_flag(context, option.name.as_str()),

@@ -13,12 +13,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::process::proc_counts_as_we_do;
+
 /// The children that this process has for other reasons.
 #[derive(Debug)]
 pub(super) struct Children(BTreeSet<i32>);
 
 /// How long what was killed may take to be gone.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(300);
 
 impl Children {
     /// Those there are now. From here on orphans come to this process.
@@ -52,11 +54,9 @@ impl Children {
     }
 }
 
-/// The children of all threads of this process, see proc(5), `/proc/PID/task/TID/children`. The host's `/proc` counts in
-/// the host's PID namespace: where this process is in another one, its numbers are other processes'.
+/// The children of all threads of this process, see proc(5), `/proc/PID/task/TID/children`.
 fn children() -> Vec<i32> {
-    let known_as = fs::read_link("/proc/self").unwrap_or_default();
-    if known_as.as_os_str() != std::process::id().to_string().as_str() {
+    if !proc_counts_as_we_do() {
         return Vec::new();
     }
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return Vec::new() };

@@ -13,6 +13,7 @@ mod watch;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 use crate::audit::Secrets;
 use crate::error::HostError;
@@ -103,9 +104,16 @@ impl Executor for HostExecutor {
             return enter_and_run(&self.host, plan, watch);
         }
         let watch = Arc::new(Watch::new(plan.timeout()));
-        let (host, watched) = (self.host.clone(), watch.clone());
-        let result = watch.attend(plan.timeout(), || (), move || enter_and_run(&host, plan, &watched));
-        result.unwrap_or_else(|stuck| Err(stuck.into()))
+        let (host, watched, timeout) = (self.host.clone(), watch.clone(), plan.timeout());
+        let (done, result) = channel();
+        let thread = std::thread::Builder::new().name("host".to_owned()).spawn(move || {
+            watched.begin();
+            // Nobody waits any more where the time was up.
+            let _ = done.send(enter_and_run(&host, plan, &watched));
+        });
+        let thread =
+            thread.map_err(|error| HostError::new("clone", "a thread for the host's mount namespace", error))?;
+        watch.wait_for(&result, thread, timeout, || ()).unwrap_or_else(|stuck| Err(stuck.into()))
     }
 }
 

@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 /// As much of a program's words as is kept.
 const MAX_OUTPUT: usize = 64 << 10;
 /// How long a killed program may take to be gone.
-const GRACE: Duration = Duration::from_millis(750);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// How a program ended.
 pub(super) struct Ended {
@@ -61,6 +61,9 @@ pub(super) fn run(argv: &[String], deadline: Instant) -> io::Result<Ended> {
 
 /// Where in the kernel a process or thread is waiting, as far as that can be read; see proc(5).
 pub(super) fn waiting_in(pid: u32) -> String {
+    if !proc_counts_as_we_do() {
+        return String::new();
+    }
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let state =
         read("status").lines().find_map(|line| line.strip_prefix("State:").map(|state| state.trim().to_owned()));
@@ -73,6 +76,13 @@ pub(super) fn waiting_in(pid: u32) -> String {
         (true, wchan) => wchan,
     };
     format!(": {}, in {place}", state.unwrap_or_default())
+}
+
+/// Whether `/proc` here counts in this process's own PID namespace: the host's may count in another one, where the same
+/// numbers are other processes'.
+pub(super) fn proc_counts_as_we_do() -> bool {
+    let known_as = std::fs::read_link("/proc/self").unwrap_or_default();
+    known_as.as_os_str() == std::process::id().to_string().as_str()
 }
 
 fn reap(child: &mut Child) -> io::Result<End> {

@@ -17,10 +17,21 @@ pub(super) enum ScopeError {
     Other(String),
 }
 
+/// What systemd-run(1) says when it has a scope, before it runs anything in it.
+const STARTED: &str = "Running scope as unit: ";
+
+/// The words of what ran in a scope, without those of systemd-run(1).
+pub(super) fn without_announcement(words: &str) -> String {
+    words.split("; ").filter(|part| !part.starts_with(STARTED)).collect::<Vec<_>>().join("; ")
+}
+
 impl ScopeError {
     /// Recognises the words of systemd-run(1), see `src/run/run.c` of systemd: all of them come before mount(8) runs. The
     /// words of mount(8) and its helpers begin differently.
     pub(super) fn of(words: &str) -> Option<Self> {
+        if words.contains(STARTED) {
+            return None;
+        }
         let own = ["Failed to ", "Job for ", "Unit ", "System has not been booted"];
         if !own.iter().any(|start| words.starts_with(start)) {
             return None;
@@ -55,6 +66,8 @@ mod tests {
             of("Failed to start transient scope unit: Connection timed out"),
             Some(ScopeError::Timeout(_))
         ));
+        assert_eq!(of("Running scope as unit: mountgate-a.scope; Failed to resolve fs-1"), None);
+        assert_eq!(super::without_announcement("Running scope as unit: a.scope; oops"), "oops");
         assert_eq!(of("mount: /mnt/x: wrong fs type, bad option"), None);
     }
 }

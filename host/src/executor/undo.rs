@@ -1,5 +1,6 @@
 //! What takes a step back.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::mount::{UnmountFlags, unmount};
@@ -8,6 +9,7 @@ use super::Site;
 use super::kernel::{attach, propagate, reconfigure};
 use super::verify::propagation_of;
 use crate::host_root::Place;
+use crate::identity::Identity;
 use crate::options::MountOption;
 use crate::plan::{Attributes, call, parameter};
 use crate::request::Propagation;
@@ -19,7 +21,8 @@ pub(super) enum Undo {
     /// The mount that this descriptor stands for is taken away.
     Detach(OwnedFd),
     /// A copy of what was unmounted is put where that was.
-    Attach { mount: OwnedFd, path: String },
+    /// There is none of a mount that can't be copied.
+    Attach { mount: Option<OwnedFd>, path: String },
     /// The bits of the mount point are set back.
     SetAttributes(Attributes),
     /// The file system's options are set back as far as it showed them.
@@ -49,12 +52,11 @@ impl Undo {
         match self {
             Self::Detach(mount) => {
                 let line = call("umount2", &[target, "MNT_DETACH"]);
-                // By its descriptor: whatever else lies on the target by now stays.
-                let result = unmount(format!("/proc/self/fd/{}", mount.as_raw_fd()), UnmountFlags::DETACH);
-                after(line, result.map_err(|errno| errno.to_string()))
+                after(line, detach(site, &mount).map_err(|error| error.to_string()))
             }
             Self::Attach { mount, path } => {
                 let line = call("move_mount", &[&path]);
+                let Some(mount) = mount else { return Err((line, "an unbindable mount can't be copied".to_owned())) };
                 let result = site
                     .host
                     .place(&path)
@@ -78,6 +80,9 @@ impl Undo {
                 call("mount_setattr", &[target, "AT_RECURSIVE"]),
                 "what each mount below was isn't known".to_owned(),
             )),
+            Self::SetPropagation { before, .. } if before.iter().any(|field| field.contains(':')) => {
+                Err((call("mount_setattr", &[target, &before.join(" ")]), "it has left its peers for good".to_owned()))
+            }
             Self::SetPropagation { recursive: false, before } => {
                 let kind = propagation_of(&before);
                 let line = call("mount_setattr", &[target, kind.name()]);
@@ -85,6 +90,22 @@ impl Undo {
                 after(line, result.map_err(|error| error.to_string()))
             }
         }
+    }
+}
+
+/// Takes one mount away by its descriptor, wherever it is by now, if nothing was mounted on it meanwhile: umount2(2) would
+/// take that away.
+fn detach(site: &Site<'_>, mount: &OwnedFd) -> io::Result<()> {
+    let identity = Identity::of(mount.as_fd())?;
+    let Some(seen) = site.find(&identity)? else { return Ok(()) };
+    let is_on_it = |(place, _): &(String, Identity)| *place == seen.target;
+    if site.mounts_below(&identity)?.iter().any(is_on_it) {
+        return Err(io::Error::other("something else is mounted over it by now"));
+    }
+    unmount(format!("/proc/self/fd/{}", mount.as_raw_fd()), UnmountFlags::DETACH)?;
+    match site.find(&identity)? {
+        None => Ok(()),
+        Some(_) => Err(io::Error::other("it's still mounted")),
     }
 }
 

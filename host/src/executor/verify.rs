@@ -1,8 +1,11 @@
 //! Looks at what is mounted after a step, by the mount's own id, and compares it with what was approved: that a call
 //! returned without an error proves nothing.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::undo::Undo;
 use super::{Site, StepError};
@@ -87,9 +90,26 @@ impl Site<'_> {
             differs.compare("root", &found.root, "/");
         }
         differs.compare("place", &found.target, self.plan.target());
+        differs.parent(found, &self.target_identity()?);
         differs.flags(found, attributes);
         differs.done()?;
         Ok(seen.identity.unique_id)
+    }
+
+    fn target_identity(&self) -> Result<Identity, StepError> {
+        Identity::of(self.target()?).map_err(|error| StepError::new(call("statx", &[self.plan.target()]), error))
+    }
+
+    /// The mounts that are there before a program runs.
+    pub(super) fn before(&self) -> io::Result<Before> {
+        // Ids only grow: that of a mount that is made now is larger than all there are.
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let target = self.target().map_err(|error| io::Error::other(error.reason))?;
+        let newest = open_tree(target, "", flags).map(|copy| Identity::of(copy.as_fd()));
+        match newest {
+            Ok(Ok(Identity { unique_id: Some(id), .. })) => Ok(Before::Newest(id)),
+            _ => Ok(Before::Table(self.table()?.iter().map(|mount| mount.id()).collect())),
+        }
     }
 
     /// A copy of the source: its root, flags and place, and with `recursive` the flags of all below it.
@@ -108,6 +128,7 @@ impl Site<'_> {
             differs.add(format!("its root {} isn't the source", seen.mount.root));
         }
         differs.compare("place", &seen.mount.target, self.plan.target());
+        differs.parent(&seen.mount, &self.target_identity()?);
         differs.flags(&seen.mount, attributes);
         if recursive && !attributes.tightening().is_empty() {
             for (_, identity) in self.mounts_below(&seen.identity).map_err(failed)? {
@@ -125,26 +146,26 @@ impl Site<'_> {
         &self,
         wanted: &HelperMount,
         attributes: Attributes,
+        before: &Before,
         undos: &mut Vec<Undo>,
     ) -> Result<Option<u64>, StepError> {
         let failed = |error: io::Error| StepError::new("verify".to_owned(), error);
         let pinned = Identity::of(self.target()?).map_err(failed)?;
         let there = self.host.place(&wanted.target).and_then(|place| place.open()).map_err(failed)?;
         let identity = Identity::of(there.as_fd()).map_err(failed)?;
-        if identity.is_same_mount(&pinned) {
+        // Nothing but a mount that is newer than the program's run may be taken away for it.
+        if identity.is_same_mount(&pinned) || before.has(&identity) {
             return Err(StepError::new("verify".to_owned(), format!("nothing new is mounted on {}", wanted.target)));
         }
         let seen = self.seen_new(undos, there)?;
         let mut differs = Differences::default();
         let found = &seen.mount;
         // A helper may know better: mount.nfs makes nfs4, and FUSE types end up as what the daemon calls itself.
-        let is_fuse = found.fstype.starts_with("fuse") && wanted.fstype.starts_with("fuse");
+        let is_fuse = wanted.helper && found.fstype.starts_with("fuse");
         if !is_fuse && !found.fstype.starts_with(&wanted.fstype) {
             differs.compare("type", &found.fstype, &wanted.fstype);
         }
-        if found.parent != pinned.id {
-            differs.add("it isn't on the mount that was approved".to_owned());
-        }
+        differs.parent(found, &pinned);
         differs.compare("place", &found.target, &wanted.target);
         differs.flags(found, attributes.tightening());
         differs.done()?;
@@ -179,6 +200,7 @@ impl Site<'_> {
         let seen = self.look_at(self.source()?).map_err(|error| StepError::new(line(), error))?;
         let mut differs = Differences::default();
         differs.compare("place", &seen.mount.target, self.plan.target());
+        differs.parent(&seen.mount, &self.target_identity()?);
         differs.done()
     }
 
@@ -186,8 +208,9 @@ impl Site<'_> {
         let seen = self.look_at(self.target()?).map_err(|error| StepError::new(line(), error))?;
         let found = propagation_of(&seen.mount.optional_fields);
         let mut differs = Differences::default();
-        // A mount without a master stays as private as it was.
-        let is_lone_slave = to.kind == PropagationType::Slave && found == PropagationType::Private;
+        // A mount without peers has no master to become, and stays as it was.
+        let is_lone = matches!(found, PropagationType::Private | PropagationType::Unbindable);
+        let is_lone_slave = to.kind == PropagationType::Slave && is_lone;
         if !is_lone_slave {
             differs.compare("propagation", found.name(), to.kind.name());
         }
@@ -195,11 +218,15 @@ impl Site<'_> {
     }
 
     /// Whether a mount that nobody sees yet is of the device that was pinned: the kernel looked for it by its name.
-    pub(super) fn check_device(&self, mount: &OwnedFd) -> Result<(), StepError> {
+    pub(super) fn check_device(&self, fstype: &str, source: &str, mount: &OwnedFd) -> Result<(), StepError> {
+        let failed = |reason: String| StepError::new(call("fsconfig", &["source", source]), reason);
         let Some(found) = self.plan.found_source().filter(|found| found.kind == FileKind::BlockDevice) else {
-            return Ok(());
+            // What was no device when it was approved mustn't be one by now.
+            return match self.host.is_mounted_from_a_device(fstype) {
+                true => Err(failed("it was no block device when it was approved".to_owned())),
+                false => Ok(()),
+            };
         };
-        let failed = |reason: String| StepError::new(call("fsconfig", &["source", &found.path]), reason);
         let mounted = Identity::of(mount.as_fd()).map_err(|error| failed(error.to_string()))?.device;
         let is_same = match mounted.major {
             // A file system with a number of its own, as btrfs: then nobody may be able to swap the name.
@@ -209,6 +236,24 @@ impl Site<'_> {
         match is_same {
             true => Ok(()),
             false => Err(failed("another device was there by then than was approved, or could have been".to_owned())),
+        }
+    }
+}
+
+/// What was mounted before a program ran.
+pub(super) enum Before {
+    /// No mount that was there has a larger 64-bit id.
+    Newest(u64),
+    /// The ids in mountinfo, where the kernel has no such ids.
+    Table(HashSet<u64>),
+}
+
+impl Before {
+    fn has(&self, identity: &Identity) -> bool {
+        match (self, identity.unique_id) {
+            (Self::Newest(newest), Some(id)) => id <= *newest,
+            (Self::Newest(_), None) => true,
+            (Self::Table(ids), _) => ids.contains(&identity.id),
         }
     }
 }
@@ -239,6 +284,13 @@ impl Differences {
     fn compare(&mut self, what: &str, found: &str, approved: &str) {
         if found != approved {
             self.add(format!("its {what} is {} where {} was approved", found.escape_debug(), approved.escape_debug()));
+        }
+    }
+
+    /// A mount that lies on another one than its target did is where somebody else mounted meanwhile.
+    fn parent(&mut self, found: &MountText, target: &Identity) {
+        if found.parent != target.id {
+            self.add("it isn't on the mount that was approved".to_owned());
         }
     }
 

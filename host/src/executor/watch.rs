@@ -1,8 +1,8 @@
 //! The time of a request, and what the thread that works on it and the one that waits for it know of each other.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{MountFailure, process};
@@ -25,9 +25,9 @@ const COMMITTED: u8 = 1;
 /// The host must not be changed any more.
 const GIVEN_UP: u8 = 2;
 
-/// How long a kernel that doesn't answer is waited for after the deadline. A program is killed at the deadline itself,
-/// and has half of this to be gone.
-const GRACE: Duration = Duration::from_millis(1500);
+/// How long a kernel that doesn't answer is waited for after the deadline, and once more where the host is being changed.
+/// A program is killed at the deadline itself, and has half of this to be gone.
+const GRACE: Duration = Duration::from_millis(950);
 
 impl Watch {
     /// For a request that may take so long from now on.
@@ -41,22 +41,20 @@ impl Watch {
         self.deadline
     }
 
-    /// Has something done on a thread of its own, and waits for it, calling `each` at intervals. What has begun to change
-    /// the host is seen through for a little longer than the request may take; what hasn't won't begin.
-    pub(crate) fn attend<T: Send + 'static>(
-        self: &Arc<Self>,
+    /// The calling thread is the one that works on the request.
+    pub(crate) fn begin(&self) {
+        self.thread.store(nix::unistd::gettid().as_raw().unsigned_abs(), Ordering::Relaxed);
+    }
+
+    /// Waits for the thread that works, calling `each` at intervals. What has begun to change the host is seen through for
+    /// a little longer than the request may take; what hasn't won't begin.
+    pub(crate) fn wait_for<T>(
+        &self,
+        result: &Receiver<T>,
+        thread: JoinHandle<()>,
         interval: Duration,
         mut each: impl FnMut(),
-        work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, MountFailure> {
-        let (done, result) = channel();
-        let watched = self.clone();
-        let thread = std::thread::Builder::new().name("host".to_owned()).spawn(move || {
-            watched.thread.store(nix::unistd::gettid().as_raw().unsigned_abs(), Ordering::Relaxed);
-            // Nobody waits any more where the time was up.
-            let _ = done.send(work());
-        });
-        let thread = thread.map_err(|error| self.failed("clone(a thread for the request)", error.to_string()))?;
         let end = self.deadline + GRACE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -64,9 +62,9 @@ impl Watch {
                 Ok(result) => return Ok(result),
                 Err(RecvTimeoutError::Timeout) if !left.is_zero() => each(),
                 Err(RecvTimeoutError::Timeout) if !self.give_up() => {
-                    return result.recv_timeout(GRACE).map_err(|_| self.stuck());
+                    return result.recv_timeout(GRACE).map_err(|_| self.stuck("; what was begun may still be done"));
                 }
-                Err(RecvTimeoutError::Timeout) => return Err(self.stuck()),
+                Err(RecvTimeoutError::Timeout) => return Err(self.stuck("")),
                 // It panicked: so does whoever waits for it.
                 Err(RecvTimeoutError::Disconnected) => match thread.join() {
                     Err(panic) => std::panic::resume_unwind(panic),
@@ -84,15 +82,20 @@ impl Watch {
         }
     }
 
+    /// Whether the host was being changed, or may be.
+    pub(crate) fn is_committed(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == COMMITTED
+    }
+
     /// Whether the host stays as it was.
     fn give_up(&self) -> bool {
         self.state.compare_exchange(OPEN, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// A request whose thread doesn't come back from the kernel.
-    fn stuck(&self) -> MountFailure {
+    fn stuck(&self, more: &str) -> MountFailure {
         let place = process::waiting_in(self.thread.load(Ordering::Relaxed));
-        self.failed("the host's kernel", format!("it hasn't answered within {:?}{place}", self.timeout))
+        self.failed("the host's kernel", format!("it hasn't answered within {:?}{place}{more}", self.timeout))
     }
 
     fn failed(&self, step: &str, reason: String) -> MountFailure {

@@ -192,13 +192,15 @@ fn helper_mount(
         .ok_or_else(|| missing("mount(8)", "it must be there, belong to root, and be writable by nobody else"))?;
     let required = rules.scope == ScopeRule::Require;
     let scope = if helper && rules.scope != ScopeRule::Never {
-        match program("systemd-run").filter(|_| host.is_none_or(HostRoot::is_booted_with_systemd)) {
+        // systemd knows processes by their numbers in its own PID namespace: elsewhere they are other processes'.
+        let knows_us = |host: &HostRoot| host.is_booted_with_systemd() && host.shares_pid_namespace();
+        match program("systemd-run").filter(|_| host.is_none_or(knows_us)) {
             Some(program) => Some(Scope { program, unit: unit(&target), required }),
             None if required => {
                 return Err(missing(
                     "systemd",
-                    "the host wasn't booted with it, or systemd-run(1) isn't there; [host] scope = \"prefer\" goes \
-                     without",
+                    "the host wasn't booted with it, systemd-run(1) isn't there, or this process isn't in the host's PID \
+                     namespace; [host] scope = \"prefer\" goes without",
                 )
                 .into());
             }

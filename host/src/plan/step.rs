@@ -61,7 +61,7 @@ impl HelperMount {
         let unit;
         if let Some(scope) = self.scope.as_ref().filter(|_| scoped) {
             unit = format!("--unit={}", scope.unit);
-            argv.extend([&scope.program, "--scope", "--collect", "--quiet", &unit, &description, "--"]);
+            argv.extend([&scope.program, "--scope", "--collect", &unit, &description, "--"]);
         }
         argv.push(&self.mount);
         if !self.helper {

@@ -161,8 +161,9 @@ fn check_private(file: &OwnedFd, kind: FileType) -> anyhow::Result<()> {
 
 /// Whole or not at all: a reader never sees a half-written file, not even after a crash.
 fn store(folder: &OwnedFd, name: &str, code: &[u8]) -> anyhow::Result<()> {
-    let temporary = format!(".{name}.{}", std::process::id());
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Nobody else's: two containers may have processes of the same number.
+    let temporary = format!(".{name}.{:016x}", fastrand::u64(..));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(folder, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
     file.write_all(code)?;
     file.sync_all()?;

@@ -36,7 +36,7 @@ pub struct Engine {
     engine: wasmtime::Engine,
     /// Compiles those that aren't in the cache.
     compiler: OnceCell<wasmtime::Engine>,
-    cache: Cache,
+    cache: Arc<Cache>,
     closed: OnceCell<Linker<HostState>>,
     with_wasi: OnceCell<Linker<HostState>>,
 }
@@ -125,7 +125,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the machine can't give what the sandbox needs, e.g. address space.
-    pub fn new(cache: Cache) -> anyhow::Result<Self> {
+    pub fn new(cache: Arc<Cache>) -> anyhow::Result<Self> {
         let mut config = config();
         // Memory is kept ready: that takes longer to set up and makes each instance cheaper.
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
@@ -141,11 +141,17 @@ impl Engine {
     }
 
     /// An engine for one request, whose clock ticks only as long as its caller makes it.
-    pub(crate) fn unattended(cache: Cache) -> anyhow::Result<Self> {
-        Self::with(&mut config(), cache)
+    pub(crate) fn unattended(cache: Arc<Cache>) -> anyhow::Result<Self> {
+        let engine = Self::with(&mut config(), cache)?;
+        // What every plugin takes, before it's known which ones come: the calls they are offered, and what the processor
+        // can do, which the standard library finds out once.
+        engine.linker(false)?;
+        #[cfg(target_arch = "x86_64")]
+        std::hint::black_box(std::is_x86_feature_detected!("sse4.2"));
+        Ok(engine)
     }
 
-    fn with(config: &mut Config, cache: Cache) -> anyhow::Result<Self> {
+    fn with(config: &mut Config, cache: Arc<Cache>) -> anyhow::Result<Self> {
         let engine = wasmtime::Engine::new(config.enable_compiler(false))?;
         Ok(Self { engine, compiler: OnceCell::new(), cache, closed: OnceCell::new(), with_wasi: OnceCell::new() })
     }

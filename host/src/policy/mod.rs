@@ -15,7 +15,7 @@ pub use cache::Cache;
 pub use contract_v0_1::{Outcome, Review, ReviewParts};
 pub(crate) use directory::parse_duration;
 pub use directory::{DirectoryError, Grant, Mode, PolicyDirectory, PolicyEntry, digest_of, lock};
-pub(crate) use engine::TICK;
+pub(crate) use engine::{Clock, TICK};
 pub use engine::{Description, Engine, Evaluation, Inspection, Kind, LogLine, Policy, inspect};
 pub use failure::{Failure, FailureKind};
 pub use limits::Limits;

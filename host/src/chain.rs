@@ -3,6 +3,7 @@
 //! Mutating policies in rounds until nothing changes, the host's invariants after every change, then validating
 //! policies on the final request.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -200,12 +201,12 @@ pub struct Chain<'p> {
     policies: &'p [Policy],
     rules: &'p HostRules,
     /// Paths that mountgate itself lives by.
-    own_state: Vec<String>,
+    own_state: Vec<PathBuf>,
 }
 
 impl<'p> Chain<'p> {
     /// A chain of these policies. `own_state` are the paths that no mount may hide.
-    pub fn new(policies: &'p [Policy], rules: &'p HostRules, own_state: Vec<String>) -> Self {
+    pub fn new(policies: &'p [Policy], rules: &'p HostRules, own_state: Vec<PathBuf>) -> Self {
         Self { policies, rules, own_state }
     }
 
@@ -277,7 +278,9 @@ impl<'p> Chain<'p> {
     fn check_ends(&self, case: &Case<'_>, request: &MountRequest, ends: &Ends) -> Result<(), Error> {
         invariants::check_resolved(self.rules, request, ends.found_source(), &ends.target.found)?;
         if case.host().is_some_and(HostRoot::is_own_namespace) {
-            invariants::check_own_state(self.rules, request, &self.own_state, ends.found_source(), &ends.target.found)?;
+            let real = |path: &PathBuf| path.canonicalize().ok().and_then(|path| path.to_str().map(str::to_owned));
+            let state: Vec<String> = self.own_state.iter().filter_map(real).collect();
+            invariants::check_own_state(self.rules, request, &state, ends.found_source(), &ends.target.found)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The one path: a request is decided, carried out, and told to the observers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 
@@ -21,7 +21,7 @@ use crate::verdict::Denial;
 pub struct Gate {
     directory: PolicyDirectory,
     policies: Vec<Policy>,
-    own_state: Vec<String>,
+    own_state: Vec<PathBuf>,
 }
 
 /// What came of a request.
@@ -49,8 +49,7 @@ impl Gate {
 
     fn load(engine: &Engine, mut directory: PolicyDirectory, kept: Option<&Path>) -> Result<Self, Error> {
         let policies = engine.load(&mut directory)?;
-        let real = |path: &Path| path.canonicalize().ok().and_then(|path| path.to_str().map(str::to_owned));
-        let own_state = [Some(directory.path.as_path()), kept].into_iter().flatten().filter_map(real).collect();
+        let own_state = [Some(directory.path.as_path()), kept].into_iter().flatten().map(Path::to_owned).collect();
         Ok(Self { directory, policies, own_state })
     }
 

@@ -1,10 +1,11 @@
 //! The host as this process sees it: the folder its `/` is under, and what lies there.
 
+use std::collections::HashMap;
 use std::ffi::CString;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statat, statx};
 
@@ -26,6 +27,8 @@ pub struct HostRoot {
     is_sandbox: bool,
     /// The text of `/proc/filesystems`.
     kernel_types: OnceLock<String>,
+    /// The types that were asked about, and whether they have a helper.
+    helpers: Mutex<HashMap<String, bool>>,
     /// The namespace's 64-bit id.
     namespace_id: OnceLock<Option<u64>>,
 }
@@ -84,6 +87,7 @@ impl HostRoot {
             process: open_path(&of_pid_1(""), OFlags::PATH | OFlags::DIRECTORY),
             is_sandbox: false,
             kernel_types: OnceLock::new(),
+            helpers: Mutex::default(),
             namespace_id: OnceLock::new(),
         })
     }
@@ -101,6 +105,7 @@ impl HostRoot {
             process,
             is_sandbox: true,
             kernel_types: OnceLock::new(),
+            helpers: Mutex::default(),
             namespace_id: OnceLock::new(),
         })
     }
@@ -160,17 +165,17 @@ impl HostRoot {
         })
     }
 
-    /// Whether the host has something of this name in one of these places, whoever it belongs to.
-    pub(crate) fn has(&self, name: &str, folders: &[&str]) -> bool {
-        folders.iter().any(|folder| self.look_up(&format!("{folder}/{name}")).is_some())
+    /// Whether the host has a mount helper for a file system type, whoever it belongs to.
+    pub(crate) fn has_helper(&self, fstype: &str) -> bool {
+        let mut known = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+        *known.entry(fstype.to_owned()).or_insert_with(|| {
+            HELPER_FOLDERS.iter().any(|folder| self.look_up(&format!("{folder}/mount.{fstype}")).is_some())
+        })
     }
 
     /// Whether a file system of this type is mounted from a block device, now that the kernel has it loaded.
     pub(crate) fn is_mounted_from_a_device(&self, fstype: &str) -> bool {
-        let known = self.kernel_type(fstype).or_else(|| {
-            let text = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-            type_in(&text, fstype)
-        });
+        let known = self.kernel_type(fstype).or_else(|| type_in(&kernel_types(), fstype));
         known.is_none_or(|known| known.needs_device)
     }
 
@@ -184,7 +189,7 @@ impl HostRoot {
 
     /// What the host's kernel says of a file system type, if it has it loaded; see proc(5), `/proc/filesystems`.
     pub(crate) fn kernel_type(&self, fstype: &str) -> Option<KernelType> {
-        let text = self.kernel_types.get_or_init(|| std::fs::read_to_string("/proc/filesystems").unwrap_or_default());
+        let text = self.kernel_types.get_or_init(kernel_types);
         type_in(text, fstype)
     }
 
@@ -244,6 +249,19 @@ impl HostRoot {
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         openat2(&self.root, relative(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how).ok()
     }
+}
+
+/// Where mount(8) looks for helpers, see its manual page.
+const HELPER_FOLDERS: [&str; 4] = ["/sbin", "/usr/sbin", "/bin", "/usr/bin"];
+
+/// The text of `/proc/filesystems`.
+fn kernel_types() -> String {
+    let mut text = String::with_capacity(4 << 10);
+    let read = std::fs::File::open("/proc/filesystems").and_then(|mut file| file.read_to_string(&mut text));
+    if let Err(error) = read {
+        tracing::debug!("the kernel's file system types aren't known: {error}");
+    }
+    text
 }
 
 /// A type in the text of `/proc/filesystems`.

@@ -85,9 +85,6 @@ impl std::error::Error for Refusals {}
 const SOURCE: &str = "SOURCE";
 const TARGET: &str = "TARGET";
 
-/// Where mount(8) looks for helpers, see its manual page.
-pub(crate) const HELPER_FOLDERS: [&str; 4] = ["/sbin", "/usr/sbin", "/bin", "/usr/bin"];
-
 /// Judges a request by its words alone. The host is asked only for what it has installed; without one (a replayed
 /// request) helpers go by their type's name.
 ///
@@ -315,7 +312,7 @@ impl Check<'_> {
         if self.rules.helpers.iter().any(|named| named == fstype) {
             return;
         }
-        let has_helper = |host: &HostRoot| host.has(&format!("mount.{fstype}"), &HELPER_FOLDERS);
+        let has_helper = |host: &HostRoot| host.has_helper(fstype);
         if fstype.starts_with("fuse") || host.is_some_and(has_helper) {
             self.refuse(
                 "-t",

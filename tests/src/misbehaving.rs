@@ -23,6 +23,10 @@ pub(crate) fn tests() -> Vec<Trial> {
         plain("misbehaving::an_edit_without_leave_denies", || fails("change-target", "no-leave")),
         plain("misbehaving::a_denial_without_a_reason_is_malformed", || fails("deny-without-reason", "malformed")),
         plain("misbehaving::words_that_drive_a_terminal_are_malformed", || fails("drive-the-terminal", "malformed")),
+        plain(
+            "misbehaving::a_validator_judges_what_a_mutator_made_of_the_request",
+            a_validator_judges_the_final_request,
+        ),
         plain("misbehaving::giving_up_denies", || fails("give-up", "gave-up")),
         plain("misbehaving::a_flood_of_log_lines_is_cut", a_flood_of_log_lines_is_cut),
         plain("misbehaving::a_failure_in_monitor_mode_denies", a_failure_in_monitor_mode_denies),
@@ -49,6 +53,17 @@ fn fails(act: &str, code: &str) -> Result<()> {
     ensure!(json["verdict"] == "deny", "{json}");
     ensure!(json["denied_by"]["policy"] == "suspect" && json["denied_by"]["code"] == code, "{json}");
     ensure!(json["plan"] == Value::Array(Vec::new()), "{json}");
+    Ok(())
+}
+
+fn a_validator_judges_the_final_request() -> Result<()> {
+    let text = "[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = { deny-targets = [\"/srv\"] }\n\
+                [[policy]]\nname = \"mover\"\nplugin = \"misbehaving-guest.wasm\"\nrewrites = [\"target\"]\n\
+                settings = { rules = [{ act = \"change-target\" }] }\n";
+    let directory = policies(text, &["path-guard", "misbehaving-guest"])?;
+    let (status, json, _) = check(directory.path(), &tmpfs("/mnt", &[]))?;
+    ensure!(status == 3 && json["denied_by"]["policy"] == "guard", "{json}");
+    ensure!(json["request"]["target"] == "/mnt" && json["final"]["target"] == "/srv", "{json}");
     Ok(())
 }
 

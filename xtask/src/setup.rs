@@ -69,7 +69,7 @@ pub(crate) fn run() -> Result<Toolchain> {
 }
 
 /// What the tests that need root run for real, each with the Debian package that brings it.
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 11] = [
     ("strace", "strace"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs"),
@@ -78,6 +78,7 @@ const TOOLS: [(&str, &str); 10] = [
     ("mount.fuse", "fuse3"),
     ("crun", "crun"),
     ("systemd-run", "systemd"),
+    ("dbus-daemon", "dbus"),
     ("setpriv", "util-linux"),
     ("pkill", "procps"),
 ];

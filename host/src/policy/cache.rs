@@ -89,14 +89,15 @@ impl Cache {
         let file = self.open_file(&name)?;
         // The path of the descriptor: the very file that was checked.
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        let loaded = if path.exists() {
-            sys::deserialize_file(engine, &path)
-        } else {
+        let loaded = sys::deserialize_file(engine, &path).or_else(|error| match path.exists() {
+            true => Err(error),
             // A container without a `/proc`.
-            let mut code = Vec::new();
-            File::from(file).read_to_end(&mut code).ok()?;
-            sys::deserialize(engine, &code)
-        };
+            false => {
+                let mut code = Vec::new();
+                File::from(file).read_to_end(&mut code)?;
+                sys::deserialize(engine, &code)
+            }
+        });
         loaded.inspect_err(|error| tracing::debug!("the compiled plugin {name} isn't used: {error:#}")).ok()
     }
 

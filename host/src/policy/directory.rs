@@ -22,6 +22,8 @@ use super::cache::Cache;
 use super::engine::Fault;
 use super::limits::{Limits, MAX_MEMORY};
 use super::seen::{Seen, Stamp, policy_key};
+use super::trust::{folders_above, follow, is_trusted_owner};
+use super::units::{parse_duration, parse_size};
 use crate::invariants::HostRules;
 use crate::plan::ScopeRule;
 use crate::resolve::{Symlinks, lexical};
@@ -291,8 +293,8 @@ impl Reader {
         };
         // Whoever can write a folder on the way can put another one in its place: those of the real path, and those
         // that links were found in.
-        let real = path.canonicalize().map_err(|e| cannot(&e))?;
-        for above in folders_on_the_way(path).map_err(|e| cannot(&e))?.iter().chain(&folders_above(&real)) {
+        let (real, links) = follow(path).map_err(|e| cannot(&e))?;
+        for above in links.iter().chain(&folders_above(&real)) {
             let stat = rustix::fs::stat(above)
                 .map_err(|errno| error(format!("{} can't be examined: {errno}", above.display()), "check it"))?;
             let sticky = stat.st_mode & 0o1000 != 0;
@@ -600,86 +602,5 @@ impl Reader {
     }
 }
 
-fn folders_above(path: &Path) -> Vec<PathBuf> {
-    path.ancestors().skip(1).map(Path::to_owned).collect()
-}
-
-/// The folders that hold the symbolic links which lead from a path to what it names.
-fn folders_on_the_way(path: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut folders = Vec::new();
-    let mut todo = vec![std::path::absolute(path)?];
-    // As many links as the kernel follows.
-    for _ in 0..40 {
-        let Some(path) = todo.pop() else { break };
-        let prefixes: Vec<&Path> = path.ancestors().collect();
-        for prefix in prefixes.into_iter().rev() {
-            let Ok(link) = std::fs::read_link(prefix) else { continue };
-            let folder = prefix.parent().unwrap_or(Path::new("/"));
-            folders.extend(folders_above(prefix));
-            let rest = path.strip_prefix(prefix).unwrap_or(Path::new(""));
-            todo.push(folder.join(link).join(rest));
-            break;
-        }
-    }
-    Ok(folders)
-}
-
 /// The largest file that is read.
 const MAX_FILE: u64 = 256 << 20;
-
-fn is_trusted_owner(uid: u32) -> bool {
-    uid == 0 || uid == rustix::process::geteuid().as_raw() || (uid == OVERFLOW && is_in_user_namespace())
-}
-
-/// What the kernel shows for every owner who isn't mapped into a user namespace, the host's root among them; see
-/// user_namespaces(7).
-const OVERFLOW: u32 = 65534;
-
-/// Whether this process has no more rights than its user namespace gives, and so nobody's but its own to lose.
-fn is_in_user_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"])
-}
-
-/// `16MiB`, `64KiB`, `1GiB` or bytes.
-fn parse_size(text: &str) -> Option<usize> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let unit = match text[digits..].trim_start() {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    text[..digits].parse::<usize>().ok()?.checked_mul(unit).filter(|size| *size > 0)
-}
-
-/// `100ms`, `30s`, `2m`; at most a day.
-pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let number: u64 = text[..digits].parse().ok()?;
-    let milliseconds = match text[digits..].trim_start() {
-        "ms" => number,
-        "s" => number.checked_mul(1000)?,
-        "m" => number.checked_mul(60_000)?,
-        _ => return None,
-    };
-    (1..=86_400_000).contains(&milliseconds).then(|| Duration::from_millis(milliseconds))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_and_times_have_units() {
-        assert_eq!(parse_size("16MiB"), Some(16 << 20));
-        assert_eq!(parse_size("16 MB"), None);
-        assert_eq!(parse_size("0"), None);
-        assert_eq!(parse_size("99999999999999999999GiB"), None);
-        assert_eq!(parse_duration("100ms"), Some(Duration::from_millis(100)));
-        assert_eq!(parse_duration("2m"), Some(Duration::from_secs(120)));
-        assert_eq!(parse_duration("30"), None);
-        assert_eq!(parse_duration("0s"), None);
-    }
-}

@@ -1,7 +1,8 @@
 //! Runs plugins: a narrow wrapper over wasmtime that gives each evaluation a fresh instance with bounds.
 
 use std::cell::OnceCell;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,13 +33,18 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// What makes instances of plugins.
 pub struct Engine {
+    plugins: Plugins,
+    closed: OnceCell<Linker<HostState>>,
+    with_wasi: OnceCell<Linker<HostState>>,
+}
+
+/// Where compiled plugins come from.
+struct Plugins {
     /// Runs plugins, and can't compile: setting the compiler up takes as long as a decision.
     engine: wasmtime::Engine,
     /// Compiles those that aren't in the cache.
-    compiler: OnceCell<wasmtime::Engine>,
+    compiler: OnceLock<wasmtime::Engine>,
     cache: Arc<Cache>,
-    closed: OnceCell<Linker<HostState>>,
-    with_wasi: OnceCell<Linker<HostState>>,
 }
 
 /// The clock behind deadlines, for whoever has nothing else to do than to wait.
@@ -153,12 +159,13 @@ impl Engine {
 
     fn with(config: &mut Config, cache: Arc<Cache>) -> anyhow::Result<Self> {
         let engine = wasmtime::Engine::new(config.enable_compiler(false))?;
-        Ok(Self { engine, compiler: OnceCell::new(), cache, closed: OnceCell::new(), with_wasi: OnceCell::new() })
+        let plugins = Plugins { engine, compiler: OnceLock::new(), cache };
+        Ok(Self { plugins, closed: OnceCell::new(), with_wasi: OnceCell::new() })
     }
 
     /// Its clock.
     pub(crate) fn clock(&self) -> Clock {
-        Clock(self.engine.weak())
+        Clock(self.plugins.engine.weak())
     }
 
     /// Makes the policies of a directory ready: compiles or loads their plugins, checks what they import against what
@@ -169,50 +176,21 @@ impl Engine {
     pub fn load(&self, directory: &mut PolicyDirectory) -> Result<Vec<Policy>, DirectoryError> {
         let mut seen = std::mem::take(&mut directory.seen);
         let policies = self.policies(directory, &mut seen)?;
-        self.cache.remember(&directory.path, &seen);
+        self.plugins.cache.remember(&directory.path, &seen);
         Ok(policies)
     }
 
     fn policies(&self, directory: &PolicyDirectory, seen: &mut Seen) -> Result<Vec<Policy>, DirectoryError> {
-        let mut components: Vec<(&str, Component)> = Vec::new();
+        let components =
+            self.plugins.components(&directory.policies).map_err(|(entry, fault)| fault.at(directory, entry))?;
         let mut policies = Vec::with_capacity(directory.policies.len());
         for entry in &directory.policies {
-            let component = match components.iter().find(|(digest, _)| *digest == entry.digest) {
-                Some((_, component)) => component.clone(),
-                None => {
-                    let component = self.component(entry).map_err(|fault| fault.at(directory, entry))?;
-                    components.push((&entry.digest, component.clone()));
-                    component
-                }
-            };
-            policies.push(self.policy(&component, entry, seen).map_err(|fault| fault.at(directory, entry))?);
+            let component = &components[entry.digest.as_str()];
+            policies.push(self.policy(component, entry, seen).map_err(|fault| fault.at(directory, entry))?);
         }
         let keys: Vec<String> = directory.policies.iter().map(PolicyEntry::key).collect();
         seen.keep_policies(&keys);
         Ok(policies)
-    }
-
-    fn component(&self, entry: &PolicyEntry) -> Result<Component, Fault> {
-        if let Some(component) = self.cache.load(&self.engine, &entry.digest) {
-            return Ok(component);
-        }
-        let bytes = entry.bytes()?;
-        check_header(&bytes)?;
-        let compiler = match self.compiler.get() {
-            Some(compiler) => compiler,
-            None => {
-                let compiler = wasmtime::Engine::new(&config()).map_err(|error| Fault::internal(&error))?;
-                self.compiler.get_or_init(|| compiler)
-            }
-        };
-        let (code, component) = crate::sys::compile(compiler, &self.engine, &bytes).map_err(|error| {
-            Fault::new(
-                format!("its plugin isn't a sound component: {}", one_line(&error)),
-                "build it again, and check that the file is complete",
-            )
-        })?;
-        self.cache.keep(&entry.digest, &code);
-        Ok(component)
     }
 
     fn policy(&self, component: &Component, entry: &PolicyEntry, seen: &mut Seen) -> Result<Policy, Fault> {
@@ -236,8 +214,8 @@ impl Engine {
     }
 
     fn runner(&self, component: &Component, entry: &PolicyEntry) -> Result<Runner, Fault> {
-        check_imports(&self.engine, component, entry)?;
-        check_exports(&self.engine, component)?;
+        check_imports(&self.plugins.engine, component, entry)?;
+        check_exports(&self.plugins.engine, component)?;
         let wasi = entry.grants.contains(&Grant::Wasi);
         let linker = self.linker(wasi).map_err(|error| Fault::internal(&error))?;
         let pre = linker.instantiate_pre(component).and_then(PolicyPre::new).map_err(|error| {
@@ -254,12 +232,62 @@ impl Engine {
         if let Some(linker) = cell.get() {
             return Ok(linker);
         }
-        let mut linker = Linker::new(&self.engine);
+        let mut linker = Linker::new(&self.plugins.engine);
         Instance::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)?;
         if wasi {
             wasi::add_to(&mut linker)?;
         }
         Ok(cell.get_or_init(|| linker))
+    }
+}
+
+impl Plugins {
+    /// The compiled plugins of these policies by their digests: half of them on a thread of their own.
+    fn components<'e>(
+        &self,
+        entries: &'e [PolicyEntry],
+    ) -> Result<HashMap<&'e str, Component>, (&'e PolicyEntry, Fault)> {
+        let mut digests = HashSet::new();
+        let distinct: Vec<&PolicyEntry> = entries.iter().filter(|entry| digests.insert(&entry.digest)).collect();
+        let all = |entries: &[&'e PolicyEntry]| -> Result<Vec<(&'e str, Component)>, (&'e PolicyEntry, Fault)> {
+            let one = |entry: &&'e PolicyEntry| match self.component(entry) {
+                Ok(component) => Ok((entry.digest.as_str(), component)),
+                Err(fault) => Err((*entry, fault)),
+            };
+            entries.iter().map(one).collect()
+        };
+        let (here, there) = distinct.split_at(distinct.len().div_ceil(2));
+        if there.is_empty() {
+            return Ok(all(here)?.into_iter().collect());
+        }
+        let (here, there) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| all(there));
+            (all(here), other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        Ok(here?.into_iter().chain(there?).collect())
+    }
+
+    fn component(&self, entry: &PolicyEntry) -> Result<Component, Fault> {
+        if let Some(component) = self.cache.load(&self.engine, &entry.digest) {
+            return Ok(component);
+        }
+        let bytes = entry.bytes()?;
+        check_header(&bytes)?;
+        let compiler = match self.compiler.get() {
+            Some(compiler) => compiler,
+            None => {
+                let compiler = wasmtime::Engine::new(&config()).map_err(|error| Fault::internal(&error))?;
+                self.compiler.get_or_init(|| compiler)
+            }
+        };
+        let (code, component) = crate::sys::compile(compiler, &self.engine, &bytes).map_err(|error| {
+            Fault::new(
+                format!("its plugin isn't a sound component: {}", one_line(&error)),
+                "build it again, and check that the file is complete",
+            )
+        })?;
+        self.cache.keep(&entry.digest, &code);
+        Ok(component)
     }
 }
 
@@ -442,9 +470,9 @@ pub fn inspect(engine: &Engine, path: &std::path::Path, bytes: &[u8]) -> Result<
         line: 0,
     };
     let attempt = || {
-        let component = engine.component(&entry)?;
+        let component = engine.plugins.component(&entry)?;
         let imports: Vec<String> =
-            component.component_type().imports(&engine.engine).map(|(name, _)| name.to_owned()).collect();
+            component.component_type().imports(&engine.plugins.engine).map(|(name, _)| name.to_owned()).collect();
         let runner = engine.runner(&component, &entry)?;
         let mut store = runner.store(None);
         let description = runner

@@ -9,13 +9,15 @@ mod failure;
 mod imports;
 mod limits;
 mod seen;
+mod trust;
+mod units;
 mod wasi;
 
 pub use cache::Cache;
 pub use contract_v0_1::{Outcome, Review, ReviewParts};
-pub(crate) use directory::parse_duration;
 pub use directory::{DirectoryError, Grant, Mode, PolicyDirectory, PolicyEntry, digest_of, lock};
 pub(crate) use engine::{Clock, TICK};
 pub use engine::{Description, Engine, Evaluation, Inspection, Kind, LogLine, Policy, inspect};
 pub use failure::{Failure, FailureKind};
 pub use limits::Limits;
+pub(crate) use units::parse_duration;

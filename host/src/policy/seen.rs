@@ -94,8 +94,9 @@ impl Seen {
         self.policies.get(key)
     }
 
+    /// But for the schema, which nobody asks for who judges requests.
     pub(super) fn note_description(&mut self, key: String, description: &Description) {
-        self.policies.insert(key, description.clone());
+        self.policies.insert(key, Description { settings_schema: String::new(), ..description.clone() });
         self.is_changed = true;
     }
 

@@ -24,9 +24,12 @@ impl Site<'_> {
         let result = self.run_helper(mount, applied).and_then(|words| {
             let attributes = Attributes::of(&mount.options);
             // What it said may be why nothing is there.
-            let said = if words.is_empty() { words } else { format!(" (it said: {words})") };
-            self.verify_helper(mount, attributes, &before, undos)
-                .map_err(|error| StepError::new(line(), format!("it exited with 0, but {}{said}", error.reason)))
+            let said = if words.is_empty() { String::new() } else { format!(" (it said: {words})") };
+            let id = self
+                .verify_helper(mount, attributes, &before, undos)
+                .map_err(|error| StepError::new(line(), format!("it exited with 0, but {}{said}", error.reason)))?;
+            applied.notes.extend((!words.is_empty()).then(|| format!("mount(8) said: {words}")));
+            Ok(id)
         });
         if result.is_err() {
             children.end_others();

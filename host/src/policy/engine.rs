@@ -1,8 +1,9 @@
 //! Runs plugins: a narrow wrapper over wasmtime that gives each evaluation a fresh instance with bounds.
 
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,7 @@ struct Plugins {
     /// Runs plugins, and can't compile: setting the compiler up takes as long as a decision.
     engine: wasmtime::Engine,
     /// Compiles those that aren't in the cache.
-    compiler: OnceLock<wasmtime::Engine>,
+    compiler: OnceCell<wasmtime::Engine>,
     cache: Arc<Cache>,
 }
 
@@ -159,7 +160,7 @@ impl Engine {
 
     fn with(config: &mut Config, cache: Arc<Cache>) -> anyhow::Result<Self> {
         let engine = wasmtime::Engine::new(config.enable_compiler(false))?;
-        let plugins = Plugins { engine, compiler: OnceLock::new(), cache };
+        let plugins = Plugins { engine, compiler: OnceCell::new(), cache };
         Ok(Self { plugins, closed: OnceCell::new(), with_wasi: OnceCell::new() })
     }
 
@@ -181,11 +182,15 @@ impl Engine {
     }
 
     fn policies(&self, directory: &PolicyDirectory, seen: &mut Seen) -> Result<Vec<Policy>, DirectoryError> {
-        let components =
-            self.plugins.components(&directory.policies).map_err(|(entry, fault)| fault.at(directory, entry))?;
+        let mut components: HashMap<&str, Component> = HashMap::new();
         let mut policies = Vec::with_capacity(directory.policies.len());
         for entry in &directory.policies {
-            let component = &components[entry.digest.as_str()];
+            let component = match components.entry(&entry.digest) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    place.insert(self.plugins.component(entry).map_err(|fault| fault.at(directory, entry))?)
+                }
+            };
             policies.push(self.policy(component, entry, seen).map_err(|fault| fault.at(directory, entry))?);
         }
         let keys: Vec<String> = directory.policies.iter().map(PolicyEntry::key).collect();
@@ -242,31 +247,6 @@ impl Engine {
 }
 
 impl Plugins {
-    /// The compiled plugins of these policies by their digests: half of them on a thread of their own.
-    fn components<'e>(
-        &self,
-        entries: &'e [PolicyEntry],
-    ) -> Result<HashMap<&'e str, Component>, (&'e PolicyEntry, Fault)> {
-        let mut digests = HashSet::new();
-        let distinct: Vec<&PolicyEntry> = entries.iter().filter(|entry| digests.insert(&entry.digest)).collect();
-        let all = |entries: &[&'e PolicyEntry]| -> Result<Vec<(&'e str, Component)>, (&'e PolicyEntry, Fault)> {
-            let one = |entry: &&'e PolicyEntry| match self.component(entry) {
-                Ok(component) => Ok((entry.digest.as_str(), component)),
-                Err(fault) => Err((*entry, fault)),
-            };
-            entries.iter().map(one).collect()
-        };
-        let (here, there) = distinct.split_at(distinct.len().div_ceil(2));
-        if there.is_empty() {
-            return Ok(all(here)?.into_iter().collect());
-        }
-        let (here, there) = std::thread::scope(|scope| {
-            let other = scope.spawn(|| all(there));
-            (all(here), other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        });
-        Ok(here?.into_iter().chain(there?).collect())
-    }
-
     fn component(&self, entry: &PolicyEntry) -> Result<Component, Fault> {
         if let Some(component) = self.cache.load(&self.engine, &entry.digest) {
             return Ok(component);

@@ -22,6 +22,11 @@ use mountgate::options::Options;
 use mountgate::policy::{Cache, PolicyDirectory};
 use mountgate::request::{MountRequest, Operation, Requester};
 
+/// As the program itself has it.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 fn main() -> anyhow::Result<()> {
@@ -118,13 +123,9 @@ fn point(path: &str) -> anyhow::Result<()> {
         black_box(host.mount_table()?.covering(path.as_bytes()).map(|mount| mount.to_text()));
         Ok(())
     };
-    compare(
-        101,
-        &mut [
-            ("is it a mount point: asked of the kernel".to_owned(), Box::new(asked)),
-            ("is it a mount point: looked up in the table".to_owned(), Box::new(looked_up)),
-        ],
-    )
+    // One after the other: reading the table leaves nothing of the other's in the processor's caches.
+    compare(1001, &mut [("is it a mount point: asked of the kernel".to_owned(), Box::new(asked))])?;
+    compare(101, &mut [("is it a mount point: looked up in the table".to_owned(), Box::new(looked_up))])
 }
 
 /// A program that is measured from start to end, and what takes back what it does.

@@ -88,6 +88,9 @@ pub(crate) struct Prepared<C> {
     pub(crate) case: C,
 }
 
+/// How that is found out.
+type Prepare<'p, C> = Box<dyn FnOnce(&Cache) -> Result<Prepared<C>, Error> + 'p>;
+
 /// Does something with a gate that is there for one request. It's done on a thread of its own, which the executor may take
 /// into the host's namespace, while this one keeps the time: the plugins' deadlines, and that of the request as a whole, so
 /// that it's over in time even where the kernel doesn't answer. While this one prepares, the other sets the sandbox of the
@@ -102,9 +105,12 @@ pub(crate) fn once<C: Send + 'static, T: Send + 'static>(
     work: impl FnOnce(&Gate, C, &Arc<Watch>) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let cache = Arc::new(cache);
-    let mut prepare = Some(prepare);
-    let mut prepare = || prepare.take().map(|prepare| prepare(&cache)).transpose();
-    let early = if alone { prepare()? } else { None };
+    let prepare: Prepare<'_, C> = if alone {
+        let prepared = prepare(&cache)?;
+        Box::new(move |_| Ok(prepared))
+    } else {
+        Box::new(prepare)
+    };
     let (hand, given) = channel::<(Prepared<C>, Arc<Watch>)>();
     let (done, result) = channel();
     let (clock, set) = (Arc::new(OnceLock::new()), cache.clone());
@@ -129,9 +135,7 @@ pub(crate) fn once<C: Send + 'static, T: Send + 'static>(
         let _ = done.send(work());
     });
     let thread = thread.map_err(|error| HostError::new("clone", "a thread for the request", error))?;
-    let Some(prepared) = early.map_or_else(&mut prepare, |early| Ok(Some(early)))? else {
-        return Err(HostError::new("prepare", "the request", std::io::ErrorKind::Other.into()).into());
-    };
+    let prepared = prepare(&cache)?;
     let watch = Arc::new(Watch::new(prepared.directory.host.timeout));
     // Where the other thread is gone, waiting for it says why.
     let _ = hand.send((prepared, watch.clone()));

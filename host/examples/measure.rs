@@ -22,11 +22,6 @@ use mountgate::options::Options;
 use mountgate::policy::{Cache, PolicyDirectory};
 use mountgate::request::{MountRequest, Operation, Requester};
 
-/// As the program itself has it.
-#[cfg(target_env = "musl")]
-#[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
-
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 fn main() -> anyhow::Result<()> {
@@ -72,7 +67,7 @@ fn print_medians<'n>(names: impl Iterator<Item = &'n str>, times: &mut [Vec<f64>
 fn decision(directories: &[String]) -> anyhow::Result<()> {
     let gates = directories
         .iter()
-        .map(|path| Ok(Gate::new(PolicyDirectory::open(Path::new(path), &Cache::none())?, Cache::none())?))
+        .map(|path| Ok(Gate::new(PolicyDirectory::open(Path::new(path), &Cache::none())?, &Cache::none())?))
         .collect::<anyhow::Result<Vec<Gate>>>()?;
     let mut contenders: Vec<Contender<'_>> = Vec::new();
     for gate in &gates {

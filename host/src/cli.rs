@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::commands::{check, completions, fuzz, list, man, mount, policy, umount};
 use crate::error::Error;
 use crate::exit::ExitStatus;
-use crate::policy::Cache;
+use crate::policy::{Cache, PolicyDirectory};
 use crate::request::Label;
 
 /// Runs mounts on a host on behalf of others, and lets WebAssembly policy plugins decide which.
@@ -58,6 +58,12 @@ impl Global {
     /// What is kept of compiled plugins.
     pub(crate) fn cache(&self) -> Cache {
         if self.cache.as_os_str().is_empty() { Cache::none() } else { Cache::open(&self.cache) }
+    }
+
+    /// The policy directory, checked, and what is kept of its plugins.
+    pub(crate) fn open_policies(&self) -> Result<(PolicyDirectory, Cache), Error> {
+        let cache = self.cache();
+        Ok((PolicyDirectory::open(&self.policies, &cache)?, cache))
     }
 }
 
@@ -126,9 +132,14 @@ fn quickly() -> Option<Cli> {
         ("list", list::ListArgs::augment_args),
     ];
     let (name, arguments) = words.iter().skip(1).find_map(|word| define.iter().find(|(name, _)| word == name))?;
-    let program = Global::augment_args(clap::Command::new("mountgate").subcommand_required(true));
-    let program = program.subcommand(arguments(clap::Command::new(*name)));
-    Cli::from_arg_matches(&program.try_get_matches_from(words).ok()?).ok()
+    let bare = |name: &'static str| clap::Command::new(name).disable_help_flag(true).disable_help_subcommand(true);
+    let program = Global::augment_args(bare("mountgate").subcommand_required(true));
+    let mut program = program.subcommand(arguments(bare(name)));
+    let mut matches = program.try_get_matches_from_mut(words).ok()?;
+    let cli = Cli::from_arg_matches_mut(&mut matches).ok();
+    // The process ends soon: taking these apart piece by piece takes time.
+    std::mem::forget((program, matches));
+    cli
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {

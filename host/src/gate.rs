@@ -1,17 +1,16 @@
 //! The one path: a request is decided, carried out, and told to the observers.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::channel;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::audit::{Report, ReportOutcome, Secrets};
 use crate::chain::{Case, Chain, Decision, Ruling, Sight, TraceEntry};
 use crate::error::{Error, HostError};
-use crate::executor::{Applied, ApplyError, Executor, Watch};
+use crate::executor::{Applied, ApplyError, Executor};
 use crate::exit::ExitStatus;
 use crate::host_root::{HostRoot, Namespace};
 use crate::mount_table::Snapshot;
-use crate::policy::{Cache, Clock, Engine, Outcome, Policy, PolicyDirectory, TICK};
+use crate::policy::{Cache, Engine, Outcome, Policy, PolicyDirectory};
 use crate::request::{MountRequest, Requester};
 use crate::target_lock::TargetLocks;
 use crate::verdict::Denial;
@@ -42,14 +41,15 @@ impl Gate {
     ///
     /// # Errors
     /// When a plugin can't be used, or the sandbox can't be set up.
-    pub fn new(directory: PolicyDirectory, cache: Cache) -> Result<Self, Error> {
-        let cache = Arc::new(cache);
-        Self::load(&Engine::new(cache.clone()).map_err(no_engine)?, directory, cache.path())
+    pub fn new(directory: PolicyDirectory, cache: &Cache) -> Result<Self, Error> {
+        Self::load(&Engine::new().map_err(no_engine)?, directory, cache)
     }
 
-    fn load(engine: &Engine, mut directory: PolicyDirectory, kept: Option<&Path>) -> Result<Self, Error> {
-        let policies = engine.load(&mut directory)?;
-        let own_state = [Some(directory.path.as_path()), kept].into_iter().flatten().map(Path::to_owned).collect();
+    /// The same with an engine that is there already.
+    pub(crate) fn load(engine: &Engine, mut directory: PolicyDirectory, cache: &Cache) -> Result<Self, Error> {
+        let policies = engine.load(&mut directory, cache)?;
+        let paths = [Some(directory.path.as_path()), cache.path()];
+        let own_state = paths.into_iter().flatten().map(Path::to_owned).collect();
         Ok(Self { directory, policies, own_state })
     }
 
@@ -82,71 +82,7 @@ impl Gate {
     }
 }
 
-/// What a request needs before it's decided.
-pub(crate) struct Prepared<C> {
-    pub(crate) directory: PolicyDirectory,
-    pub(crate) case: C,
-}
-
-/// How that is found out.
-type Prepare<'p, C> = Box<dyn FnOnce(&Cache) -> Result<Prepared<C>, Error> + 'p>;
-
-/// Does something with a gate that is there for one request. It's done on a thread of its own, which the executor may take
-/// into the host's namespace, while this one keeps the time: the plugins' deadlines, and that of the request as a whole, so
-/// that it's over in time even where the kernel doesn't answer. While this one prepares, the other sets the sandbox of the
-/// plugins up; `alone` is for what must be prepared while the process has one thread.
-///
-/// # Errors
-/// Those of `prepare`, of `work` and of [`Gate::new`]; and that time is up.
-pub(crate) fn once<C: Send + 'static, T: Send + 'static>(
-    cache: Cache,
-    alone: bool,
-    prepare: impl FnOnce(&Cache) -> Result<Prepared<C>, Error>,
-    work: impl FnOnce(&Gate, C, &Arc<Watch>) -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let cache = Arc::new(cache);
-    let prepare: Prepare<'_, C> = if alone {
-        let prepared = prepare(&cache)?;
-        Box::new(move |_| Ok(prepared))
-    } else {
-        Box::new(prepare)
-    };
-    let (hand, given) = channel::<(Prepared<C>, Arc<Watch>)>();
-    let (done, result) = channel();
-    let (clock, set) = (Arc::new(OnceLock::new()), cache.clone());
-    let seen = clock.clone();
-    let thread = std::thread::Builder::new().name("request".to_owned()).spawn(move || {
-        let engine = Engine::unattended(set.clone());
-        if let Ok(engine) = &engine {
-            let _ = seen.set(engine.clock());
-        }
-        // Nothing comes where it couldn't be prepared.
-        let Ok((Prepared { directory, case }, watch)) = given.recv() else { return };
-        watch.begin();
-        let work = || {
-            let engine = engine.map_err(no_engine)?;
-            let gate = Gate::load(&engine, directory, set.path())?;
-            let result = work(&gate, case, &watch);
-            // The process ends soon: taking the sandbox apart piece by piece takes time.
-            std::mem::forget((gate, engine));
-            result
-        };
-        // Nobody waits any more where the time was up.
-        let _ = done.send(work());
-    });
-    let thread = thread.map_err(|error| HostError::new("clone", "a thread for the request", error))?;
-    let prepared = prepare(&cache)?;
-    let watch = Arc::new(Watch::new(prepared.directory.host.timeout));
-    // Where the other thread is gone, waiting for it says why.
-    let _ = hand.send((prepared, watch.clone()));
-    let tick = || {
-        clock.get().map(Clock::tick);
-    };
-    let result = watch.wait_for(&result, thread, TICK, tick);
-    result.unwrap_or_else(|stuck| Err(Error::Late { failure: stuck, is_begun: watch.is_committed() }))
-}
-
-fn no_engine(error: anyhow::Error) -> HostError {
+pub(crate) fn no_engine(error: anyhow::Error) -> HostError {
     HostError::new("mmap", "memory for the plugins' sandbox", std::io::Error::other(format!("{error:#}")))
 }
 

@@ -63,17 +63,23 @@ impl HostRoot {
     /// # Errors
     /// When the folder can't be opened.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        let of_pid_1 = |what: &str| folder.join("proc/1").join(what);
-        let namespace = match open_path(&of_pid_1("ns/mnt"), OFlags::RDONLY) {
+        let pid_1 = folder.join("proc/1");
+        let process = open_path(&pid_1, OFlags::PATH | OFlags::DIRECTORY);
+        let open_in_it = |what: &str, flags: OFlags| {
+            let process = process.as_ref().map_err(HostError::again)?;
+            openat(process, what, flags | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|error| HostError::new("open", &pid_1.join(what).display().to_string(), error.into()))
+        };
+        let namespace = match open_in_it("ns/mnt", OFlags::RDONLY) {
             Ok(theirs) => {
                 // In the host's `/proc`: a container may have none of its own.
-                let ours = open_path(&folder.join("proc/self/ns/mnt"), OFlags::RDONLY)
+                let ours = open_in_it("../self/ns/mnt", OFlags::RDONLY)
                     .or_else(|_| open_path(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY))?;
                 if same_inode(ours.as_fd(), theirs.as_fd())? { Namespace::Own } else { Namespace::Other(theirs) }
             }
             Err(error) => Namespace::Closed(error),
         };
-        let root = match open_path(&of_pid_1("root"), OFlags::PATH | OFlags::DIRECTORY) {
+        let root = match open_in_it("root", OFlags::PATH | OFlags::DIRECTORY) {
             Ok(root) => root,
             // Without leave to look through PID 1, the folder itself shows the same tree, as this process sees it.
             Err(error) => {
@@ -84,7 +90,7 @@ impl HostRoot {
         Ok(Self {
             root,
             namespace,
-            process: open_path(&of_pid_1(""), OFlags::PATH | OFlags::DIRECTORY),
+            process,
             is_sandbox: false,
             kernel_types: OnceLock::new(),
             helpers: Mutex::default(),

@@ -13,6 +13,8 @@ pub mod executor;
 pub mod exit;
 pub mod fuzz;
 pub mod gate;
+#[cfg(target_env = "musl")]
+mod heap;
 pub mod host_root;
 mod identity;
 pub mod invariants;
@@ -25,3 +27,4 @@ pub mod resolve;
 mod sys;
 pub mod target_lock;
 pub mod verdict;
+mod worker;

@@ -1,4 +1,4 @@
-//! The only unsafe code: what neither the standard library nor a wrapper crate can promise for us.
+//! The only unsafe code beside the allocator: what neither the standard library nor a wrapper crate can promise for us.
 
 #![expect(unsafe_code, reason = "each block says what it relies on")]
 

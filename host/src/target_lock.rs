@@ -88,11 +88,17 @@ fn open(host: &HostRoot) -> io::Result<OwnedFd> {
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let run = openat2(host.root(), "run", folder, Mode::empty(), how)?;
-    match mkdirat(&run, FOLDER, Mode::RWXU) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    let folder = openat(&run, FOLDER, folder | OFlags::NOFOLLOW, Mode::empty())?;
+    let open_folder = || openat(&run, FOLDER, folder | OFlags::NOFOLLOW, Mode::empty());
+    let folder = match open_folder() {
+        Err(rustix::io::Errno::NOENT) => {
+            match mkdirat(&run, FOLDER, Mode::RWXU) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            open_folder()?
+        }
+        folder => folder?,
+    };
     let stat = fstat(&folder)?;
     if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
         return Err(io::Error::other("it isn't the caller's alone"));

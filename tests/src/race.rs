@@ -66,7 +66,7 @@ fn landed() -> Result<Vec<String>> {
 fn gate(swaps: &AtomicU64) -> Result<()> {
     let policies = std::env::var_os("W").context("W isn't set")?;
     let directory = PolicyDirectory::open(&Path::new(&policies).join("policies"), &Cache::none())?;
-    let gate = Gate::new(directory, Cache::none())?;
+    let gate = Gate::new(directory, &Cache::none())?;
     let host = Arc::new(HostRoot::open(Path::new("/"))?);
     let executor = HostExecutor::new(&host);
     let (mut done, mut denied, mut refused, mut failed) = (0, 0, 0, 0);

@@ -13,12 +13,12 @@ use crate::chain::{Case, Sight};
 use crate::cli::Global;
 use crate::error::Error;
 use crate::exit::ExitStatus;
-use crate::gate::{self, Gate, Prepared, decision_status};
+use crate::gate::{Gate, decision_status};
 use crate::invariants::Refusals;
 use crate::mount_table::{MountTable, Snapshot};
-use crate::policy::{Cache, PolicyDirectory};
 use crate::request::{MountRequest, Requester};
 use crate::resolve::ResolvedPath;
+use crate::worker;
 
 /// Decide a request and explain it, and run nothing
 #[derive(Debug, Args)]
@@ -104,12 +104,10 @@ pub(crate) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
         }
     };
     let requester = Requester::current(global.label.clone());
-    let prepare = |cache: &Cache| {
-        let directory = PolicyDirectory::open(&global.policies, cache)?;
-        Ok(Prepared { directory, case: super::open_host(global)? })
-    };
     let all = args.all;
-    let decided = gate::once(global.cache(), global.sandbox, prepare, move |gate, host, _| {
+    let (directory, cache) = global.open_policies()?;
+    let host = super::open_host(global)?;
+    let decided = worker::run(directory, cache, move |gate, _| {
         let snapshot = Arc::new(host.snapshot());
         decide(gate, &Case { request, requester, sight: Sight::Host(&host), snapshot, locks: None }, all)
     })?;
@@ -117,10 +115,9 @@ pub(crate) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
 }
 
 fn replay(global: &Global, path: &Path, all: bool) -> anyhow::Result<ExitStatus> {
-    let read = RequestFile::read(path)?;
-    let prepare =
-        |cache: &Cache| Ok(Prepared { directory: PolicyDirectory::open(&global.policies, cache)?, case: read });
-    let decided = gate::once(global.cache(), false, prepare, move |gate, (file, table), _| {
+    let (file, table) = RequestFile::read(path)?;
+    let (directory, cache) = global.open_policies()?;
+    let decided = worker::run(directory, cache, move |gate, _| {
         let case = Case {
             request: file.request,
             requester: file.requester,

@@ -65,7 +65,7 @@ pub(crate) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus
     let words = Words::of(directory.policies.iter().map(|entry| entry.settings.as_str()));
     let real = std::fs::read("/proc/self/mountinfo").map(|text| String::from_utf8_lossy(&text).into_owned());
     let tables = Tables::new(&[real.unwrap_or_default()]);
-    let gate = Gate::new(directory, cache)?;
+    let gate = Gate::new(directory, &cache)?;
     let bar = progress(args);
     let bounds = Bounds { runs: args.runs, time: args.max_time };
     let outcome =

@@ -16,11 +16,11 @@ use crate::cli::{Global, is_broken_pipe, print_error};
 use crate::error::Error;
 use crate::executor::{ApplyError, HostExecutor, sandbox};
 use crate::exit::ExitStatus;
-use crate::gate::{self, Ending, Prepared};
+use crate::gate::Ending;
 use crate::host_root::HostRoot;
 use crate::mount_table::print_tree;
-use crate::policy::{Cache, PolicyDirectory};
 use crate::request::{MountRequest, Requester};
+use crate::worker;
 
 /// The host that a command is about. A sandbox is entered here, while the process has one thread only: a user namespace
 /// can't be entered by one of many.
@@ -36,12 +36,10 @@ fn open_host(global: &Global) -> Result<Arc<HostRoot>, Error> {
 /// Decides a request, carries it out, and says what came of it.
 fn carry_out(global: &Global, request: MountRequest, shows_table: bool) -> anyhow::Result<ExitStatus> {
     let requester = Requester::current(global.label.clone());
-    let prepare = |cache: &Cache| {
-        // Before a sandbox hides it.
-        let directory = PolicyDirectory::open(&global.policies, cache)?;
-        Ok(Prepared { directory, case: open_host(global)? })
-    };
-    let ending = gate::once(global.cache(), global.sandbox, prepare, |gate, host, watch| {
+    // Before a sandbox hides it.
+    let (directory, cache) = global.open_policies()?;
+    let host = open_host(global)?;
+    let ending = worker::run(directory, cache, move |gate, watch| {
         gate.carry_out(&host, request, requester, &HostExecutor::here(&host, watch))
     })?;
     let printed = print(global, &ending, shows_table);

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -12,7 +11,7 @@ use crate::cli::Global;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::gate::Gate;
-use crate::policy::{Cache, Engine, PolicyDirectory, inspect, lock};
+use crate::policy::{Engine, PolicyDirectory, inspect, lock};
 
 /// Look at plugins and policy directories
 #[derive(Debug, Args)]
@@ -55,7 +54,7 @@ pub(crate) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStat
 
 fn run_inspect(global: &Global, path: &Path) -> anyhow::Result<()> {
     let bytes = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
-    let engine = Engine::new(Arc::new(Cache::none()))?;
+    let engine = Engine::new()?;
     let found = inspect(&engine, path, &bytes).map_err(Error::from)?;
     let mut out = anstream::stdout().lock();
     if global.json {
@@ -78,7 +77,7 @@ fn run_inspect(global: &Global, path: &Path) -> anyhow::Result<()> {
 
 fn run_validate(global: &Global, path: &Path) -> anyhow::Result<()> {
     let cache = global.cache().looking_again();
-    let gate = Gate::new(PolicyDirectory::open(path, &cache).map_err(Error::from)?, cache)?;
+    let gate = Gate::new(PolicyDirectory::open(path, &cache).map_err(Error::from)?, &cache)?;
     let mut out = anstream::stdout().lock();
     if global.json {
         let list: Vec<_> = gate

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wasmtime::component::{Component, Linker, types::ComponentItem};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, types::ComponentItem};
 use wasmtime::{
     Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store, Trap,
 };
 
 use super::bindings::exports::mountgate::policy::plugin;
+use super::bindings::mountgate::policy::types;
 use super::bindings::{Policy as Instance, PolicyPre};
 use super::cache::Cache;
 use super::contract_v0_1::{self as contract, Outcome, Review};
@@ -45,7 +46,6 @@ struct Plugins {
     engine: wasmtime::Engine,
     /// Compiles those that aren't in the cache.
     compiler: OnceCell<wasmtime::Engine>,
-    cache: Arc<Cache>,
 }
 
 /// The clock behind deadlines, for whoever has nothing else to do than to wait.
@@ -115,7 +115,11 @@ pub struct Policy {
 
 /// A plugin with its settings and bounds, of which instances are made.
 struct Runner {
-    pre: PolicyPre<HostState>,
+    pre: InstancePre<HostState>,
+    /// What is called again and again. The bindings look all that a plugin exports up and compare its types in every
+    /// instance, which takes longer than most verdicts.
+    evaluate: ComponentExportIndex,
+    observe: ComponentExportIndex,
     settings: String,
     limits: Limits,
     wasi: bool,
@@ -128,15 +132,15 @@ impl std::fmt::Debug for Policy {
 }
 
 impl Engine {
-    /// An engine that keeps compiled plugins in a cache.
+    /// An engine that instances are made with again and again.
     ///
     /// # Errors
     /// When the machine can't give what the sandbox needs, e.g. address space.
-    pub fn new(cache: Arc<Cache>) -> anyhow::Result<Self> {
+    pub fn new() -> anyhow::Result<Self> {
         let mut config = config();
         // Memory is kept ready: that takes longer to set up and makes each instance cheaper.
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
-        let engine = Self::with(&mut config, cache)?;
+        let engine = Self::with(&mut config)?;
         // Deadlines are kept by a clock of this process. It's the backstop: fuel ends almost everything first.
         let clock = engine.clock();
         std::thread::Builder::new().name("deadlines".to_owned()).stack_size(64 << 10).spawn(move || {
@@ -148,19 +152,13 @@ impl Engine {
     }
 
     /// An engine for one request, whose clock ticks only as long as its caller makes it.
-    pub(crate) fn unattended(cache: Arc<Cache>) -> anyhow::Result<Self> {
-        let engine = Self::with(&mut config(), cache)?;
-        // What every plugin takes, before it's known which ones come: the calls they are offered, and what the processor
-        // can do, which the standard library finds out once.
-        engine.linker(false)?;
-        #[cfg(target_arch = "x86_64")]
-        std::hint::black_box(std::is_x86_feature_detected!("sse4.2"));
-        Ok(engine)
+    pub(crate) fn unattended() -> anyhow::Result<Self> {
+        Self::with(&mut config())
     }
 
-    fn with(config: &mut Config, cache: Arc<Cache>) -> anyhow::Result<Self> {
+    fn with(config: &mut Config) -> anyhow::Result<Self> {
         let engine = wasmtime::Engine::new(config.enable_compiler(false))?;
-        let plugins = Plugins { engine, compiler: OnceCell::new(), cache };
+        let plugins = Plugins { engine, compiler: OnceCell::new() };
         Ok(Self { plugins, closed: OnceCell::new(), with_wasi: OnceCell::new() })
     }
 
@@ -170,25 +168,30 @@ impl Engine {
     }
 
     /// Makes the policies of a directory ready: compiles or loads their plugins, checks what they import against what
-    /// they're granted, and has every plugin look at its settings.
+    /// they're granted, and has every plugin look at its settings. What is compiled is kept in the cache.
     ///
     /// # Errors
     /// The first policy that can't be used, with the line in `policies.toml` and the remedy.
-    pub fn load(&self, directory: &mut PolicyDirectory) -> Result<Vec<Policy>, DirectoryError> {
+    pub fn load(&self, directory: &mut PolicyDirectory, cache: &Cache) -> Result<Vec<Policy>, DirectoryError> {
         let mut seen = std::mem::take(&mut directory.seen);
-        let policies = self.policies(directory, &mut seen)?;
-        self.plugins.cache.remember(&directory.path, &seen);
+        let policies = self.policies(directory, cache, &mut seen)?;
+        cache.remember(&directory.path, &seen);
         Ok(policies)
     }
 
-    fn policies(&self, directory: &PolicyDirectory, seen: &mut Seen) -> Result<Vec<Policy>, DirectoryError> {
+    fn policies(
+        &self,
+        directory: &PolicyDirectory,
+        cache: &Cache,
+        seen: &mut Seen,
+    ) -> Result<Vec<Policy>, DirectoryError> {
         let mut components: HashMap<&str, Component> = HashMap::new();
         let mut policies = Vec::with_capacity(directory.policies.len());
         for entry in &directory.policies {
             let component = match components.entry(&entry.digest) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => {
-                    place.insert(self.plugins.component(entry).map_err(|fault| fault.at(directory, entry))?)
+                    place.insert(self.plugins.component(entry, cache).map_err(|fault| fault.at(directory, entry))?)
                 }
             };
             policies.push(self.policy(component, entry, seen).map_err(|fault| fault.at(directory, entry))?);
@@ -223,13 +226,20 @@ impl Engine {
         check_exports(&self.plugins.engine, component)?;
         let wasi = entry.grants.contains(&Grant::Wasi);
         let linker = self.linker(wasi).map_err(|error| Fault::internal(&error))?;
-        let pre = linker.instantiate_pre(component).and_then(PolicyPre::new).map_err(|error| {
+        let misfit = |what: &str| {
             Fault::new(
-                format!("its plugin doesn't fit mountgate:policy@{CONTRACT}: {}", one_line(&error)),
+                format!("its plugin doesn't fit mountgate:policy@{CONTRACT}: {what}"),
                 "build it against the WIT of this version",
             )
-        })?;
-        Ok(Runner { pre, settings: entry.settings.clone(), limits: entry.limits, wasi })
+        };
+        let pre = linker.instantiate_pre(component).map_err(|error| misfit(&one_line(&error)))?;
+        let plugin = component.get_export_index(None, format!("mountgate:policy/plugin@{CONTRACT}"));
+        let export = |name: &str| {
+            let index = component.get_export_index(plugin.as_ref(), name);
+            index.ok_or_else(|| misfit(&format!("it exports no {name}")))
+        };
+        let (evaluate, observe) = (export("evaluate")?, export("observe")?);
+        Ok(Runner { pre, evaluate, observe, settings: entry.settings.clone(), limits: entry.limits, wasi })
     }
 
     fn linker(&self, wasi: bool) -> wasmtime::Result<&Linker<HostState>> {
@@ -247,8 +257,8 @@ impl Engine {
 }
 
 impl Plugins {
-    fn component(&self, entry: &PolicyEntry) -> Result<Component, Fault> {
-        if let Some(component) = self.cache.load(&self.engine, &entry.digest) {
+    fn component(&self, entry: &PolicyEntry, cache: &Cache) -> Result<Component, Fault> {
+        if let Some(component) = cache.load(&self.engine, &entry.digest) {
             return Ok(component);
         }
         let bytes = entry.bytes()?;
@@ -256,7 +266,7 @@ impl Plugins {
         let compiler = match self.compiler.get() {
             Some(compiler) => compiler,
             None => {
-                let compiler = wasmtime::Engine::new(&config()).map_err(|error| Fault::internal(&error))?;
+                let compiler = compiler().map_err(|error| Fault::internal(&error))?;
                 self.compiler.get_or_init(|| compiler)
             }
         };
@@ -266,7 +276,7 @@ impl Plugins {
                 "build it again, and check that the file is complete",
             )
         })?;
-        self.cache.keep(&entry.digest, &code);
+        cache.keep(&entry.digest, &code);
         Ok(component)
     }
 }
@@ -286,10 +296,14 @@ impl Policy {
 impl Runner {
     fn evaluate(&self, review: &Review, snapshot: &Arc<Snapshot>) -> Evaluation {
         let mut store = self.store(Some(snapshot.clone()));
-        let answer = self.pre.instantiate(&mut store).and_then(|instance| {
-            instance.mountgate_policy_plugin().call_evaluate(&mut store, &self.settings, &review.0)
-        });
-        let result = match answer {
+        let mut ask = || {
+            let instance = self.pre.instantiate(&mut store)?;
+            let evaluate = instance.get_typed_func::<(&str, &types::Review), _>(&mut store, self.evaluate)?;
+            let (answer,): (Result<types::Verdict, String>,) =
+                evaluate.call(&mut store, (&self.settings, &review.0))?;
+            Ok(answer)
+        };
+        let result = match ask() {
             Ok(Ok(verdict)) => contract::verdict(verdict)
                 .check()
                 .map_err(|what| Failure::new(FailureKind::Malformed, format!("its verdict is malformed: {what}"))),
@@ -301,10 +315,12 @@ impl Runner {
 
     fn observe(&self, outcome: &Outcome, snapshot: &Arc<Snapshot>) -> Evaluation {
         let mut store = self.store(Some(snapshot.clone()));
-        let heard = self.pre.instantiate(&mut store).and_then(|instance| {
-            instance.mountgate_policy_plugin().call_observe(&mut store, &self.settings, &outcome.0)
-        });
-        let result = heard.map(|()| Verdict::Allow).map_err(|error| self.failure(&error, &store));
+        let mut tell = || {
+            let instance = self.pre.instantiate(&mut store)?;
+            let observe = instance.get_typed_func::<(&str, &types::Outcome), ()>(&mut store, self.observe)?;
+            observe.call(&mut store, (&self.settings, &outcome.0))
+        };
+        let result = tell().map(|()| Verdict::Allow).map_err(|error| self.failure(&error, &store));
         self.end(store, result)
     }
 
@@ -312,7 +328,7 @@ impl Runner {
     fn introduce(&self) -> Result<Description, Fault> {
         let mut store = self.store(None);
         let mut ask = || {
-            let instance = self.pre.instantiate(&mut store)?;
+            let instance = PolicyPre::new(self.pre.clone())?.instantiate(&mut store)?;
             let plugin = instance.mountgate_policy_plugin();
             let description = plugin.call_describe(&mut store)?;
             Ok((description, plugin.call_validate_settings(&mut store, &self.settings)?))
@@ -450,14 +466,13 @@ pub fn inspect(engine: &Engine, path: &std::path::Path, bytes: &[u8]) -> Result<
         line: 0,
     };
     let attempt = || {
-        let component = engine.plugins.component(&entry)?;
+        let component = engine.plugins.component(&entry, &Cache::none())?;
         let imports: Vec<String> =
             component.component_type().imports(&engine.plugins.engine).map(|(name, _)| name.to_owned()).collect();
         let runner = engine.runner(&component, &entry)?;
         let mut store = runner.store(None);
-        let description = runner
-            .pre
-            .instantiate(&mut store)
+        let description = PolicyPre::new(runner.pre.clone())
+            .and_then(|pre| pre.instantiate(&mut store))
             .and_then(|instance| instance.mountgate_policy_plugin().call_describe(&mut store))
             .map_err(|error| {
                 Fault::new(runner.failure(&error, &store).to_string(), "ask its author: it can't describe itself")
@@ -525,10 +540,18 @@ fn config() -> Config {
         .wasm_backtrace_max_frames(None)
         .native_unwind_info(false)
         .generate_address_map(false)
+        // What a plugin's memory begins with is a few pages: copying them takes less than mapping them.
+        .memory_init_cow(false)
         .wasm_memory64(false)
         .wasm_multi_memory(false)
         .concurrency_support(false);
     config
+}
+
+/// Compiles for every processor of this architecture: what a plugin does takes nothing that only some have, and asking
+/// which one this is takes as long as a verdict.
+fn compiler() -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(config().target(&format!("{}-unknown-linux", std::env::consts::ARCH))?)
 }
 
 fn check_header(bytes: &[u8]) -> Result<(), Fault> {

@@ -16,7 +16,7 @@ mod wasi;
 pub use cache::Cache;
 pub use contract_v0_1::{Outcome, Review, ReviewParts};
 pub use directory::{DirectoryError, Grant, Mode, PolicyDirectory, PolicyEntry, digest_of, lock};
-pub(crate) use engine::{Clock, TICK};
+pub(crate) use engine::TICK;
 pub use engine::{Description, Engine, Evaluation, Inspection, Kind, LogLine, Policy, inspect};
 pub use failure::{Failure, FailureKind};
 pub use limits::Limits;

@@ -66,9 +66,10 @@ impl HostRoot {
         let pid_1 = folder.join("proc/1");
         let process = open_path(&pid_1, OFlags::PATH | OFlags::DIRECTORY);
         let open_in_it = |what: &str, flags: OFlags| {
-            let process = process.as_ref().map_err(HostError::again)?;
+            let path = pid_1.join(what);
+            let Ok(process) = &process else { return open_path(&path, flags) };
             openat(process, what, flags | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|error| HostError::new("open", &pid_1.join(what).display().to_string(), error.into()))
+                .map_err(|error| HostError::new("open", &path.display().to_string(), error.into()))
         };
         let namespace = match open_in_it("ns/mnt", OFlags::RDONLY) {
             Ok(theirs) => {

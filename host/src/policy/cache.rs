@@ -1,7 +1,7 @@
 //! Compiled plugins, kept so that only the first run pays for compiling them.
 //!
 //! Compiled code is trusted code. It's only ever loaded from a directory that nobody but this user can enter, never
-//! from a policy directory. Its name is the plugin's digest and this version; wasmtime compares what it was
+//! from a policy directory. Its name is the plugin's digest, what it's granted, and this version; wasmtime compares what it was
 //! compiled for (target, features, settings) when it's loaded.
 
 use std::fs::{DirBuilder, File};
@@ -84,8 +84,8 @@ impl Cache {
     }
 
     /// The compiled form of a plugin, where it's kept.
-    pub(super) fn load(&self, engine: &wasmtime::Engine, digest: &str) -> Option<Component> {
-        let name = compiled_name(digest);
+    pub(super) fn load(&self, engine: &wasmtime::Engine, key: &str) -> Option<Component> {
+        let name = compiled_name(key);
         let file = self.open_file(&name)?;
         // The path of the descriptor: the very file that was checked.
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -102,9 +102,9 @@ impl Cache {
     }
 
     /// Keeps the compiled form of a plugin.
-    pub(super) fn keep(&self, digest: &str, code: &[u8]) {
+    pub(super) fn keep(&self, key: &str, code: &[u8]) {
         if let Some(folder) = &self.folder
-            && let Err(error) = store(folder, &compiled_name(digest), code)
+            && let Err(error) = store(folder, &compiled_name(key), code)
         {
             tracing::warn!("a compiled plugin couldn't be kept: {error:#}");
         }
@@ -121,8 +121,8 @@ impl Cache {
     }
 }
 
-fn compiled_name(digest: &str) -> String {
-    format!("{digest}-{}.cwasm", env!("CARGO_PKG_VERSION"))
+fn compiled_name(key: &str) -> String {
+    format!("{key}-{}.cwasm", env!("CARGO_PKG_VERSION"))
 }
 
 fn seen_name(directory: &Path) -> String {

@@ -1,28 +1,24 @@
 //! Runs plugins: a narrow wrapper over wasmtime that gives each evaluation a fresh instance with bounds.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker, types::ComponentItem};
-use wasmtime::{
-    Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store, Trap,
-};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, types::ComponentItem};
+use wasmtime::{Store, Trap};
 
+use super::bindings::PolicyPre;
 use super::bindings::exports::mountgate::policy::plugin;
 use super::bindings::mountgate::policy::types;
-use super::bindings::{Policy as Instance, PolicyPre};
 use super::cache::Cache;
 use super::contract_v0_1::{self as contract, Outcome, Review};
 use super::directory::{DirectoryError, Grant, Mode, PluginFile, PolicyDirectory, PolicyEntry};
 use super::failure::{Failure, FailureKind};
 use super::imports::{HostState, TooManyCalls};
-use super::limits::{
-    CORE_INSTANCES, HOST_CALL_BYTES, Limits, MAX_MEMORY, MEMORIES, Meter, STACK_BYTES, TABLE_ELEMENTS, TABLES,
-};
+use super::limits::{HOST_CALL_BYTES, Limits, Meter};
+use super::runtime::Runtime;
 use super::seen::Seen;
 use super::wasi;
 use crate::mount_table::Snapshot;
@@ -34,27 +30,29 @@ const CONTRACT: &str = "0.1.0";
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// What makes instances of plugins.
-pub struct Engine {
-    plugins: Plugins,
-    closed: OnceCell<Linker<HostState>>,
-    with_wasi: OnceCell<Linker<HostState>>,
-}
+pub struct Engine(Arc<Runtimes>);
 
-/// Where compiled plugins come from.
-struct Plugins {
-    /// Runs plugins, and can't compile: setting the compiler up takes as long as a decision.
-    engine: wasmtime::Engine,
-    /// Compiles those that aren't in the cache.
-    compiler: OnceCell<wasmtime::Engine>,
+struct Runtimes {
+    closed: Runtime,
+    /// For plugins that are granted WASI, where there are any.
+    with_wasi: OnceLock<Runtime>,
+    is_pooled: bool,
 }
 
 /// The clock behind deadlines, for whoever has nothing else to do than to wait.
-pub(crate) struct Clock(EngineWeak);
+pub(crate) struct Clock(Weak<Runtimes>);
 
 impl Clock {
     /// Ticks once. Says whether anybody still needs the time.
     pub(crate) fn tick(&self) -> bool {
-        self.0.upgrade().inspect(wasmtime::Engine::increment_epoch).is_some()
+        let runtimes = self.0.upgrade();
+        if let Some(runtimes) = &runtimes {
+            runtimes.closed.engine.increment_epoch();
+            if let Some(with_wasi) = runtimes.with_wasi.get() {
+                with_wasi.engine.increment_epoch();
+            }
+        }
+        runtimes.is_some()
     }
 }
 
@@ -137,10 +135,7 @@ impl Engine {
     /// # Errors
     /// When the machine can't give what the sandbox needs, e.g. address space.
     pub fn new() -> anyhow::Result<Self> {
-        let mut config = config();
-        // Memory is kept ready: that takes longer to set up and makes each instance cheaper.
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
-        let engine = Self::with(&mut config)?;
+        let engine = Self::with(true)?;
         // Deadlines are kept by a clock of this process. It's the backstop: fuel ends almost everything first.
         let clock = engine.clock();
         std::thread::Builder::new().name("deadlines".to_owned()).stack_size(64 << 10).spawn(move || {
@@ -153,18 +148,30 @@ impl Engine {
 
     /// An engine for one request, whose clock ticks only as long as its caller makes it.
     pub(crate) fn unattended() -> anyhow::Result<Self> {
-        Self::with(&mut config())
+        Self::with(false)
     }
 
-    fn with(config: &mut Config) -> anyhow::Result<Self> {
-        let engine = wasmtime::Engine::new(config.enable_compiler(false))?;
-        let plugins = Plugins { engine, compiler: OnceCell::new() };
-        Ok(Self { plugins, closed: OnceCell::new(), with_wasi: OnceCell::new() })
+    fn with(is_pooled: bool) -> anyhow::Result<Self> {
+        let closed = Runtime::new(false, is_pooled)?;
+        Ok(Self(Arc::new(Runtimes { closed, with_wasi: OnceLock::new(), is_pooled })))
     }
 
     /// Its clock.
     pub(crate) fn clock(&self) -> Clock {
-        Clock(self.plugins.engine.weak())
+        Clock(Arc::downgrade(&self.0))
+    }
+
+    /// What a policy's plugin runs in.
+    fn runtime(&self, entry: &PolicyEntry) -> Result<&Runtime, Fault> {
+        let runtimes = &self.0;
+        if !entry.grants.contains(&Grant::Wasi) {
+            return Ok(&runtimes.closed);
+        }
+        if let Some(with_wasi) = runtimes.with_wasi.get() {
+            return Ok(with_wasi);
+        }
+        let with_wasi = Runtime::new(true, runtimes.is_pooled).map_err(|error| Fault::internal(&error))?;
+        Ok(runtimes.with_wasi.get_or_init(|| with_wasi))
     }
 
     /// Makes the policies of a directory ready: compiles or loads their plugins, checks what they import against what
@@ -185,14 +192,13 @@ impl Engine {
         cache: &Cache,
         seen: &mut Seen,
     ) -> Result<Vec<Policy>, DirectoryError> {
-        let mut components: HashMap<&str, Component> = HashMap::new();
+        let mut components: HashMap<(&str, bool), Component> = HashMap::new();
         let mut policies = Vec::with_capacity(directory.policies.len());
         for entry in &directory.policies {
-            let component = match components.entry(&entry.digest) {
+            let load = || self.runtime(entry)?.component(entry, cache);
+            let component = match components.entry((&entry.digest, entry.grants.contains(&Grant::Wasi))) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => {
-                    place.insert(self.plugins.component(entry, cache).map_err(|fault| fault.at(directory, entry))?)
-                }
+                Entry::Vacant(place) => place.insert(load().map_err(|fault| fault.at(directory, entry))?),
             };
             policies.push(self.policy(component, entry, seen).map_err(|fault| fault.at(directory, entry))?);
         }
@@ -222,62 +228,24 @@ impl Engine {
     }
 
     fn runner(&self, component: &Component, entry: &PolicyEntry) -> Result<Runner, Fault> {
-        check_imports(&self.plugins.engine, component, entry)?;
-        check_exports(&self.plugins.engine, component)?;
-        let wasi = entry.grants.contains(&Grant::Wasi);
-        let linker = self.linker(wasi).map_err(|error| Fault::internal(&error))?;
+        let runtime = self.runtime(entry)?;
+        check_imports(&runtime.engine, component, entry)?;
+        check_exports(&runtime.engine, component)?;
         let misfit = |what: &str| {
             Fault::new(
                 format!("its plugin doesn't fit mountgate:policy@{CONTRACT}: {what}"),
                 "build it against the WIT of this version",
             )
         };
-        let pre = linker.instantiate_pre(component).map_err(|error| misfit(&one_line(&error)))?;
+        let pre = runtime.linker.instantiate_pre(component).map_err(|error| misfit(&one_line(&error)))?;
         let plugin = component.get_export_index(None, format!("mountgate:policy/plugin@{CONTRACT}"));
         let export = |name: &str| {
             let index = component.get_export_index(plugin.as_ref(), name);
             index.ok_or_else(|| misfit(&format!("it exports no {name}")))
         };
         let (evaluate, observe) = (export("evaluate")?, export("observe")?);
-        Ok(Runner { pre, evaluate, observe, settings: entry.settings.clone(), limits: entry.limits, wasi })
-    }
-
-    fn linker(&self, wasi: bool) -> wasmtime::Result<&Linker<HostState>> {
-        let cell = if wasi { &self.with_wasi } else { &self.closed };
-        if let Some(linker) = cell.get() {
-            return Ok(linker);
-        }
-        let mut linker = Linker::new(&self.plugins.engine);
-        Instance::add_to_linker::<_, wasmtime::component::HasSelf<_>>(&mut linker, |state| state)?;
-        if wasi {
-            wasi::add_to(&mut linker)?;
-        }
-        Ok(cell.get_or_init(|| linker))
-    }
-}
-
-impl Plugins {
-    fn component(&self, entry: &PolicyEntry, cache: &Cache) -> Result<Component, Fault> {
-        if let Some(component) = cache.load(&self.engine, &entry.digest) {
-            return Ok(component);
-        }
-        let bytes = entry.bytes()?;
-        check_header(&bytes)?;
-        let compiler = match self.compiler.get() {
-            Some(compiler) => compiler,
-            None => {
-                let compiler = compiler().map_err(|error| Fault::internal(&error))?;
-                self.compiler.get_or_init(|| compiler)
-            }
-        };
-        let (code, component) = crate::sys::compile(compiler, &self.engine, &bytes).map_err(|error| {
-            Fault::new(
-                format!("its plugin isn't a sound component: {}", one_line(&error)),
-                "build it again, and check that the file is complete",
-            )
-        })?;
-        cache.keep(&entry.digest, &code);
-        Ok(component)
+        let (settings, wasi) = (entry.settings.clone(), entry.grants.contains(&Grant::Wasi));
+        Ok(Runner { pre, evaluate, observe, settings, limits: entry.limits, wasi })
     }
 }
 
@@ -433,7 +401,7 @@ impl Fault {
         Self { message, remedy: remedy.to_owned() }
     }
 
-    fn internal(error: &wasmtime::Error) -> Self {
+    pub(super) fn internal(error: &wasmtime::Error) -> Self {
         Self::new(format!("the sandbox can't be set up: {}", one_line(error)), "report this as a bug")
     }
 
@@ -466,9 +434,10 @@ pub fn inspect(engine: &Engine, path: &std::path::Path, bytes: &[u8]) -> Result<
         line: 0,
     };
     let attempt = || {
-        let component = engine.plugins.component(&entry, &Cache::none())?;
+        let runtime = engine.runtime(&entry)?;
+        let component = runtime.component(&entry, &Cache::none())?;
         let imports: Vec<String> =
-            component.component_type().imports(&engine.plugins.engine).map(|(name, _)| name.to_owned()).collect();
+            component.component_type().imports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();
         let runner = engine.runner(&component, &entry)?;
         let mut store = runner.store(None);
         let description = PolicyPre::new(runner.pre.clone())
@@ -503,66 +472,6 @@ pub struct Inspection {
     pub needs_wasi: bool,
     #[serde(flatten)]
     pub description: Description,
-}
-
-fn pool() -> PoolingAllocationConfig {
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(2)
-        .total_core_instances(2 * CORE_INSTANCES)
-        .max_core_instances_per_component(CORE_INSTANCES)
-        // For calls that suspend, of which there are none: each costs two system calls at the start.
-        .total_stacks(1)
-        .total_memories(MEMORIES)
-        .max_memories_per_component(MEMORIES)
-        .total_tables(2 * TABLES)
-        .max_tables_per_component(TABLES)
-        .max_tables_per_module(TABLES)
-        .table_elements(TABLE_ELEMENTS)
-        .max_memory_size(MAX_MEMORY)
-        .max_component_instance_size(4 << 20)
-        .max_core_instance_size(4 << 20)
-        .linear_memory_keep_resident(256 << 10)
-        .table_keep_resident(16 << 10)
-        .pagemap_scan(Enabled::Auto);
-    pool
-}
-
-fn config() -> Config {
-    let mut config = Config::new();
-    config
-        .consume_fuel(true)
-        .epoch_interruption(true)
-        .max_wasm_stack(STACK_BYTES)
-        .cranelift_opt_level(OptLevel::Speed)
-        // The same verdict on every machine, also where a plugin looks at the bits of a NaN.
-        .cranelift_nan_canonicalization(true)
-        .relaxed_simd_deterministic(true)
-        .wasm_backtrace_max_frames(None)
-        .native_unwind_info(false)
-        .generate_address_map(false)
-        // What a plugin's memory begins with is a few pages: copying them takes less than mapping them.
-        .memory_init_cow(false)
-        .wasm_memory64(false)
-        .wasm_multi_memory(false)
-        .concurrency_support(false);
-    config
-}
-
-/// Compiles for every processor of this architecture: what a plugin does takes nothing that only some have, and asking
-/// which one this is takes as long as a verdict.
-fn compiler() -> wasmtime::Result<wasmtime::Engine> {
-    wasmtime::Engine::new(config().target(&format!("{}-unknown-linux", std::env::consts::ARCH))?)
-}
-
-fn check_header(bytes: &[u8]) -> Result<(), Fault> {
-    let remedy = "make a component of it: `wasm-tools component new`, or build it as docs/writing-a-plugin.md says";
-    match bytes.get(..8) {
-        Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(()),
-        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
-            Err(Fault::new("its plugin is a core module, not a component".to_owned(), remedy))
-        }
-        _ => Err(Fault::new("its plugin isn't WebAssembly".to_owned(), remedy)),
-    }
 }
 
 /// Nothing is linked that isn't offered and granted.
@@ -626,7 +535,7 @@ fn other_version(version: &str) -> Fault {
 }
 
 /// A chain of errors in one line.
-fn one_line(error: &wasmtime::Error) -> String {
+pub(super) fn one_line(error: &wasmtime::Error) -> String {
     let chain: Vec<String> = error.chain().map(|cause| shown(cause.to_string().trim())).collect();
     chain.join(": ")
 }

@@ -8,6 +8,7 @@ mod engine;
 mod failure;
 mod imports;
 mod limits;
+mod runtime;
 mod seen;
 mod trust;
 mod units;

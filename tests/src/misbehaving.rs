@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             a_validator_judges_the_final_request,
         ),
         plain("misbehaving::giving_up_denies", || fails("give-up", "gave-up")),
+        plain("misbehaving::a_deadline_ends_a_loop_with_wasi_and_without", a_deadline_ends_a_loop),
         plain("misbehaving::a_flood_of_log_lines_is_cut", a_flood_of_log_lines_is_cut),
         plain("misbehaving::a_failure_in_monitor_mode_denies", a_failure_in_monitor_mode_denies),
         plain("misbehaving::a_denial_in_monitor_mode_is_recorded", a_denial_in_monitor_mode_is_recorded),
@@ -64,6 +65,27 @@ fn a_validator_judges_the_final_request() -> Result<()> {
     let (status, json, _) = check(directory.path(), &tmpfs("/mnt", &[]))?;
     ensure!(status == 3 && json["denied_by"]["policy"] == "guard", "{json}");
     ensure!(json["request"]["target"] == "/mnt" && json["final"]["target"] == "/srv", "{json}");
+    Ok(())
+}
+
+/// One plugin twice, granted WASI and not: both judge, and either one's loop ends in time.
+fn a_deadline_ends_a_loop() -> Result<()> {
+    let policy = |name: &str, grants: &str, target: &str| {
+        format!(
+            "[[policy]]\nname = {name:?}\nplugin = \"misbehaving-guest.wasm\"\ngrants = [{grants}]\n\
+             limits = {{ fuel = 1_000_000_000_000, deadline = \"50ms\" }}\n\
+             settings = {{ rules = [{{ act = \"loop\", target = {target:?} }}] }}\n"
+        )
+    };
+    let text = policy("closed", "", "/mnt/closed") + &policy("granted", "\"wasi\"", "/mnt/granted");
+    let directory = policies(&text, &["misbehaving-guest"])?;
+    let (status, json, stderr) = check(directory.path(), &tmpfs("/mnt", &[]))?;
+    ensure!(status == 0, "{json}\n{stderr}");
+    for name in ["closed", "granted"] {
+        let (status, json, stderr) = check(directory.path(), &tmpfs(&format!("/mnt/{name}"), &[]))?;
+        let by = &json["denied_by"];
+        ensure!(status == 4 && by["policy"] == name && by["code"] == "deadline", "{json}\n{stderr}");
+    }
     Ok(())
 }
 

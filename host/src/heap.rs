@@ -21,7 +21,8 @@ impl Heap {
     }
 }
 
-// SAFETY: everything is left to dlmalloc, one call at a time; neither it nor the lock allocates by itself or panics.
+// SAFETY: everything is left to dlmalloc, one call at a time; neither it nor the lock allocates by itself. It panics only where
+// the heap is damaged already.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the size isn't 0, as the caller promises.

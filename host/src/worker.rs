@@ -2,7 +2,7 @@
 //! the time: the plugins' deadlines, and that of the request as a whole, so that it's over in time even where the kernel
 //! doesn't answer.
 //!
-//! It's started when all is prepared, and nothing runs beside it: two threads that set memory up only wait for each other.
+//! It's started when all is prepared, and the main one sets nothing up meanwhile: two threads that do wait for each other.
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;

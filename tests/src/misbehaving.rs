@@ -3,9 +3,17 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use libtest_mimic::Trial;
+use mountgate::chain::{Case, Ruling, Sight};
+use mountgate::gate::Gate;
+use mountgate::mount_table::{MountTable, Snapshot};
+use mountgate::options::Options;
+use mountgate::policy::{Cache, FailureKind, PolicyDirectory};
+use mountgate::request::{MountRequest, Operation, Requester};
 use serde_json::Value;
 
 use crate::support::{check, folder, mountgate, plain, policies, program, status, tmpfs, words};
@@ -81,6 +89,28 @@ fn a_deadline_ends_a_loop() -> Result<()> {
     let directory = policies(&text, &["misbehaving-guest"])?;
     let (status, json, stderr) = check(directory.path(), &tmpfs("/mnt", &[]))?;
     ensure!(status == 0, "{json}\n{stderr}");
+    // And in a gate that outlives what made it, as `fuzz` and library users have it.
+    let gate = Gate::new(PolicyDirectory::open(directory.path(), &Cache::none())?, &Cache::none())?;
+    std::thread::sleep(Duration::from_millis(50));
+    for name in ["closed", "granted"] {
+        let request = MountRequest {
+            operation: Operation::Mount,
+            source: Some("tmpfs".to_owned()),
+            target: format!("/mnt/{name}"),
+            fstype: Some("tmpfs".to_owned()),
+            options: Options::default(),
+        };
+        let case = Case {
+            request,
+            requester: Requester::default(),
+            sight: Sight::Told { source: None, target: None },
+            snapshot: Arc::new(Snapshot::of(MountTable::parse(Vec::new())?)),
+            locks: None,
+        };
+        let decision = gate.chain().decide(&case, false)?;
+        let Ruling::Fail { policy, failure } = decision.ruling else { bail!("{name} wasn't stopped") };
+        ensure!(policy == name && failure.kind == FailureKind::Deadline, "{policy}: {failure}");
+    }
     for name in ["closed", "granted"] {
         let (status, json, stderr) = check(directory.path(), &tmpfs(&format!("/mnt/{name}"), &[]))?;
         let by = &json["denied_by"];

@@ -131,7 +131,7 @@ impl PolicyEntry {
 
     /// What its plugin's answers about its settings depend on.
     pub(super) fn key(&self) -> String {
-        policy_key(&self.digest, &self.limits, &self.settings)
+        policy_key(&self.digest, &self.grants, &self.limits, &self.settings)
     }
 }
 

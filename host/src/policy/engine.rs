@@ -121,6 +121,8 @@ struct Runner {
     settings: String,
     limits: Limits,
     wasi: bool,
+    /// The clock ticks for as long as somebody holds these.
+    _runtimes: Arc<Runtimes>,
 }
 
 impl std::fmt::Debug for Policy {
@@ -243,9 +245,13 @@ impl Engine {
             let index = component.get_export_index(plugin.as_ref(), name);
             index.ok_or_else(|| misfit(&format!("it exports no {name}")))
         };
+        for name in ["describe", "validate-settings"] {
+            export(name)?;
+        }
         let (evaluate, observe) = (export("evaluate")?, export("observe")?);
         let (settings, wasi) = (entry.settings.clone(), entry.grants.contains(&Grant::Wasi));
-        Ok(Runner { pre, evaluate, observe, settings, limits: entry.limits, wasi })
+        let _runtimes = self.0.clone();
+        Ok(Runner { pre, evaluate, observe, settings, limits: entry.limits, wasi, _runtimes })
     }
 }
 

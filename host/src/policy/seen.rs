@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
+use super::directory::Grant;
 use super::engine::Description;
 use super::limits::Limits;
 
@@ -107,8 +108,8 @@ impl Seen {
 }
 
 /// What a plugin's answers about its settings depend on.
-pub(super) fn policy_key(digest: &str, limits: &Limits, settings: &str) -> String {
-    format!("{digest} {} {} {:?} {settings}", limits.fuel, limits.memory, limits.deadline)
+pub(super) fn policy_key(digest: &str, grants: &[Grant], limits: &Limits, settings: &str) -> String {
+    format!("{digest} {grants:?} {} {} {:?} {settings}", limits.fuel, limits.memory, limits.deadline)
 }
 
 #[cfg(test)]

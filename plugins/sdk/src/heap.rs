@@ -10,6 +10,9 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 
+#[cfg(all(target_family = "wasm", not(target_os = "unknown")))]
+compile_error!("WASI's libc hands out the same memory: build the plugin for wasm32-unknown-unknown");
+
 /// A page of WebAssembly's memory.
 const PAGE: usize = 64 << 10;
 

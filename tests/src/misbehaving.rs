@@ -11,9 +11,8 @@ use libtest_mimic::Trial;
 use mountgate::chain::{Case, Ruling, Sight};
 use mountgate::gate::Gate;
 use mountgate::mount_table::{MountTable, Snapshot};
-use mountgate::options::Options;
 use mountgate::policy::{Cache, FailureKind, PolicyDirectory};
-use mountgate::request::{MountRequest, Operation, Requester};
+use mountgate::request::Requester;
 use serde_json::Value;
 
 use crate::support::{check, folder, mountgate, plain, policies, program, status, tmpfs, words};
@@ -93,15 +92,8 @@ fn a_deadline_ends_a_loop() -> Result<()> {
     let gate = Gate::new(PolicyDirectory::open(directory.path(), &Cache::none())?, &Cache::none())?;
     std::thread::sleep(Duration::from_millis(50));
     for name in ["closed", "granted"] {
-        let request = MountRequest {
-            operation: Operation::Mount,
-            source: Some("tmpfs".to_owned()),
-            target: format!("/mnt/{name}"),
-            fstype: Some("tmpfs".to_owned()),
-            options: Options::default(),
-        };
         let case = Case {
-            request,
+            request: serde_json::from_value(tmpfs(&format!("/mnt/{name}"), &[])["request"].clone())?,
             requester: Requester::default(),
             sight: Sight::Told { source: None, target: None },
             snapshot: Arc::new(Snapshot::of(MountTable::parse(Vec::new())?)),

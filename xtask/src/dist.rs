@@ -13,17 +13,20 @@ const PROFILE: &str = "dist";
 /// Builds the program and says where it is.
 pub(crate) fn program() -> Result<PathBuf> {
     step("building what is shipped (it's optimised as a whole: the first time takes some minutes)");
-    let built = fs::read(build(&[])?.join("mountgate"))?;
-    // Written at once: what a linker wrote bit by bit lies in small pieces in the page cache, and takes a tenth longer to
-    // start, as long as it's there.
-    let folder = Path::new("target/shipped");
-    let program = folder.join("mountgate");
-    fs::create_dir_all(folder)?;
-    // Not into a program that may be running.
-    let _ = fs::remove_file(&program);
-    fs::write(&program, built).with_context(|| format!("{} can't be written", program.display()))?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-    Ok(fs::canonicalize(program)?)
+    let built = build(&[])?.join("mountgate");
+    let program = built.with_file_name("mountgate-shipped");
+    write_at_once(&built, &program).with_context(|| format!("{} can't be written", program.display()))?;
+    Ok(program)
+}
+
+/// Copies a program in one piece. What a linker wrote bit by bit lies in small pieces in the page cache, and takes a tenth
+/// longer to start for as long as it lies there.
+fn write_at_once(from: &Path, to: &Path) -> std::io::Result<()> {
+    // Beside it first: the old one may be running.
+    let new = to.with_extension("new");
+    fs::write(&new, fs::read(from)?)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+    fs::rename(new, to)
 }
 
 /// Builds an example of it the same way.

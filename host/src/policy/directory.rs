@@ -129,6 +129,11 @@ impl PolicyEntry {
         }
     }
 
+    /// Whether its plugin may use WASI.
+    pub(super) fn has_wasi(&self) -> bool {
+        self.grants.contains(&Grant::Wasi)
+    }
+
     /// What its plugin's answers about its settings depend on.
     pub(super) fn key(&self) -> String {
         policy_key(&self.digest, &self.grants, &self.limits, &self.settings)

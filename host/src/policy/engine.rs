@@ -166,7 +166,7 @@ impl Engine {
     /// What a policy's plugin runs in.
     fn runtime(&self, entry: &PolicyEntry) -> Result<&Runtime, Fault> {
         let runtimes = &self.0;
-        if !entry.grants.contains(&Grant::Wasi) {
+        if !entry.has_wasi() {
             return Ok(&runtimes.closed);
         }
         if let Some(with_wasi) = runtimes.with_wasi.get() {
@@ -198,7 +198,7 @@ impl Engine {
         let mut policies = Vec::with_capacity(directory.policies.len());
         for entry in &directory.policies {
             let load = || self.runtime(entry)?.component(entry, cache);
-            let component = match components.entry((&entry.digest, entry.grants.contains(&Grant::Wasi))) {
+            let component = match components.entry((&entry.digest, entry.has_wasi())) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => place.insert(load().map_err(|fault| fault.at(directory, entry))?),
             };
@@ -249,7 +249,7 @@ impl Engine {
             export(name)?;
         }
         let (evaluate, observe) = (export("evaluate")?, export("observe")?);
-        let (settings, wasi) = (entry.settings.clone(), entry.grants.contains(&Grant::Wasi));
+        let (settings, wasi) = (entry.settings.clone(), entry.has_wasi());
         let _runtimes = self.0.clone();
         Ok(Runner { pre, evaluate, observe, settings, limits: entry.limits, wasi, _runtimes })
     }
@@ -490,7 +490,7 @@ fn check_imports(engine: &wasmtime::Engine, component: &Component, entry: &Polic
                 _ => return Err(not_offered(name)),
             }
         } else if name.starts_with("wasi:") {
-            if !entry.grants.contains(&Grant::Wasi) {
+            if !entry.has_wasi() {
                 return Err(Fault {
                     message: format!("its plugin imports {name}, which it isn't granted"),
                     remedy: format!(

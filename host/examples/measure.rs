@@ -14,13 +14,16 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use mountgate::chain::{Case, Sight};
+use mountgate::decision::case::{Case, Resolution};
 use mountgate::gate::Gate;
-use mountgate::host_root::HostRoot;
-use mountgate::mount_table::{MountTable, Snapshot};
-use mountgate::options::Options;
-use mountgate::policy::{Cache, PolicyDirectory};
-use mountgate::request::{MountRequest, Operation, Requester};
+use mountgate::host::root::HostRoot;
+use mountgate::model::options::Options;
+use mountgate::model::request::{MountRequest, Operation};
+use mountgate::model::requester::Requester;
+use mountgate::mount_table::snapshot::Snapshot;
+use mountgate::mount_table::table::MountTable;
+use mountgate::policy::cache::Cache;
+use mountgate::policy::directory::open::PolicyDirectory;
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
@@ -83,7 +86,7 @@ fn decision(directories: &[String]) -> anyhow::Result<()> {
                     options: Options::parse("ro,size=1m"),
                 },
                 requester: Requester::default(),
-                sight: Sight::Told { source: None, target: None },
+                resolution: Resolution::Recorded { source: None, target: None },
                 snapshot,
                 locks: None,
             };

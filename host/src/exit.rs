@@ -1,6 +1,9 @@
-//! The exit statuses, which scripts rely on.
+//! The exit statuses, which scripts rely on, and what each stands for.
 
-use std::process::ExitCode;
+use crate::decision::ruling::{Decision, Ruling};
+use crate::error::Error;
+use crate::executor::failure::ApplyError;
+use crate::gate::Ending;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +38,33 @@ Exit status:
   32  the mount itself failed, as mount(8)";
 }
 
-impl From<ExitStatus> for ExitCode {
-    fn from(status: ExitStatus) -> Self {
-        Self::from(status as u8)
+impl ExitStatus {
+    /// How a program ends that only decided.
+    pub fn of_decision(decision: &Decision) -> Self {
+        match decision.ruling {
+            Ruling::Allow(_) => Self::Done,
+            Ruling::Deny { .. } => Self::Denied,
+            Ruling::Fail { .. } => Self::PolicyFailed,
+        }
+    }
+
+    /// How a program ends that carried a request out, or tried to.
+    pub fn of_ending(ending: &Ending) -> Self {
+        match &ending.applied {
+            None => Self::of_decision(&ending.decision),
+            Some(Ok(_)) => Self::Done,
+            Some(Err(ApplyError::Host(_))) => Self::HostFailed,
+            Some(Err(ApplyError::Mount(_))) => Self::MountFailed,
+        }
+    }
+
+    /// How a program ends that an error stopped.
+    pub fn of_error(error: &Error) -> Self {
+        match error {
+            Error::Refused(_) => Self::Usage,
+            Error::Policies(_) => Self::PolicyFailed,
+            Error::Late { is_begun: true, .. } => Self::MountFailed,
+            Error::Host(_) | Error::Sandbox(_) | Error::Late { is_begun: false, .. } => Self::HostFailed,
+        }
     }
 }

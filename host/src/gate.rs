@@ -2,18 +2,27 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::audit::{Report, ReportOutcome, Secrets};
-use crate::chain::{Case, Chain, Decision, Ruling, Sight, TraceEntry};
-use crate::error::{Error, HostError};
-use crate::executor::{Applied, ApplyError, Executor};
-use crate::exit::ExitStatus;
-use crate::host_root::{HostRoot, Namespace};
-use crate::mount_table::Snapshot;
-use crate::policy::{Cache, Engine, Outcome, Policy, PolicyDirectory};
-use crate::request::{MountRequest, Requester};
-use crate::target_lock::TargetLocks;
-use crate::verdict::Denial;
+use crate::decision::case::{Case, Resolution};
+use crate::decision::chain::Chain;
+use crate::decision::ruling::{Decision, Ruling};
+use crate::decision::trace::TraceEntry;
+use crate::error::{Error, with_causes};
+use crate::executor::apply::{Applied, Executor};
+use crate::executor::failure::ApplyError;
+use crate::host::namespaces::Namespace;
+use crate::host::root::HostRoot;
+use crate::host::target_lock::TargetLocks;
+use crate::model::request::MountRequest;
+use crate::model::requester::Requester;
+use crate::mount_table::snapshot::Snapshot;
+use crate::plan::mount_plan::PlanText;
+use crate::policy::cache::Cache;
+use crate::policy::directory::open::PolicyDirectory;
+use crate::policy::engine::Engine;
+use crate::policy::engine::contract_v0_1::Outcome;
+use crate::policy::engine::policy::Policy;
 
 /// A checked policy directory with its plugins ready to judge.
 #[derive(Debug)]
@@ -23,17 +32,19 @@ pub struct Gate {
     own_state: Vec<PathBuf>,
 }
 
-/// What came of a request.
+/// How a request ended.
 #[derive(Debug)]
 pub struct Ending {
-    /// Everything about it.
-    pub report: Report,
-    /// How the program should end.
-    pub status: ExitStatus,
-    /// The host's mounts afterwards, where it was carried out.
+    /// The decision.
+    pub decision: Decision,
+    /// The calls of the plan, one line each, and what somebody who reads them should know.
+    pub plan: PlanText,
+    /// What the executor did, where the request was allowed.
+    pub applied: Option<Result<Applied, ApplyError>>,
+    /// The policies as observers.
+    pub observed: Vec<TraceEntry>,
+    /// The host's mounts afterwards, where an executor ran.
     pub table: Option<Arc<Snapshot>>,
-    /// Why it wasn't carried out, where that was tried.
-    pub failure: Option<ApplyError>,
 }
 
 impl Gate {
@@ -42,11 +53,14 @@ impl Gate {
     /// # Errors
     /// When a plugin can't be used, or the sandbox can't be set up.
     pub fn new(directory: PolicyDirectory, cache: &Cache) -> Result<Self, Error> {
-        Self::load(&Engine::new().map_err(no_engine)?, directory, cache)
+        Self::load(&Engine::new().map_err(Error::Sandbox)?, directory, cache)
     }
 
-    /// The same with an engine that is there already.
-    pub(crate) fn load(engine: &Engine, mut directory: PolicyDirectory, cache: &Cache) -> Result<Self, Error> {
+    /// Makes the plugins of a policy directory ready in an engine.
+    ///
+    /// # Errors
+    /// When a plugin can't be used.
+    pub fn load(engine: &Engine, mut directory: PolicyDirectory, cache: &Cache) -> Result<Self, Error> {
         let policies = engine.load(&mut directory, cache)?;
         let paths = [Some(directory.path.as_path()), cache.path()];
         let own_state = paths.into_iter().flatten().map(Path::to_owned).collect();
@@ -63,7 +77,7 @@ impl Gate {
         &self.policies
     }
 
-    /// Decides a request and carries it out where it's allowed; tells every policy how it ended.
+    /// Decides a request, carries it out where it's allowed, and tells every policy how it ended.
     ///
     /// # Errors
     /// When the host refuses the request by itself, or can't be read. Nothing was run then.
@@ -75,84 +89,49 @@ impl Gate {
         executor: &impl Executor,
     ) -> Result<Ending, Error> {
         if let Namespace::Closed(error) = host.namespace() {
-            return Err(error.again().into());
+            return Err(error.clone().into());
         }
-        let locks = TargetLocks::new(host, self.directory.host.timeout);
-        carry_out(&self.chain(), host, &locks, request, requester, executor)
+        carry_out(&self.chain(), host, self.directory.host.timeout, request, requester, executor)
     }
-}
-
-pub(crate) fn no_engine(error: anyhow::Error) -> HostError {
-    HostError::new("mmap", "memory for the plugins' sandbox", std::io::Error::other(format!("{error:#}")))
 }
 
 fn carry_out(
     chain: &Chain<'_>,
     host: &Arc<HostRoot>,
-    locks: &TargetLocks<'_>,
+    timeout: Duration,
     request: MountRequest,
     requester: Requester,
     executor: &impl Executor,
 ) -> Result<Ending, Error> {
-    let snapshot = Arc::new(host.snapshot());
-    let case = Case { request, requester, sight: Sight::Host(host), snapshot: snapshot.clone(), locks: Some(locks) };
+    let locks = TargetLocks::new(host, timeout);
+    let before = Arc::new(host.snapshot());
+    let resolution = Resolution::OnHost(host);
+    let case = Case { request, requester, resolution, snapshot: before.clone(), locks: Some(&locks) };
     let mut decision = chain.decide(&case, false)?;
-    let mut report = Report::of(&decision);
-    let status = decision_status(&decision);
-    let denial = denial(&decision);
-    let secrets = Secrets::of(&[&decision.request.options, &decision.final_request.options]);
-    let told = |outcome: &Outcome, table: &Arc<Snapshot>| -> Vec<TraceEntry> {
-        chain.observe(outcome, table).iter().map(|entry| secrets.mask_entry(entry)).collect()
-    };
     let Some(plan) = decision.take_plan() else {
-        let outcome = Outcome::denied(&decision.final_request, &decision.requester, &denial);
-        report.observed(told(&outcome, &snapshot));
-        return Ok(Ending { report, status, table: None, failure: None });
+        let observed = chain.observe(&outcome(&decision, None), &before);
+        return Ok(Ending { decision, plan: PlanText::default(), applied: None, observed, table: None });
     };
-    let result = executor.apply(plan);
-    let table = Arc::new(host.snapshot());
-    let (approved, requester) = (&decision.final_request, &decision.requester);
-    match result {
-        Ok(Applied { mount_id, notes }) => {
-            report.note(notes.iter().map(|note| secrets.mask(note)));
-            let outcome = Outcome::applied(approved, requester, mount_id);
-            let done = ReportOutcome { status: "applied", mount_id, error: None };
-            report.conclude(done, told(&outcome, &table));
-            Ok(Ending { report, status: ExitStatus::Done, table: Some(table), failure: None })
-        }
-        Err(error) => {
-            let words = crate::chain::chain_of(&error);
-            let outcome = Outcome::failed(approved, requester, &words);
-            let status = match &error {
-                ApplyError::Host(_) => ExitStatus::HostFailed,
-                ApplyError::Mount(_) => ExitStatus::MountFailed,
-            };
-            let failed = ReportOutcome { status: "failed", mount_id: None, error: Some(words) };
-            report.conclude(failed, told(&outcome, &table));
-            Ok(Ending { report, status, table: Some(table), failure: Some(error) })
-        }
-    }
+    let text = plan.text();
+    let applied = executor.apply(plan);
+    let after = Arc::new(host.snapshot());
+    let observed = chain.observe(&outcome(&decision, Some(&applied)), &after);
+    Ok(Ending { decision, plan: text, applied: Some(applied), observed, table: Some(after) })
 }
 
-/// The exit status that a decision alone leads to.
-pub fn decision_status(decision: &Decision) -> ExitStatus {
-    match decision.ruling {
-        Ruling::Allow(_) => ExitStatus::Done,
-        Ruling::Deny { .. } => ExitStatus::Denied,
-        Ruling::Fail { .. } => ExitStatus::PolicyFailed,
-    }
-}
-
-fn denial(decision: &Decision) -> Denial {
-    match &decision.ruling {
-        Ruling::Deny { denial, .. } => denial.clone(),
-        Ruling::Fail { policy, failure } => Denial {
-            code: failure.kind.code().to_owned(),
-            reason: format!("{policy} failed: {}", failure.message),
-            field: None,
-            hint: None,
-        },
-        Ruling::Allow(_) => Denial { code: String::new(), reason: String::new(), field: None, hint: None },
+/// What the observers are told.
+fn outcome(decision: &Decision, applied: Option<&Result<Applied, ApplyError>>) -> Outcome {
+    let (request, requester) = (&decision.final_request, &decision.requester);
+    match (applied, decision.denial()) {
+        (Some(Ok(applied)), _) => Outcome::applied(request, requester, applied.mount_id),
+        (Some(Err(error)), _) => Outcome::failed(request, requester, &with_causes(error)),
+        (None, Some((policy, mut denial))) => {
+            if matches!(decision.ruling, Ruling::Fail { .. }) {
+                denial.reason = format!("{policy} failed: {}", denial.reason);
+            }
+            Outcome::denied(request, requester, &denial)
+        }
+        (None, None) => Outcome::failed(request, requester, "its plan was carried out before"),
     }
 }
 
@@ -161,11 +140,11 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::executor::{Applied, MountFailure};
-    use crate::invariants::HostRules;
-    use crate::options::Options;
-    use crate::plan::MountPlan;
-    use crate::request::Operation;
+    use crate::executor::failure::MountFailure;
+    use crate::model::options::Options;
+    use crate::model::request::Operation;
+    use crate::model::rules::HostRules;
+    use crate::plan::mount_plan::MountPlan;
 
     /// Records what it's given, and fails if told so.
     #[derive(Default)]
@@ -187,7 +166,6 @@ mod tests {
     fn attempt(target: &str, recorder: &Recorder) -> Result<Ending, Error> {
         let rules = HostRules::default();
         let host = Arc::new(HostRoot::own()?);
-        let locks = TargetLocks::new(&host, std::time::Duration::from_secs(1));
         let request = MountRequest {
             operation: Operation::Mount,
             source: Some("tmpfs".to_owned()),
@@ -195,14 +173,14 @@ mod tests {
             fstype: Some("tmpfs".to_owned()),
             options: Options::default(),
         };
-        carry_out(&Chain::new(&[], &rules, Vec::new()), &host, &locks, request, Requester::default(), recorder)
+        carry_out(&Chain::new(&[], &rules, Vec::new()), &host, rules.timeout, request, Requester::default(), recorder)
     }
 
     #[test]
     fn an_approved_request_reaches_the_executor_once() {
         let recorder = Recorder::default();
         let ending = attempt("/tmp", &recorder).expect("it's allowed");
-        assert_eq!(ending.status, ExitStatus::Done);
+        assert!(matches!(ending.applied, Some(Ok(Applied { mount_id: Some(7), .. }))));
         assert_eq!(recorder.plans.borrow().len(), 1);
     }
 
@@ -210,13 +188,14 @@ mod tests {
     fn a_refused_request_never_reaches_it() {
         let recorder = Recorder::default();
         let error = attempt("/proc/1", &recorder).expect_err("the host refuses it");
-        assert_eq!(error.exit_status(), ExitStatus::Usage);
+        assert!(matches!(error, Error::Refused(_)));
         assert!(recorder.plans.borrow().is_empty());
     }
 
     #[test]
-    fn a_failed_mount_ends_with_its_own_status() {
+    fn a_failed_mount_is_told_with_its_reason() {
         let recorder = Recorder { fails: true, ..Recorder::default() };
-        assert_eq!(attempt("/tmp", &recorder).expect("it's allowed").status, ExitStatus::MountFailed);
+        let ending = attempt("/tmp", &recorder).expect("it's allowed");
+        assert!(matches!(ending.applied, Some(Err(ApplyError::Mount(failure))) if failure.reason == "no"));
     }
 }

@@ -1,12 +1,11 @@
 //! Runs mounts on a host on behalf of others, and lets WebAssembly policy plugins decide which.
 //!
-//! A [`request::MountRequest`] goes through a [`chain::Chain`] of policies; what it approves is a
-//! [`plan::MountPlan`], which an [`executor::Executor`] carries out in the host's mount namespace.
+//! [`gate::Gate`] is the whole path. A [`model::request::MountRequest`] goes through a [`decision::chain::Chain`] of policies.
+//! What it approves is a [`plan::mount_plan::MountPlan`], which an [`executor::apply::Executor`] carries out in the host's
+//! mount namespace.
 
-pub mod audit;
-pub mod chain;
 pub mod cli;
-mod commands;
+pub mod decision;
 pub mod error;
 #[expect(clippy::disallowed_methods, reason = "the one place that may")]
 pub mod executor;
@@ -15,16 +14,10 @@ pub mod fuzz;
 pub mod gate;
 #[cfg(target_env = "musl")]
 mod heap;
-pub mod host_root;
-mod identity;
-pub mod invariants;
+pub mod host;
+pub mod model;
 pub mod mount_table;
-pub mod options;
 pub mod plan;
 pub mod policy;
-pub mod request;
-pub mod resolve;
+pub mod report;
 mod sys;
-pub mod target_lock;
-pub mod verdict;
-mod worker;

@@ -1,5 +1,5 @@
 //! The program; everything is in the library.
 
 fn main() -> ! {
-    mountgate::cli::main()
+    mountgate::cli::program::main()
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod dist;
+mod imports;
 mod plugins;
 mod setup;
 mod test;
@@ -18,14 +19,18 @@ use clap::Parser;
 #[command(name = "cargo xtask")]
 enum Xtask {
     /// Make Rust plugins buildable on this machine: rustup's target, else Debian's packages.
-    Setup,
+    Setup {
+        /// Also install the programs that the tests run. Needs root and Debian's packages.
+        #[arg(long)]
+        tests: bool,
+    },
     /// Build the reference plugins and put them into the policy directories.
     Plugins,
     /// Set up, build, and run a gated mount for real in a sandbox.
     Demo,
-    /// Set up, build, and run every test. Arguments go to the integration tests, e.g. a name to filter by.
+    /// Set up, build, and run every test; or only the integration tests that the arguments select.
     Test {
-        /// For the integration tests.
+        /// For the integration tests, e.g. a part of a test's name.
         #[arg(trailing_var_arg = true)]
         arguments: Vec<String>,
     },
@@ -36,6 +41,12 @@ enum Xtask {
     },
     /// Build the program as it's shipped, and say where it is.
     Dist,
+    /// Print how the files of a crate import each other: files, arrows, circles.
+    Imports {
+        /// The folder of the crate's source.
+        #[arg(default_value = "host/src")]
+        folder: PathBuf,
+    },
     /// Write the manual pages to a folder.
     Man {
         /// The folder.
@@ -47,12 +58,16 @@ enum Xtask {
 fn main() -> Result<()> {
     std::env::set_current_dir(root()).context("the workspace isn't where it was built")?;
     match Xtask::parse() {
-        Xtask::Setup => setup::run().map(drop),
+        Xtask::Setup { tests } => {
+            setup::run()?;
+            if tests { setup::test_tools() } else { Ok(()) }
+        }
         Xtask::Plugins => plugins::build().map(drop),
         Xtask::Demo => demo::run(),
         Xtask::Test { arguments } => test::run(&arguments),
         Xtask::Bench { filter } => bench::run(filter.as_deref()),
         Xtask::Dist => dist::program().map(|program| println!("{}", program.display())),
+        Xtask::Imports { folder } => imports::print(&folder),
         Xtask::Man { folder } => run(Command::new(mountgate()?).arg("man").arg(folder)),
     }
 }

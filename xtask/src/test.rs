@@ -1,29 +1,23 @@
 //! Every test there is.
 
-use std::process::Command;
-
 use anyhow::Result;
 
-use crate::{built, cargo, mountgate, plugins, setup, step};
+use crate::{cargo, plugins, setup, step};
 
-/// Builds everything and runs the unit tests, then the integration tests.
+/// Sets up and runs every test, or the integration tests that the arguments select.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    step("cargo xtask setup --tests: the programs that the tests run");
     setup::test_tools()?;
+    step("cargo xtask plugins");
     plugins::build()?;
-    mountgate()?;
+    let mut test = cargo();
+    test.args(["test", "--release", "--locked"]);
     if arguments.is_empty() {
-        step("unit tests");
-        crate::run(cargo().args([
-            "test",
-            "--quiet",
-            "--release",
-            "--locked",
-            "--workspace",
-            "--exclude",
-            "mountgate-tests",
-        ]))?;
+        step("cargo test --release --workspace");
+        test.arg("--workspace");
+    } else {
+        step("cargo test --release --package mountgate --test integration");
+        test.args(["--package", "mountgate", "--test", "integration", "--"]).args(arguments);
     }
-    step("integration tests");
-    crate::run(cargo().args(["build", "--quiet", "--release", "--locked", "--package", "mountgate-tests"]))?;
-    crate::run(Command::new(built("mountgate-tests")?).args(arguments))
+    crate::run(&mut test)
 }

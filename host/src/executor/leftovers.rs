@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::process::proc_counts_as_we_do;
+use super::process::proc_shows_own_pids;
 
 /// The children that this process has for other reasons.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Children {
 
 /// The children of all threads of this process, see proc(5), `/proc/PID/task/TID/children`.
 fn children() -> Vec<i32> {
-    if !proc_counts_as_we_do() {
+    if !proc_shows_own_pids() {
         return Vec::new();
     }
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return Vec::new() };

@@ -3,8 +3,9 @@
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::process::{chroot, fchdir};
 
-use crate::error::HostError;
-use crate::host_root::{HostRoot, Namespace};
+use crate::host::namespaces::{Namespace, with_advice};
+use crate::host::root::HostRoot;
+use crate::model::host_error::HostError;
 
 /// Moves the calling thread into the host's mount namespace, with the host's root.
 pub(super) fn enter(host: &HostRoot) -> Result<(), HostError> {
@@ -14,8 +15,8 @@ pub(super) fn enter(host: &HostRoot) -> Result<(), HostError> {
     match host.namespace() {
         Namespace::Own => {}
         Namespace::Other(namespace) => setns(namespace, CloneFlags::CLONE_NEWNS)
-            .map_err(|errno| failed("setns", "the host's mount namespace, CLONE_NEWNS", errno))?,
-        Namespace::Closed(error) => return Err(error.again()),
+            .map_err(|errno| with_advice(failed("setns", "the host's mount namespace, CLONE_NEWNS", errno)))?,
+        Namespace::Closed(error) => return Err(error.clone()),
     }
     let changed = |call, errno: rustix::io::Errno| HostError::new(call, "the host's /", errno.into());
     // The very root that paths were followed from.

@@ -6,32 +6,35 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::sys;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-/// As much of a program's words as is kept.
+use crate::model::untrusted;
+use crate::sys;
+
+/// The most bytes of a program's output that are kept.
 const MAX_OUTPUT: usize = 64 << 10;
 /// How long a killed program may take to be gone.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// How a program ended.
-pub(super) struct Ended {
-    pub(super) end: End,
+/// A program that was run.
+pub(super) struct Finished {
+    pub(super) how: Ended,
     /// What it wrote to both outputs, control characters escaped.
     pub(super) output: String,
 }
 
-pub(super) enum End {
+/// How a program ended.
+pub(super) enum Ended {
     Exited(ExitStatus),
     /// It was killed at the deadline.
     Killed,
-    /// It was killed at the deadline and is still there, as a process stuck in the kernel is; and where that is.
+    /// It was killed at the deadline and is still there, stuck in the kernel: its PID and where it is stuck.
     Stuck(u32, String),
 }
 
 /// Runs a program and waits until it has ended. A descendant that keeps its output open isn't waited for.
-pub(super) fn run(argv: &[String], deadline: Instant) -> io::Result<Ended> {
+pub(super) fn run(argv: &[String], deadline: Instant) -> io::Result<Finished> {
     let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     sys::keep_descriptors_from_programs()?;
     let (mut reader, writer) = io::pipe()?;
@@ -47,21 +50,21 @@ pub(super) fn run(argv: &[String], deadline: Instant) -> io::Result<Ended> {
     let pid = Pid::from_child(&child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let mut output = Vec::new();
-    let end = if watch(&pidfd, &mut reader, &mut output, deadline)? {
-        End::Exited(child.wait()?)
+    let how = if watch(&pidfd, &mut reader, &mut output, deadline)? {
+        Ended::Exited(child.wait()?)
     } else {
         // It may have gone in this moment.
         let _ = kill_process_group(pid, Signal::KILL);
         let gone = watch(&pidfd, &mut reader, &mut output, Instant::now() + GRACE)?;
-        if gone { reap(&mut child)? } else { End::Stuck(child.id(), waiting_in(child.id())) }
+        if gone { reap(&mut child)? } else { Ended::Stuck(child.id(), waiting_in(child.id())) }
     };
     drain(&mut reader, &mut output)?;
-    Ok(Ended { end, output: words(&output) })
+    Ok(Finished { how, output: untrusted::one_line(&output) })
 }
 
 /// Where in the kernel a process or thread is waiting, as far as that can be read; see proc(5).
 pub(super) fn waiting_in(pid: u32) -> String {
-    if !proc_counts_as_we_do() {
+    if !proc_shows_own_pids() {
         return String::new();
     }
     let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
@@ -78,16 +81,15 @@ pub(super) fn waiting_in(pid: u32) -> String {
     format!(": {}, in {place}", state.unwrap_or_default())
 }
 
-/// Whether `/proc` here counts in this process's own PID namespace: the host's may count in another one, where the same
-/// numbers are other processes'.
-pub(super) fn proc_counts_as_we_do() -> bool {
+/// Whether `/proc` shows the PID namespace of this process. In another namespace the same numbers are other processes.
+pub(super) fn proc_shows_own_pids() -> bool {
     let known_as = std::fs::read_link("/proc/self").unwrap_or_default();
     known_as.as_os_str() == std::process::id().to_string().as_str()
 }
 
-fn reap(child: &mut Child) -> io::Result<End> {
+fn reap(child: &mut Child) -> io::Result<Ended> {
     let status = child.wait()?;
-    Ok(if status.signal().is_some() { End::Killed } else { End::Exited(status) })
+    Ok(if status.signal().is_some() { Ended::Killed } else { Ended::Exited(status) })
 }
 
 /// Takes in output until the program has ended, or the deadline has passed: then false.
@@ -144,53 +146,37 @@ fn drain(reader: &mut PipeReader, output: &mut Vec<u8>) -> io::Result<bool> {
     }
 }
 
-/// Bytes as words that can't drive a terminal, on one line.
-pub(super) fn words(output: &[u8]) -> String {
-    let text = String::from_utf8_lossy(output);
-    let lines: Vec<String> = text
-        .lines()
-        .map(|line| line.trim_end().chars().flat_map(escaped).collect::<String>())
-        .filter(|line| !line.is_empty())
-        .collect();
-    lines.join("; ")
-}
-
-fn escaped(c: char) -> impl Iterator<Item = char> {
-    let (kept, escaped) = if c.is_control() { (None, Some(c.escape_default())) } else { (Some(c), None) };
-    kept.into_iter().chain(escaped.into_iter().flatten())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn shell(script: &str, timeout: Duration) -> Ended {
+    fn shell(script: &str, timeout: Duration) -> Finished {
         let argv = ["/bin/sh", "-c", script].map(str::to_owned);
         run(&argv, Instant::now() + timeout).expect("sh can be run")
     }
 
     #[test]
-    fn both_outputs_are_kept_and_tamed() {
+    fn both_outputs_are_kept_and_escaped() {
         let ended = shell("echo one; echo two >&2; printf 'a\\033[31m\\n'; exit 3", Duration::from_secs(10));
-        assert!(matches!(ended.end, End::Exited(status) if status.code() == Some(3)));
+        assert!(matches!(ended.how, Ended::Exited(status) if status.code() == Some(3)));
         assert_eq!(ended.output, "one; two; a\\u{1b}[31m");
     }
 
     #[test]
     fn a_program_without_end_is_killed_with_its_children() {
         let ended = shell("trap '' TERM; sleep 1000 & sleep 1000", Duration::from_millis(50));
-        assert!(matches!(ended.end, End::Killed));
+        assert!(matches!(ended.how, Ended::Killed));
     }
 
     #[test]
     fn a_grandchild_that_holds_the_pipe_is_not_waited_for() {
         let ended = shell("setsid sleep 3 & echo done", Duration::from_secs(60));
-        assert!(matches!(ended.end, End::Exited(_)));
+        assert!(matches!(ended.how, Ended::Exited(_)));
         assert_eq!(ended.output, "done");
     }
 
     #[test]
-    fn a_flood_of_words_is_cut() {
+    fn a_flood_of_output_is_cut() {
         let ended = shell("yes | head -c 1000000", Duration::from_secs(60));
         assert!(ended.output.len() <= 3 * MAX_OUTPUT);
     }

@@ -5,20 +5,20 @@ use std::fs;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::error::{Error, HostError};
-use crate::host_root::HostRoot;
+use crate::host::root::HostRoot;
+use crate::model::host_error::HostError;
 
 /// Moves this process into namespaces of its own, where its user is root and nothing that it mounts reaches the host.
 /// Call it while the process has one thread only: a user namespace can't be entered by one of many.
 ///
 /// # Errors
 /// When the kernel doesn't allow it.
-pub fn enter() -> Result<HostRoot, Error> {
+pub fn enter() -> Result<HostRoot, HostError> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
         .map_err(|errno| HostError::new("unshare", "CLONE_NEWUSER|CLONE_NEWNS", errno.into()))?;
     let write = |path: &str, text: &str| fs::write(path, text).map_err(|error| HostError::new("write", path, error));
-    // Without leave to change its groups, a process may map itself and nobody else.
+    // A process that gave up changing its groups may map itself, and no other user.
     write("/proc/self/setgroups", "deny")?;
     write("/proc/self/uid_map", &format!("0 {uid} 1"))?;
     write("/proc/self/gid_map", &format!("0 {gid} 1"))?;

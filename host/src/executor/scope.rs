@@ -20,32 +20,32 @@ pub(super) enum ScopeError {
 /// What systemd-run(1) says when it has a scope, before it runs anything in it.
 const STARTED: &str = "Running scope as unit: ";
 
-/// The words of what ran in a scope, without those of systemd-run(1).
-pub(super) fn without_announcement(words: &str) -> String {
-    words.split("; ").filter(|part| !part.starts_with(STARTED)).collect::<Vec<_>>().join("; ")
+/// The output of what ran in a scope, without that of systemd-run(1).
+pub(super) fn without_announcement(output: &str) -> String {
+    output.split("; ").filter(|part| !part.starts_with(STARTED)).collect::<Vec<_>>().join("; ")
 }
 
 impl ScopeError {
     /// Recognises the words of systemd-run(1), see `src/run/run.c` of systemd: all of them come before mount(8) runs. The
     /// words of mount(8) and its helpers begin differently.
-    pub(super) fn of(words: &str) -> Option<Self> {
-        if words.contains(STARTED) {
+    pub(super) fn of(output: &str) -> Option<Self> {
+        if output.contains(STARTED) {
             return None;
         }
         let own = ["Failed to ", "Job for ", "Unit ", "System has not been booted"];
-        if !own.iter().any(|start| words.starts_with(start)) {
+        if !own.iter().any(|start| output.starts_with(start)) {
             return None;
         }
-        let has = |part: &str| words.contains(part);
-        let words = words.to_owned();
+        let has = |part: &str| output.contains(part);
+        let output = output.to_owned();
         Some(if has("control group") || has("Process with ID") || has("No such process") {
-            Self::PidNamespace(words)
+            Self::PidNamespace(output)
         } else if has("timed out") || has("timeout") {
-            Self::Timeout(words)
+            Self::Timeout(output)
         } else if has("bus") || has("Access denied") || has("authentication") || has("Permission denied") {
-            Self::Bus(words)
+            Self::Bus(output)
         } else {
-            Self::Other(words)
+            Self::Other(output)
         })
     }
 }
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn scope_failures_are_told_from_those_of_mount() {
-        let of = |words: &str| ScopeError::of(words);
+        let of = |output: &str| ScopeError::of(output);
         assert!(matches!(of("Failed to connect to bus: No such file or directory"), Some(ScopeError::Bus(_))));
         assert!(matches!(
             of("Failed to start transient scope unit: Process with ID 7 does not exist."),

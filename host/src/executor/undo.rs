@@ -5,14 +5,15 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::Site;
-use super::kernel::{attach, propagate, reconfigure};
-use super::verify::propagation_of;
-use crate::host_root::Place;
-use crate::identity::Identity;
-use crate::options::MountOption;
-use crate::plan::{Attributes, call, parameter};
-use crate::request::Propagation;
+use super::execution::Execution;
+use super::lookup;
+use super::mount_api::{attach, propagate, propagation_of, reconfigure};
+use crate::host::identity::Identity;
+use crate::host::place::Place;
+use crate::model::options::MountOption;
+use crate::model::request::Propagation;
+use crate::plan::attributes::Attributes;
+use crate::plan::call::{call, parameter};
 use crate::sys::{MountAttr, mount_setattr};
 
 /// The way back from a step that was done.
@@ -35,16 +36,16 @@ pub(super) enum Undo {
 
 impl Undo {
     /// Takes the step back, and says how it went.
-    pub(super) fn take_back(self, site: &Site<'_>) -> String {
-        match self.try_back(site) {
+    pub(super) fn take_back(self, execution: &Execution<'_>) -> String {
+        match self.try_back(execution) {
             Ok(line) => format!("undone: {line}"),
             Err((line, error)) => format!("NOT undone: {line}: {error}"),
         }
     }
 
-    fn try_back(self, site: &Site<'_>) -> Result<String, (String, String)> {
-        let target = site.plan.target();
-        let pinned = || site.target().map_err(|error| (error.call, error.reason));
+    fn try_back(self, execution: &Execution<'_>) -> Result<String, (String, String)> {
+        let target = execution.plan.target();
+        let pinned = || execution.target().map_err(|error| (error.call, error.reason));
         let after = |line: String, result: Result<(), String>| match result {
             Ok(()) => Ok(line),
             Err(error) => Err((line, error)),
@@ -52,12 +53,12 @@ impl Undo {
         match self {
             Self::Detach(mount) => {
                 let line = call("umount2", &[target, "MNT_DETACH"]);
-                after(line, detach(site, &mount).map_err(|error| error.to_string()))
+                after(line, detach(execution, &mount).map_err(|error| error.to_string()))
             }
             Self::Attach { mount, path } => {
                 let line = call("move_mount", &[&path]);
                 let Some(mount) = mount else { return Err((line, "an unbindable mount can't be copied".to_owned())) };
-                let result = site
+                let result = execution
                     .host
                     .place(&path)
                     .and_then(|place| place.open())
@@ -69,10 +70,10 @@ impl Undo {
                 let attr = MountAttr { set: attributes.set, clear: attributes.clear, ..MountAttr::default() };
                 after(line, mount_setattr(pinned()?, false, &attr).map_err(|error| error.to_string()))
             }
-            Self::Reconfigure { parameters, before } => undo_reconfigure(site, &parameters, &before),
+            Self::Reconfigure { parameters, before } => undo_reconfigure(execution, &parameters, &before),
             Self::MoveBack(place) => {
                 let line = call("move_mount", &[target, &place.path]);
-                let source = site.source().map_err(|error| (error.call, error.reason))?;
+                let source = execution.source().map_err(|error| (error.call, error.reason))?;
                 let result = place.open().and_then(|there| Ok(attach(source, there.as_fd())?));
                 after(line, result.map_err(|error| error.to_string()))
             }
@@ -95,15 +96,15 @@ impl Undo {
 
 /// Takes one mount away by its descriptor, wherever it is by now, if nothing was mounted on it meanwhile: umount2(2) would
 /// take that away.
-fn detach(site: &Site<'_>, mount: &OwnedFd) -> io::Result<()> {
+fn detach(execution: &Execution<'_>, mount: &OwnedFd) -> io::Result<()> {
     let identity = Identity::of(mount.as_fd())?;
-    let Some(seen) = site.find(&identity)? else { return Ok(()) };
-    let is_on_it = |(place, _): &(String, Identity)| *place == seen.target;
-    if site.mounts_below(&identity)?.iter().any(is_on_it) {
+    let Some(found) = lookup::find(execution, &identity)? else { return Ok(()) };
+    let is_on_it = |(place, _): &(String, Identity)| *place == found.target;
+    if lookup::mounts_below(execution, &identity)?.iter().any(is_on_it) {
         return Err(io::Error::other("something else is mounted over it by now"));
     }
     unmount(format!("/proc/self/fd/{}", mount.as_raw_fd()), UnmountFlags::DETACH)?;
-    match site.find(&identity)? {
+    match lookup::find(execution, &identity)? {
         None => Ok(()),
         Some(_) => Err(io::Error::other("it's still mounted")),
     }
@@ -111,7 +112,7 @@ fn detach(site: &Site<'_>, mount: &OwnedFd) -> io::Result<()> {
 
 /// Gives each parameter the value that the file system showed before. One that it didn't show can't be given back.
 fn undo_reconfigure(
-    site: &Site<'_>,
+    execution: &Execution<'_>,
     parameters: &[MountOption],
     before: &[String],
 ) -> Result<String, (String, String)> {
@@ -123,10 +124,10 @@ fn undo_reconfigure(
     let (known, lost): (Vec<_>, Vec<_>) =
         parameters.iter().map(|option| earlier(option).ok_or(option)).partition(Result::is_ok);
     let known: Vec<MountOption> = known.into_iter().filter_map(Result::ok).collect();
-    let words: Vec<String> = known.iter().map(parameter).collect();
-    let line = words.join(" ");
-    let target = site.target().map_err(|error| (error.call, error.reason))?;
-    reconfigure(target, &known, || call("fspick", &[site.plan.target()]))
+    let lines: Vec<String> = known.iter().map(parameter).collect();
+    let line = lines.join(" ");
+    let target = execution.target().map_err(|error| (error.call, error.reason))?;
+    reconfigure(target, &known, || call("fspick", &[execution.plan.target()]))
         .map_err(|error| (line.clone(), format!("{}: {}", error.call, error.reason)))?;
     let lost: Vec<String> = lost.into_iter().filter_map(Result::err).map(parameter).collect();
     match lost.is_empty() {

@@ -5,11 +5,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{MountFailure, process};
+use super::failure::MountFailure;
+use super::process;
 
 /// The time of one request.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     timeout: Duration,
     deadline: Instant,
     /// One of the three below.

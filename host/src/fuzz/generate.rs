@@ -1,162 +1,17 @@
 //! Makes requests at random: mostly plausible ones, with the tricks that mounts are known for.
 
-use std::fmt::Write as _;
-use std::sync::Arc;
-
 use fastrand::Rng;
 
-use super::Input;
-use crate::mount_table::{MountTable, Snapshot};
-use crate::options::{MountOption, Options};
-use crate::request::{Label, MountRequest, Operation, Propagation, PropagationType, Requester, UnmountMode};
-use crate::resolve::{Device, FileKind, ResolvedPath};
+use super::dictionary::{Dictionary, FLAGS, OPTIONS};
+use super::input::Input;
+use super::tables::Tables;
+use crate::model::ends::{Device, FileKind, ResolvedPath};
+use crate::model::option_names::is_per_mount;
+use crate::model::options::{MountOption, Options};
+use crate::model::paths::{is_source_path, lexical};
+use crate::model::request::{MountRequest, Operation, Propagation, PropagationType, UnmountMode};
+use crate::model::requester::{Label, Requester};
 
-/// How far the ids of a table's twin are from its own.
-pub(super) const SHIFT: u64 = 100_000;
-
-/// The tables that requests meet, each followed by a twin that differs in its mount ids alone.
-#[derive(Debug)]
-pub struct Tables(Vec<(String, Arc<Snapshot>)>);
-
-impl Tables {
-    /// Some made up, and the given ones, which should be real.
-    pub fn new(real: &[String]) -> Self {
-        let mut texts = vec![String::new()];
-        texts.push(
-            "20 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
-             21 20 0:5 / /proc rw,nosuid - proc proc rw\n\
-             22 20 0:30 / /mnt rw - tmpfs tmpfs rw\n\
-             23 22 8:17 / /mnt/a rw - ext4 /dev/sdb1 rw\n\
-             24 22 0:32 / /mnt/a\\040b ro,nosuid - nfs4 server:/export ro\n\
-             25 23 0:33 / /mnt/a rw - tmpfs  rw\n\
-             26 20 8:1 /home//deleted /srv rw - ext4 /dev/sda1 rw\n"
-                .to_owned(),
-        );
-        let mut many = "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n".to_owned();
-        for i in 0..2000 {
-            let _ = writeln!(many, "{} 20 0:{i} / /mnt/{i} rw - tmpfs tmpfs rw", 100 + i);
-        }
-        texts.push(many);
-        texts.extend(real.iter().cloned());
-        let twins = texts.into_iter().flat_map(|text| [text.clone(), shifted(&text)]);
-        let table = |text: &str| MountTable::parse(text.as_bytes().to_vec()).ok().map(Snapshot::of).map(Arc::new);
-        Self(twins.filter_map(|text| Some((text.clone(), table(&text)?))).collect())
-    }
-
-    pub(super) fn snapshot(&self, table: usize) -> Arc<Snapshot> {
-        self.0[table].1.clone()
-    }
-
-    /// The text of a table.
-    pub fn text(&self, table: usize) -> &str {
-        &self.0[table].0
-    }
-}
-
-/// The same table with other mount ids.
-fn shifted(text: &str) -> String {
-    let line = |line: &str| {
-        let mut parts = line.splitn(3, ' ');
-        let mut id = || parts.next()?.parse::<u64>().ok();
-        match (id(), id(), parts.next()) {
-            (Some(id), Some(parent), Some(rest)) => format!("{} {} {rest}\n", id + SHIFT, parent + SHIFT),
-            _ => format!("{line}\n"),
-        }
-    };
-    text.lines().map(line).collect()
-}
-
-/// Words to make requests of: what mounts are known for, and what the policies' own settings name.
-#[derive(Debug)]
-pub struct Words {
-    paths: Vec<String>,
-    words: Vec<String>,
-}
-
-impl Words {
-    /// With every text in these settings.
-    pub fn of<'s>(settings: impl Iterator<Item = &'s str>) -> Self {
-        let mut texts = Vec::new();
-        for settings in settings {
-            if let Ok(value) = serde_json::from_str(settings) {
-                collect(&value, &mut texts);
-            }
-        }
-        let (mut paths, mut words): (Vec<String>, Vec<String>) =
-            texts.into_iter().partition(|text| text.starts_with('/'));
-        let near: Vec<String> = paths.iter().flat_map(|path| [format!("{path}x"), format!("{path}/below")]).collect();
-        paths.extend(near);
-        paths.extend(PATHS.map(str::to_owned));
-        words.extend(OPTIONS.map(str::to_owned));
-        Self { paths, words }
-    }
-}
-
-fn collect(value: &serde_json::Value, texts: &mut Vec<String>) {
-    match value {
-        serde_json::Value::String(text) => texts.push(text.clone()),
-        serde_json::Value::Array(list) => list.iter().for_each(|value| collect(value, texts)),
-        serde_json::Value::Object(map) => map.values().for_each(|value| collect(value, texts)),
-        _ => {}
-    }
-}
-
-const PATHS: [&str; 22] = [
-    "/",
-    "/mnt",
-    "/mnt/a",
-    "/mnt/a b",
-    "/mnt/a/deep/er",
-    "/srv",
-    "/etc",
-    "/etc/passwd",
-    "/usr/lib",
-    "/home/user",
-    "/var/lib",
-    "/mnt//a",
-    "/mnt/./a",
-    "/mnt/a/",
-    "/mnt/#",
-    "/mnt/a\\040b",
-    "/mnt/ü",
-    "/mnt/\u{a0}",
-    "/mnt/\u{202e}x",
-    "/opt/...",
-    "/mnt/*",
-    "/run/x",
-];
-const OPTIONS: [&str; 30] = [
-    "ro",
-    "rw",
-    "nosuid",
-    "suid",
-    "nodev",
-    "dev",
-    "noexec",
-    "exec",
-    "nosymfollow",
-    "symfollow",
-    "noatime",
-    "relatime",
-    "atime",
-    "strictatime",
-    "sync",
-    "async",
-    "size",
-    "mode",
-    "uid",
-    "subvol",
-    "errors",
-    "lowerdir",
-    "upperdir",
-    "workdir",
-    "user_xattr",
-    "_netdev",
-    "RO",
-    "no-suid",
-    "ü",
-    "defaults",
-];
 const VALUES: [&str; 12] =
     ["1m", "0700", "0", "", "-1", "/etc", "/mnt:/etc/ssl", "a=b", "remount-ro", "ü", "99999999999999999999", " "];
 const TYPES: [&str; 12] =
@@ -168,14 +23,14 @@ const SOURCES: [&str; 10] =
 #[derive(Debug)]
 pub struct Generator<'w> {
     random: Rng,
-    words: &'w Words,
+    dictionary: &'w Dictionary,
     tables: usize,
 }
 
 impl<'w> Generator<'w> {
     /// For a seed.
-    pub fn new(seed: u64, words: &'w Words, tables: &Tables) -> Self {
-        Self { random: Rng::with_seed(seed), words, tables: tables.0.len() }
+    pub fn new(seed: u64, dictionary: &'w Dictionary, tables: &Tables) -> Self {
+        Self { random: Rng::with_seed(seed), dictionary, tables: tables.len() }
     }
 
     pub(super) fn input(&mut self) -> Input {
@@ -188,7 +43,7 @@ impl<'w> Generator<'w> {
                 self.path()
             }
         });
-        let found = source.as_ref().filter(|source| crate::invariants::is_path(source)).map(|source| {
+        let found = source.as_ref().filter(|source| is_source_path(source)).map(|source| {
             let kind = if operation == Operation::Mount { FileKind::BlockDevice } else { FileKind::Directory };
             self.resolved(source, kind)
         });
@@ -232,10 +87,10 @@ impl<'w> Generator<'w> {
     }
 
     fn path(&mut self) -> String {
-        let words = self.words;
-        let mut path = words.paths[self.random.usize(0..words.paths.len())].clone();
+        let paths = &self.dictionary.paths;
+        let mut path = paths[self.random.usize(0..paths.len())].clone();
         if self.random.u8(0..6) == 0 {
-            let more = words.paths[self.random.usize(0..words.paths.len())].clone();
+            let more = paths[self.random.usize(0..paths.len())].clone();
             path = format!("{}{more}", path.trim_end_matches('/'));
         }
         path
@@ -244,7 +99,7 @@ impl<'w> Generator<'w> {
     fn resolved(&mut self, written: &str, kind: FileKind) -> ResolvedPath {
         let through_link = self.random.u8(0..8) == 0;
         let path = if through_link { self.path() } else { written.to_owned() };
-        let path = crate::resolve::lexical(&path);
+        let path = lexical(&path);
         let is_device = kind == FileKind::BlockDevice;
         ResolvedPath {
             path,
@@ -256,7 +111,7 @@ impl<'w> Generator<'w> {
     }
 
     fn fstype(&mut self) -> String {
-        let words = &self.words.words;
+        let words = &self.dictionary.words;
         let named: Vec<&String> = words.iter().filter(|word| word.chars().all(|c| c.is_ascii_alphanumeric())).collect();
         if self.random.u8(0..4) == 0 && !named.is_empty() {
             return named[self.random.usize(0..named.len())].clone();
@@ -267,14 +122,14 @@ impl<'w> Generator<'w> {
     fn options(&mut self, per_mount: bool) -> Options {
         let count = [0, 1, 1, 2, 3, 5, 12][self.random.usize(0..7)];
         let one = |generator: &mut Self| {
-            let words = &generator.words.words;
+            let words = &generator.dictionary.words;
             let name = words[generator.random.usize(0..words.len())].clone();
-            let flag = OPTIONS[..16].contains(&name.as_str());
+            let flag = OPTIONS[..FLAGS].contains(&name.as_str());
             let value = (!flag && generator.random.bool()).then(|| generator.pick(&VALUES).to_owned());
             MountOption { name, value }
         };
         let all: Vec<MountOption> = (0..count).map(|_| one(self)).collect();
-        all.into_iter().filter(|option| !per_mount || crate::invariants::is_per_mount(&option.name)).collect()
+        all.into_iter().filter(|option| !per_mount || is_per_mount(&option.name)).collect()
     }
 
     fn labels(&mut self) -> Vec<Label> {

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::chain::{Decision, Phase, Ruling};
-use crate::policy::FailureKind;
+use crate::decision::ruling::{Decision, Ruling};
+use crate::decision::trace::{Phase, TraceEntry};
+use crate::model::failure::FailureKind;
 
 /// What was asked of a policy and didn't hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +72,7 @@ pub(super) fn judge(decision: &Decision) -> Vec<Symptom> {
 /// With one policy rewriting, the second round changes nothing, and there is no third.
 fn not_idempotent(decision: &Decision) -> Option<Symptom> {
     let rounds = decision.trace.iter().filter_map(|entry| entry.round).max()?;
-    let rewrites = |entry: &&crate::chain::TraceEntry| entry.phase == Phase::Mutate && entry.verdict == "rewrite";
+    let rewrites = |entry: &&TraceEntry| entry.phase == Phase::Mutate && entry.verdict == "rewrite";
     let mut writers: Vec<&str> = decision.trace.iter().filter(rewrites).map(|entry| entry.policy.as_str()).collect();
     writers.dedup();
     match writers.as_slice() {

@@ -1,10 +1,13 @@
 //! Makes an input smaller for as long as it shows the same symptom.
 
+use super::input::Input;
+use super::judge::symptoms;
 use super::oracles::{Oracle, Symptom};
-use super::{Input, Tables, symptoms};
-use crate::chain::Chain;
-use crate::options::Options;
-use crate::request::Requester;
+use super::tables::Tables;
+use crate::decision::chain::Chain;
+use crate::model::options::Options;
+use crate::model::paths::lexical;
+use crate::model::requester::Requester;
 
 pub(super) fn shrink(chain: &Chain<'_>, tables: &Tables, mut input: Input, symptom: &Symptom) -> Input {
     let repeat = symptom.oracle == Oracle::TwoVerdicts;
@@ -48,7 +51,7 @@ fn candidates(input: &Input) -> Vec<Input> {
     }
     if input.target.path != input.request.target || !input.target.symlinks.is_empty() {
         with(&|input| {
-            input.target.path = crate::resolve::lexical(&input.request.target);
+            input.target.path = lexical(&input.request.target);
             input.target.symlinks.clear();
         });
         with(&|input| {
@@ -68,7 +71,7 @@ fn candidates(input: &Input) -> Vec<Input> {
     {
         with(&|input| {
             input.request.target = parent.to_owned();
-            input.target.path = crate::resolve::lexical(parent);
+            input.target.path = lexical(parent);
         });
     }
     let pid = input.requester.pid;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use super::MountTable;
+use super::mount::{Mount, Mounts};
 
 type Places = HashMap<Vec<u8>, Vec<u32>>;
 
@@ -21,7 +21,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn of(table: &MountTable) -> Self {
+    pub(super) fn of(table: Mounts<'_>) -> Self {
         let mut ids = HashMap::with_capacity(table.len());
         let mut at = Places::with_capacity(table.len());
         let mut children: HashMap<u64, HashMap<Vec<u8>, u32>> = HashMap::new();
@@ -51,23 +51,23 @@ impl Index {
 
     /// Walks the path from the root mount, entering every mount on the way as the kernel does. Where the table doesn't
     /// say what the root is (a part of one, or the format of mounts), the longest mount point that holds the path.
-    pub(super) fn covering(&self, table: &MountTable, path: &[u8]) -> Option<usize> {
+    pub(super) fn covering(&self, table: Mounts<'_>, path: &[u8]) -> Option<usize> {
         let Some(root) = self.root else {
             return prefixes(path).filter_map(|prefix| self.at(prefix).last().copied()).last().map(|i| i as usize);
         };
-        let mut here = root as usize;
+        let mut current = root as usize;
         for prefix in prefixes(path) {
             // A chain of mounts on one place ends: but the text may come from anywhere, so it's bounded.
             for _ in 0..self.ids.len() {
-                let id = table.nth(here).id();
+                let id = table.nth(current).id();
                 let Some(next) = self.children.get(&id).and_then(|below| below.get(prefix)) else { break };
-                here = *next as usize;
+                current = *next as usize;
             }
         }
-        Some(here)
+        Some(current)
     }
 
-    pub(super) fn below<'s>(&'s self, table: &MountTable, path: &[u8]) -> &'s [u32] {
+    pub(super) fn below<'s>(&'s self, table: Mounts<'_>, path: &[u8]) -> &'s [u32] {
         let (order, targets) = self.sorted.get_or_init(|| {
             let mut order: Vec<(Vec<u8>, u32)> =
                 numbered(table).map(|(i, mount)| (mount.target().into_owned(), i)).collect();
@@ -87,7 +87,7 @@ impl Index {
         &order[from..to.max(from)]
     }
 
-    pub(super) fn by_source(&self, table: &MountTable, source: &[u8]) -> &[u32] {
+    pub(super) fn by_source(&self, table: Mounts<'_>, source: &[u8]) -> &[u32] {
         let sources = self.sources.get_or_init(|| {
             let mut sources = Places::new();
             for (i, mount) in numbered(table) {
@@ -98,7 +98,7 @@ impl Index {
         sources.get(source).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn by_device(&self, table: &MountTable, major: u32, minor: u32) -> &[u32] {
+    pub(super) fn by_device(&self, table: Mounts<'_>, major: u32, minor: u32) -> &[u32] {
         let devices = self.devices.get_or_init(|| {
             let mut devices: HashMap<_, Vec<u32>> = HashMap::new();
             for (i, mount) in numbered(table) {
@@ -115,12 +115,12 @@ impl Index {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a table below 4 GiB has fewer lines than that")]
-fn numbered(table: &MountTable) -> impl Iterator<Item = (u32, super::Mount<'_>)> {
+fn numbered(table: Mounts<'_>) -> impl Iterator<Item = (u32, Mount<'_>)> {
     table.iter().enumerate().map(|(i, mount)| (i as u32, mount))
 }
 
 /// How many mounts a mount stands on; bounded, since the text may come from anywhere and go in circles.
-fn depth(table: &MountTable, ids: &HashMap<u64, u32>, place: u32) -> usize {
+fn depth(table: Mounts<'_>, ids: &HashMap<u64, u32>, place: u32) -> usize {
     let mut mount = table.nth(place as usize);
     for depth in 0..4096 {
         match ids.get(&mount.parent()) {

@@ -1,11 +1,9 @@
 //! The formats of `/proc/PID/mountinfo` and `/proc/PID/mounts`, see proc(5), byte for byte.
-//!
-//! The kernel (`fs/proc_namespace.c`) escapes space, tab, newline and backslash as three octal digits, in sources and
-//! types `#` as well, and nothing else: every other byte, valid UTF-8 or not, stands for itself.
 
-use std::borrow::Cow;
+use serde::Serialize;
 
-use super::{BadLine, escape_non_utf8};
+use super::bytes::find;
+use super::escape::escape_non_utf8;
 
 /// A piece of the table's text.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,6 +17,17 @@ impl Span {
         let start = self.start as usize;
         &text[start..start + self.len as usize]
     }
+}
+
+/// A line that isn't one of mountinfo or mounts. The rest of the table is there nevertheless.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BadLine {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What it says, with what isn't UTF-8 in octal escapes.
+    pub text: String,
+    /// What is wrong with it.
+    pub error: String,
 }
 
 /// The fields of one line, still escaped.
@@ -59,23 +68,6 @@ pub(super) fn lines(text: &[u8]) -> (Vec<Fields>, Vec<BadLine>) {
         start += len + 1;
     }
     (entries, bad_lines)
-}
-
-/// The first place of a byte, eight bytes at a time.
-fn find(text: &[u8], byte: u8) -> Option<usize> {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let pattern = LOW * u64::from(byte);
-    let (words, tail) = text.as_chunks::<8>();
-    for (i, word) in words.iter().enumerate() {
-        let differs = u64::from_le_bytes(*word) ^ pattern;
-        let zeros = differs.wrapping_sub(LOW) & !differs & HIGH;
-        if zeros != 0 {
-            return Some(i * 8 + (zeros.trailing_zeros() / 8) as usize);
-        }
-    }
-    let done = words.len() * 8;
-    tail.iter().position(|b| *b == byte).map(|i| done + i)
 }
 
 /// A line being read.
@@ -176,145 +168,5 @@ struct Word {
 impl Word {
     fn of_line<'t>(&self, line: &Line<'t>) -> &'t [u8] {
         &line.text[self.from..self.to]
-    }
-}
-
-/// What the kernel escapes in roots and mount points.
-pub(super) const ESCAPED_IN_PATHS: &[u8] = b" \t\n\\";
-/// What the kernel escapes in types and sources.
-pub(super) const ESCAPED_IN_NAMES: &[u8] = b" \t\n\\#";
-
-/// Escapes bytes as the kernel does.
-pub(super) fn escape(bytes: &[u8], escaped: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(bytes.len());
-    for byte in bytes {
-        match escaped.contains(byte) {
-            true => text.extend(format!("\\{byte:03o}").as_bytes()),
-            false => text.push(*byte),
-        }
-    }
-    text
-}
-
-/// Undoes the kernel's octal escapes, once.
-pub(crate) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
-    if find(raw, b'\\').is_none() {
-        return Cow::Borrowed(raw);
-    }
-    let mut bytes = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((first, tail)) = rest.split_first() {
-        rest = tail;
-        bytes.push(*first);
-        if *first == b'\\'
-            && let [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] = tail
-        {
-            bytes.pop();
-            bytes.push(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'));
-            rest = after;
-        }
-    }
-    Cow::Owned(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::MountTable;
-    use super::*;
-
-    fn only(line: &[u8]) -> MountTable {
-        let table = MountTable::parse(line.to_vec()).expect("small");
-        assert_eq!(table.len(), 1, "{:?}", table.bad_lines());
-        table
-    }
-
-    #[test]
-    fn escapes_are_undone_once() {
-        assert_eq!(*unescape(br"a\040b\134040\011\012"), *b"a b\\040\t\n");
-        assert_eq!(*unescape(br"\134043"), *br"\043");
-        assert_eq!(*unescape(br"\9\08\400\"), *br"\9\08\400\");
-    }
-
-    #[test]
-    fn an_empty_source_is_two_spaces() {
-        let table = only(b"1 0 0:1 / /a rw - tmpfs  rw\n");
-        let mount = table.iter().next().expect("one");
-        assert_eq!(*mount.source(), *b"");
-        assert_eq!(mount.super_options().collect::<Vec<_>>(), [&b"rw"[..]]);
-    }
-
-    #[test]
-    fn optional_fields_are_kept_in_order() {
-        let table = only(b"1 0 0:1 / /a rw shared:1 master:2 propagate_from:3 - tmpfs t rw\n");
-        let fields: Vec<_> = table.iter().next().expect("one").optional_fields().map(Cow::into_owned).collect();
-        assert_eq!(fields, [&b"shared:1"[..], b"master:2", b"propagate_from:3"]);
-    }
-
-    #[test]
-    fn an_escaped_comma_belongs_to_its_option() {
-        let table = only(br"1 0 0:1 / /a rw - overlay o rw,lowerdir=/a\054b:/c\134d,index=off");
-        let options: Vec<_> = table.iter().next().expect("one").super_options().map(Cow::into_owned).collect();
-        assert_eq!(options, [&b"rw"[..], b"lowerdir=/a,b:/c\\d", b"index=off"]);
-    }
-
-    #[test]
-    fn bytes_that_only_look_like_separators_are_names() {
-        let table = only(b"1 0 0:1 / /a\r\x0b\x0c\xc2\xa0\xff rw - tmpfs t\r rw\n");
-        let mount = table.iter().next().expect("one");
-        assert_eq!(*mount.target(), *b"/a\r\x0b\x0c\xc2\xa0\xff");
-        assert_eq!(mount.to_text().target, "/a\r\u{b}\u{c}\u{a0}\\377");
-    }
-
-    #[test]
-    fn one_bad_line_blinds_nobody() {
-        let table = MountTable::parse(
-            b"1 0 0:1 / /a rw - tmpfs t rw\n2 x 0:1 / /b rw - tmpfs t rw\n3 0 0:1 / /c rw - tmpfs t rw".to_vec(),
-        )
-        .expect("small");
-        assert_eq!(table.len(), 2);
-        assert_eq!(table.bad_lines()[0].line, 2);
-    }
-
-    #[test]
-    fn the_format_of_mounts_is_read_too() {
-        let table = only(br"/dev/sda1 /a\040b ext4 rw,noatime 0 0");
-        let mount = table.iter().next().expect("one");
-        assert_eq!(*mount.target(), *b"/a b");
-        assert_eq!(*mount.source(), *b"/dev/sda1");
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_never_panic(text in prop::collection::vec(any::<u8>(), 0..256)) {
-            let table = MountTable::parse(text).expect("small");
-            for mount in table.iter() {
-                let _ = mount.to_text();
-                let _ = table.covering(&mount.target());
-                let _ = table.at(&mount.target()).count();
-            }
-        }
-
-        #[test]
-        fn what_the_kernel_escapes_is_read_back(
-            target in prop::collection::vec(1u8..=255, 1..24),
-            source in prop::collection::vec(1u8..=255, 0..24),
-        ) {
-            let mut line = b"1 0 0:1 / /".to_vec();
-            line.extend(escape(&target, ESCAPED_IN_PATHS));
-            line.extend(b" rw - tmpfs ");
-            line.extend(escape(&source, ESCAPED_IN_NAMES));
-            line.extend(b" rw\n");
-            let table = only(&line);
-            let mount = table.iter().next().expect("one");
-            prop_assert_eq!(&mount.target()[1..], &target[..]);
-            prop_assert_eq!(&*mount.source(), &source[..]);
-        }
-
-        #[test]
-        fn the_wide_search_agrees_with_the_plain_one(text in prop::collection::vec(0u8..4, 0..40), byte in 0u8..4) {
-            prop_assert_eq!(find(&text, byte), text.iter().position(|b| *b == byte));
-        }
     }
 }

@@ -1,54 +1,52 @@
-//! The mount table as one decision sees it: what is asked for is looked up once, and then always the same.
+//! The mount table as one decision sees it: each question is looked up once, and its answer stays the same.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::{MountTable, MountText};
-use crate::error::{Error, HostError};
+use super::mount::MountText;
+use super::table::MountTable;
+use crate::model::host_error::HostError;
 
-type Read = Box<dyn Fn() -> Result<MountTable, Error> + Send + Sync>;
-type Covering = Box<dyn Fn(&str) -> Option<MountTable> + Send + Sync>;
+type ReadTable = Box<dyn Fn() -> Result<MountTable, HostError> + Send + Sync>;
+type AskCovering = Box<dyn Fn(&str) -> Option<MountText> + Send + Sync>;
 
-/// A mount table that is read when somebody asks for more than one mount.
+/// A mount table that is read when a question needs more than one mount.
 pub struct Snapshot {
-    read: Read,
-    covering: Covering,
-    table: OnceLock<Result<MountTable, String>>,
-    /// What covers the paths that somebody asked about before the table was read.
+    read: ReadTable,
+    covering: AskCovering,
+    table: OnceLock<Result<MountTable, HostError>>,
+    /// Which mounts cover the paths that were asked about before the table was read.
     covered: Mutex<HashMap<String, Option<MountText>>>,
 }
 
 impl Snapshot {
-    /// A table that will be read in this way, and the mount that covers a path, which may be known without it.
+    /// A table that `read` will read. `covering` finds the mount that covers a path without the table, where it can.
     pub fn lazy(
-        read: impl Fn() -> Result<MountTable, Error> + Send + Sync + 'static,
-        covering: impl Fn(&str) -> Option<MountTable> + Send + Sync + 'static,
+        read: impl Fn() -> Result<MountTable, HostError> + Send + Sync + 'static,
+        covering: impl Fn(&str) -> Option<MountText> + Send + Sync + 'static,
     ) -> Self {
         Self { read: Box::new(read), covering: Box::new(covering), table: OnceLock::new(), covered: Mutex::default() }
     }
 
     /// A table that is already there.
     pub fn of(table: MountTable) -> Self {
-        let unread = || Err(HostError::new("read", "a mount table", std::io::ErrorKind::NotFound.into()).into());
+        let unread = || Err(HostError::new("read", "a mount table", std::io::ErrorKind::NotFound.into()));
         Self { table: OnceLock::from(Ok(table)), ..Self::lazy(unread, |_| None) }
     }
 
     /// The table.
     ///
     /// # Errors
-    /// Why it couldn't be read; the same each time.
-    pub fn table(&self) -> Result<&MountTable, &str> {
-        self.table
-            .get_or_init(|| (self.read)().map_err(|error| format!("{:#}", anyhow::Error::from(error))))
-            .as_ref()
-            .map_err(String::as_str)
+    /// When the table can't be read; each call has the same error.
+    pub fn table(&self) -> Result<&MountTable, &HostError> {
+        self.table.get_or_init(|| (self.read)()).as_ref()
     }
 
     /// The mount that a path lies on.
     ///
     /// # Errors
-    /// Where it takes the table, and that couldn't be read.
-    pub fn covering(&self, path: &str) -> Result<Option<MountText>, &str> {
+    /// When only the table could tell and it can't be read.
+    pub fn covering(&self, path: &str) -> Result<Option<MountText>, &HostError> {
         let in_table = |table: &MountTable| table.covering(path.as_bytes()).map(|mount| mount.to_text());
         if let Some(Ok(table)) = self.table.get() {
             return Ok(in_table(table));
@@ -57,8 +55,7 @@ impl Snapshot {
         if let Some(known) = covered.get(path) {
             return Ok(known.clone());
         }
-        let asked = (self.covering)(path).and_then(|found| found.iter().next().map(|mount| mount.to_text()));
-        let found = match asked {
+        let found = match (self.covering)(path) {
             Some(found) => Some(found),
             None => in_table(self.table()?),
         };
@@ -66,9 +63,9 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// Why the table couldn't be read, where somebody asked and it couldn't.
-    pub(crate) fn failure(&self) -> Option<&str> {
-        self.table.get().and_then(|table| table.as_ref().err()).map(String::as_str)
+    /// Why the table can't be read, where it was needed.
+    pub(crate) fn failure(&self) -> Option<&HostError> {
+        self.table.get().and_then(|table| table.as_ref().err())
     }
 }
 

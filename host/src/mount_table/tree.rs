@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 
-use super::{Mount, MountTable};
+use super::mount::Mount;
+use super::table::MountTable;
+use crate::model::paths::is_within;
 
 /// Prints the mounts as a tree, each below the one it's mounted on. With a path, only those at it and below.
 ///
@@ -12,7 +14,7 @@ use super::{Mount, MountTable};
 pub fn print_tree(table: &MountTable, path: Option<&[u8]>, out: &mut impl Write) -> io::Result<()> {
     let mut children: BTreeMap<u64, Vec<Mount<'_>>> = BTreeMap::new();
     let mut tops = Vec::new();
-    let below = |mount: &Mount<'_>| path.is_none_or(|path| mount.is_within(path));
+    let below = |mount: &Mount<'_>| path.is_none_or(|path| is_within(mount.target(), path));
     let shown: HashSet<u64> = table.iter().filter(below).map(|mount| mount.id()).collect();
     for mount in table.iter().filter(below) {
         if mount.parent() != mount.id() && shown.contains(&mount.parent()) {

@@ -1,31 +1,16 @@
-//! The options of a single mount point as the bits of mount_setattr(2).
+//! A change of the flags of a single mount point, as the bits of mount_setattr(2).
 
 use std::fmt;
 
-use crate::options::{MountOption, Options};
+use crate::model::mount_flags::{ATIME, FLAGS, KINDS_OF_ATIME, READ_ONLY, RESTRICTION_BITS, kind_of_atime};
+use crate::model::options::{MountOption, Options};
 
-/// Bits to set and bits to clear; the others stay as they are.
+/// Bits to set and bits to clear. The others stay as they are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Attributes {
     pub(crate) set: u64,
     pub(crate) clear: u64,
 }
-
-/// `MOUNT_ATTR_…` of `include/uapi/linux/mount.h`, each with the word that sets it and the one that clears it.
-const BITS: [(u64, &str, &str); 6] = [
-    (READ_ONLY, "ro", "rw"),
-    (0x2, "nosuid", "suid"),
-    (0x4, "nodev", "dev"),
-    (0x8, "noexec", "exec"),
-    (0x20_0000, "nosymfollow", "symfollow"),
-    (0x80, "nodiratime", "diratime"),
-];
-const READ_ONLY: u64 = 0x1;
-/// The three kinds of atime share a field, which is set as a whole.
-const ATIME: u64 = 0x70;
-const KINDS_OF_ATIME: [(u64, &str); 3] = [(0x0, "relatime"), (0x10, "noatime"), (0x20, "strictatime")];
-/// The bits that only ever take rights away.
-const RESTRICTIONS: u64 = 0x20_000f;
 
 impl Attributes {
     /// What a list of options says of the mount point: of two that contradict each other the last one counts.
@@ -37,29 +22,21 @@ impl Attributes {
         attributes
     }
 
-    /// Takes in an option; says whether it's one of a mount point.
+    /// Takes in an option. Says whether it's one of a mount point.
     pub(crate) fn take(&mut self, option: &MountOption) -> bool {
-        let name = match option.name.as_str() {
-            // The kernel's own default.
-            "atime" | "nostrictatime" => "relatime",
-            "norelatime" => "strictatime",
-            name => name,
-        };
-        for (bit, sets, clears) in BITS {
-            if name == sets {
-                self.set |= bit;
-                self.clear &= !bit;
-                return true;
-            }
-            if name == clears {
-                self.clear |= bit;
-                self.set &= !bit;
-                return true;
-            }
+        let name = option.name.as_str();
+        if let Some(kind) = kind_of_atime(name) {
+            self.set = self.set & !ATIME | kind;
+            self.clear |= ATIME;
+            return true;
         }
-        let Some((kind, _)) = KINDS_OF_ATIME.iter().find(|(_, word)| *word == name) else { return false };
-        self.set = self.set & !ATIME | kind;
-        self.clear |= ATIME;
+        let Some(flag) = FLAGS.iter().find(|flag| name == flag.sets || name == flag.clears) else { return false };
+        let (on, off) = match name == flag.sets {
+            true => (&mut self.set, &mut self.clear),
+            false => (&mut self.clear, &mut self.set),
+        };
+        *on |= flag.bit;
+        *off &= !flag.bit;
         true
     }
 
@@ -70,12 +47,12 @@ impl Attributes {
 
     /// The part that takes rights away.
     pub(crate) fn tightening(self) -> Self {
-        Self { set: self.set & RESTRICTIONS, clear: 0 }
+        Self { set: self.set & RESTRICTION_BITS, clear: 0 }
     }
 
     /// The part that doesn't.
     pub(crate) fn loosening(self) -> Self {
-        Self { set: self.set & !RESTRICTIONS, clear: self.clear }
+        Self { set: self.set & !RESTRICTION_BITS, clear: self.clear }
     }
 
     /// Whether the mount point becomes read-only.
@@ -101,7 +78,8 @@ impl Attributes {
 
     /// The bits that the per-mount options of mountinfo stand for.
     pub(crate) fn bits_of<'w>(words: impl Iterator<Item = std::borrow::Cow<'w, [u8]>>) -> u64 {
-        let mut read = Self { set: 0x20, clear: 0 };
+        // Without a word for it, the kind of atime is strict.
+        let mut read = Self { set: kind_of_atime("strictatime").unwrap_or_default(), clear: 0 };
         for word in words {
             read.take(&MountOption::flag(&String::from_utf8_lossy(&word)));
         }
@@ -113,11 +91,11 @@ impl fmt::Display for Attributes {
     /// In the words of mount(8), e.g. `nosuid,nodev`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words: Vec<&str> = Vec::new();
-        for (bit, sets, clears) in BITS {
-            if self.set & bit != 0 {
-                words.push(sets);
-            } else if self.clear & bit != 0 {
-                words.push(clears);
+        for flag in &FLAGS {
+            if self.set & flag.bit != 0 {
+                words.push(flag.sets);
+            } else if self.clear & flag.bit != 0 {
+                words.push(flag.clears);
             }
         }
         if self.clear & ATIME != 0 {

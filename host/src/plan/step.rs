@@ -1,10 +1,10 @@
 //! The steps of a plan, which print as the calls that will be made.
 
-use std::fmt::Write as _;
-
 use super::attributes::Attributes;
-use crate::options::{MountOption, Options};
-use crate::request::{Propagation, UnmountMode};
+use super::call::{call, parameter, quoted};
+use super::helper_mount::HelperMount;
+use crate::model::options::MountOption;
+use crate::model::request::{Propagation, UnmountMode};
 
 /// One step, in the host's mount namespace. What is done is done to the plan's pinned source and target; the paths
 /// here are for those who read it.
@@ -26,56 +26,6 @@ pub(crate) enum Step {
     Unmount(UnmountMode),
     /// Has the host's mount(8) run a helper.
     Helper(HelperMount),
-}
-
-/// A mount by the host's own mount(8), for types with a helper.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HelperMount {
-    /// The host's mount(8), and systemd-run(1) where a scope is wanted.
-    pub(crate) mount: String,
-    pub(crate) scope: Option<Scope>,
-    /// Whether `mount.TYPE` may run.
-    pub(crate) helper: bool,
-    pub(crate) fstype: String,
-    pub(crate) source: String,
-    pub(crate) target: String,
-    pub(crate) options: Options,
-}
-
-/// A systemd scope for what a helper leaves running, so that it outlives the caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Scope {
-    /// The host's systemd-run(1).
-    pub(crate) program: String,
-    /// The scope's name.
-    pub(crate) unit: String,
-    /// Whether the mount fails where the scope can't be had.
-    pub(crate) required: bool,
-}
-
-impl HelperMount {
-    /// The command line, with the scope or without.
-    pub(crate) fn argv(&self, scoped: bool) -> Vec<String> {
-        let mut argv: Vec<&str> = Vec::new();
-        let description = format!("--description=mountgate: {} on {}", self.fstype, self.target);
-        let unit;
-        if let Some(scope) = self.scope.as_ref().filter(|_| scoped) {
-            unit = format!("--unit={}", scope.unit);
-            argv.extend([&scope.program, "--scope", "--collect", &unit, &description, "--"]);
-        }
-        argv.push(&self.mount);
-        if !self.helper {
-            argv.push("-i");
-        }
-        // Both ends are real paths by now: mount(8) must not follow them again, nor look into fstab for them.
-        argv.extend(["--no-canonicalize", "-t", &self.fstype]);
-        let options = self.options.to_string();
-        if !options.is_empty() {
-            argv.extend(["-o", &options]);
-        }
-        argv.extend(["--source", &self.source, "--target", &self.target]);
-        argv.into_iter().map(str::to_owned).collect()
-    }
 }
 
 impl Step {
@@ -124,45 +74,10 @@ impl Step {
     }
 }
 
-/// `fsconfig(size, 1m)`, a secret masked.
-pub(crate) fn parameter(option: &MountOption) -> String {
-    let masked = option.masked();
-    match &masked.value {
-        Some(value) => call("fsconfig", &[&masked.name, value]),
-        None => call("fsconfig", &[&masked.name]),
-    }
-}
-
-/// `name(argument, …)`; empty arguments are left out.
-pub(crate) fn call(name: &str, arguments: &[&str]) -> String {
-    let mut text = format!("{name}(");
-    for (i, argument) in arguments.iter().filter(|argument| !argument.is_empty()).enumerate() {
-        let _ = write!(text, "{}{}", if i > 0 { ", " } else { "" }, argument.escape_debug());
-    }
-    text.push(')');
-    text
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/.,:=@%+-_".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        assert_eq!(quoted("/mnt/x"), "/mnt/x");
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
+    use crate::model::options::Options;
 
     #[test]
     fn a_mount_prints_as_its_calls() {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat, renameat};
 use wasmtime::component::Component;
 
-use super::seen::Seen;
+use super::directory::record::Record;
 use crate::sys;
 
 /// Where compiled plugins are kept, if anywhere.
@@ -22,7 +22,7 @@ use crate::sys;
 pub struct Cache {
     folder: Option<OwnedFd>,
     path: Option<PathBuf>,
-    /// Whether nothing that was found out before is believed.
+    /// Whether records of earlier runs aren't believed.
     looks_again: bool,
 }
 
@@ -40,32 +40,32 @@ impl Cache {
         Self { folder: folder.ok(), path: Some(path.to_owned()), looks_again: false }
     }
 
-    /// The same, but every plugin is hashed and asked anew.
+    /// A cache whose records aren't believed: every plugin is hashed and asked again.
     #[must_use]
     pub fn looking_again(self) -> Self {
         Self { looks_again: true, ..self }
     }
 
-    /// Where it is.
+    /// Its folder.
     pub(crate) fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// What is known of a policy directory.
-    pub(super) fn recall(&self, directory: &Path) -> Seen {
+    /// What earlier runs found out about a policy directory.
+    pub(super) fn record(&self, directory: &Path) -> Record {
         let read = || -> Option<Vec<u8>> {
             let mut text = Vec::new();
-            File::from(self.open_file(&seen_name(directory))?).read_to_end(&mut text).ok()?;
+            File::from(self.open_file(&record_name(directory))?).read_to_end(&mut text).ok()?;
             Some(text)
         };
-        if self.looks_again { Seen::default() } else { read().map(|text| Seen::read(&text)).unwrap_or_default() }
+        if self.looks_again { Record::default() } else { read().map(|text| Record::read(&text)).unwrap_or_default() }
     }
 
-    /// Keeps what is known of a policy directory.
-    pub(super) fn remember(&self, directory: &Path, seen: &Seen) {
+    /// Keeps what this run found out about a policy directory.
+    pub(super) fn save_record(&self, directory: &Path, record: &Record) {
         if let Some(folder) = &self.folder
-            && let Some(text) = seen.news()
-            && let Err(error) = store(folder, &seen_name(directory), &text)
+            && let Some(text) = record.text_to_save()
+            && let Err(error) = store(folder, &record_name(directory), &text)
         {
             tracing::warn!("what was found out about {} couldn't be kept: {error:#}", directory.display());
         }
@@ -125,11 +125,11 @@ fn compiled_name(key: &str) -> String {
     format!("{key}-{}.cwasm", env!("CARGO_PKG_VERSION"))
 }
 
-fn seen_name(directory: &Path) -> String {
+fn record_name(directory: &Path) -> String {
     // A name that is short enough whatever the path; two directories with the same one would only forget each other.
     let mut hasher = DefaultHasher::new();
     directory.hash(&mut hasher);
-    format!("seen-{:016x}.json", hasher.finish())
+    format!("record-{:016x}.json", hasher.finish())
 }
 
 fn open_private(path: &Path) -> anyhow::Result<OwnedFd> {

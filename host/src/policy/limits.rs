@@ -1,8 +1,6 @@
-//! What one evaluation may use: fuel, memory, time, and what goes over to the host.
+//! What one evaluation may use: fuel, memory, CPU time, calls to the host.
 
 use std::time::Duration;
-
-use wasmtime::ResourceLimiter;
 
 /// The bounds of one policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +9,7 @@ pub struct Limits {
     pub fuel: u64,
     /// Bytes of linear memory.
     pub memory: usize,
-    /// Wall-clock time, the backstop behind the fuel.
+    /// CPU time, for a plugin that its fuel doesn't end.
     pub deadline: Duration,
 }
 
@@ -40,50 +38,3 @@ pub(super) const CORE_INSTANCES: u32 = 32;
 /// Memories and tables in one component.
 pub(super) const MEMORIES: u32 = 4;
 pub(super) const TABLES: u32 = 16;
-
-/// Refuses growth and remembers that it did.
-#[derive(Debug)]
-pub(super) struct Meter {
-    memory: usize,
-    /// All memories of the component together.
-    used: usize,
-    pub(super) memory_refused: bool,
-    pub(super) table_refused: bool,
-}
-
-impl Meter {
-    pub(super) fn new(memory: usize) -> Self {
-        Self { memory, used: 0, memory_refused: false, table_refused: false }
-    }
-}
-
-impl ResourceLimiter for Meter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let used = self.used + desired.saturating_sub(current);
-        let granted = used <= self.memory;
-        if granted {
-            self.used = used;
-        } else {
-            self.memory_refused = true;
-        }
-        Ok(granted)
-    }
-
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = desired <= TABLE_ELEMENTS;
-        self.table_refused |= !granted;
-        Ok(granted)
-    }
-
-    fn instances(&self) -> usize {
-        CORE_INSTANCES as usize
-    }
-
-    fn tables(&self) -> usize {
-        TABLES as usize
-    }
-
-    fn memories(&self) -> usize {
-        MEMORIES as usize
-    }
-}

@@ -1,0 +1,74 @@
+//! Carries a request out and prints what came of it, for `mount` and `umount`.
+
+use std::io::Write;
+
+use super::global::Global;
+use super::output::{Cause, print_error, status_of_printed};
+use super::worker;
+use crate::executor::failure::ApplyError;
+use crate::executor::host_executor::HostExecutor;
+use crate::exit::ExitStatus;
+use crate::gate::Ending;
+use crate::model::request::MountRequest;
+use crate::model::requester::Requester;
+use crate::mount_table::tree::print_tree;
+use crate::report::Report;
+
+/// Decides a request, carries it out, and prints the result.
+pub(super) fn carry_out(global: &Global, request: MountRequest, shows_table: bool) -> anyhow::Result<ExitStatus> {
+    let requester = Requester::current(global.label.clone());
+    // Opened first: a sandbox may hide the directory.
+    let (directory, cache) = global.open_policies()?;
+    let host = global.open_host()?;
+    let ending = worker::run(directory, cache, move |gate, watch| {
+        gate.carry_out(&host, request, requester, &HostExecutor::on_this_thread(&host, watch))
+    })?;
+    let report = Report::of_ending(&ending);
+    let printed = print(global, &ending, &report, shows_table);
+    explain(&ending, &report, global.verbose);
+    // The host is changed, whether or not the output can be printed.
+    Ok(status_of_printed(printed, ExitStatus::of_ending(&ending)))
+}
+
+fn print(global: &Global, ending: &Ending, report: &Report, shows_table: bool) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    if global.json {
+        report.write_json(&mut out)?;
+    } else if ExitStatus::of_ending(ending) == ExitStatus::Done {
+        writeln!(out, "done: {}", report.final_request())?;
+    }
+    if global.verbose > 0 {
+        report.write_trace(&mut anstream::stderr().lock())?;
+    }
+    if shows_table
+        && !global.json
+        && let Some(Ok(table)) = ending.table.as_ref().map(|table| table.table())
+    {
+        print_tree(table, None, &mut out)?;
+    }
+    Ok(())
+}
+
+/// Says on stderr why nothing was mounted, and what else there is to know.
+fn explain(ending: &Ending, report: &Report, verbose: u8) {
+    for note in report.notes() {
+        tracing::warn!("{note}");
+    }
+    // With -v the trace has shown them.
+    if verbose == 0 {
+        report.log();
+    }
+    if let Some((denial, hint)) = report.denial_line() {
+        print_error(&denial, &[], hint.map(Into::into).as_ref());
+    }
+    match &ending.applied {
+        Some(Err(ApplyError::Mount(failure))) => {
+            let undone: Vec<Cause> = failure.undone.iter().cloned().map(Into::into).collect();
+            print_error(&failure.to_string(), &undone, None);
+        }
+        Some(Err(error @ ApplyError::Host(cause))) => {
+            print_error(&error.to_string(), &[cause.to_string().into()], cause.hint());
+        }
+        Some(Ok(_)) | None => {}
+    }
+}

@@ -1,0 +1,105 @@
+//! `mountgate check`
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use super::global::Global;
+use super::output::status_of_printed;
+use super::request_file::RequestFile;
+use super::{mount, umount, worker};
+use crate::decision::case::{Case, Resolution};
+use crate::error::Error;
+use crate::exit::ExitStatus;
+use crate::gate::Gate;
+use crate::model::refusals::Refusals;
+use crate::model::requester::Requester;
+use crate::mount_table::snapshot::Snapshot;
+use crate::report::Report;
+
+/// Decide a request and explain it, and run nothing
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  mountgate check mount -t tmpfs tmpfs /etc
+  mountgate check --all umount /mnt/data
+  mountgate check --request finding-1.json --json
+
+Exit status: 0 allowed, 2 refused by the host itself, 3 denied, 4 a policy failed"
+)]
+pub(crate) struct CheckArgs {
+    /// Ask the validating policies behind a denial as well
+    #[arg(long, global = true)]
+    all: bool,
+    /// A request in JSON, with what the host is to have found: nothing of this host is looked at
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<CheckCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum CheckCommand {
+    /// As `mountgate mount`
+    Mount(mount::RequestArgs),
+    /// As `mountgate umount`
+    Umount(umount::RequestArgs),
+}
+
+pub(crate) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatus> {
+    let request = match (&args.request, &args.command) {
+        (Some(path), None) => return replay(global, path, args.all),
+        (Some(_), Some(_)) => {
+            let message = "it's a request already, and another is given behind it".to_owned();
+            return Err(Error::from(Refusals::one("--request", message, Some("give the one or the other"))).into());
+        }
+        (None, Some(CheckCommand::Mount(args))) => args.request()?,
+        (None, Some(CheckCommand::Umount(args))) => args.request(),
+        (None, None) => {
+            let hint = Some("add `mount …`, `umount …` or `--request FILE`");
+            return Err(Error::from(Refusals::one("check", "no request is given".to_owned(), hint)).into());
+        }
+    };
+    let requester = Requester::current(global.label.clone());
+    let all = args.all;
+    let (directory, cache) = global.open_policies()?;
+    let host = global.open_host()?;
+    let decided = worker::run(directory, cache, move |gate, _| {
+        let snapshot = Arc::new(host.snapshot());
+        decide(gate, &Case { request, requester, resolution: Resolution::OnHost(&host), snapshot, locks: None }, all)
+    })?;
+    print(global, &decided)
+}
+
+fn replay(global: &Global, path: &Path, all: bool) -> anyhow::Result<ExitStatus> {
+    let (file, table) = RequestFile::read(path)?;
+    let (directory, cache) = global.open_policies()?;
+    let decided = worker::run(directory, cache, move |gate, _| {
+        let case = Case {
+            request: file.request,
+            requester: file.requester,
+            resolution: Resolution::Recorded { source: file.source, target: file.target },
+            snapshot: Arc::new(Snapshot::of(table)),
+            locks: None,
+        };
+        decide(gate, &case, all)
+    })?;
+    print(global, &decided)
+}
+
+fn decide(gate: &Gate, case: &Case<'_>, all: bool) -> Result<(Report, ExitStatus), Error> {
+    let decision = gate.chain().decide(case, all)?;
+    Ok((Report::of_decision(&decision), ExitStatus::of_decision(&decision)))
+}
+
+fn print(global: &Global, (report, status): &(Report, ExitStatus)) -> anyhow::Result<ExitStatus> {
+    let mut out = anstream::stdout().lock();
+    let printed = if global.json { report.write_json(&mut out) } else { report.write_text(&mut out) };
+    if global.json {
+        report.log();
+    }
+    Ok(status_of_printed(printed.map_err(Into::into), *status))
+}

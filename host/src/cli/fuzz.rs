@@ -1,0 +1,188 @@
+//! `mountgate fuzz`
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use serde_json::json;
+
+use super::global::Global;
+use super::request_file::RequestFile;
+use crate::error::Error;
+use crate::exit::ExitStatus;
+use crate::fuzz::dictionary::Dictionary;
+use crate::fuzz::generate::Generator;
+use crate::fuzz::input::Input;
+use crate::fuzz::run::{self, Bounds, Finding, Summary};
+use crate::fuzz::tables::Tables;
+use crate::gate::Gate;
+use crate::policy::directory::open::PolicyDirectory;
+use crate::policy::directory::units::parse_duration;
+use crate::policy::engine::Engine;
+
+/// Look for requests that make policies misbehave
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mountgate fuzz --policies policies/baseline --runs 200000
+  mountgate fuzz --policies . --max-time 10m --report junit=fuzz.xml
+
+Each finding is written as a request file that `mountgate check --request FILE` replays.
+
+Exit status: 0 nothing found, 4 the policy directory isn't sound, 5 something found")]
+pub(crate) struct FuzzArgs {
+    /// How many requests to try
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_if("max_time", clap::builder::ArgPredicate::IsPresent, "18446744073709551615"),
+        default_value = "100000"
+    )]
+    runs: u64,
+    /// How long to try, e.g. 30s or 10m
+    #[arg(long, value_name = "T", value_parser = time)]
+    max_time: Option<Duration>,
+    /// The same seed makes the same requests
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Write a report for CI
+    #[arg(long, value_name = "junit=FILE", value_parser = junit)]
+    report: Option<PathBuf>,
+    /// Where findings are written
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "write a time as 30s or 10m".to_owned())
+}
+
+fn junit(text: &str) -> Result<PathBuf, String> {
+    text.strip_prefix("junit=").map(PathBuf::from).ok_or_else(|| "write it as junit=FILE".to_owned())
+}
+
+pub(crate) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus> {
+    let cache = global.cache();
+    let directory = PolicyDirectory::open(&global.policies, &cache).map_err(Error::from)?;
+    let dictionary = Dictionary::of(directory.policies.iter().map(|entry| entry.settings.as_str()));
+    let real = std::fs::read("/proc/self/mountinfo").map(|text| String::from_utf8_lossy(&text).into_owned());
+    let tables = Tables::new(&[real.unwrap_or_default()]);
+    // A busy machine must not make a finding: only fuel ends a plugin.
+    let engine = Engine::without_deadlines().map_err(Error::Sandbox)?;
+    let gate = Gate::load(&engine, directory, &cache)?;
+    let bar = progress(args);
+    let bounds = Bounds { runs: args.runs, time: args.max_time };
+    let summary = run::run(
+        &gate.chain(),
+        &tables,
+        &mut Generator::new(args.seed, &dictionary, &tables),
+        bounds,
+        |runs, found| {
+            bar.set_position(runs);
+            bar.set_message(format!("{found} findings"));
+        },
+    );
+    bar.finish_and_clear();
+    let files = summary
+        .findings
+        .iter()
+        .map(|finding| write_finding(&args.output, finding, &tables))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    if let Some(path) = &args.report {
+        write_junit(path, &gate, &summary)?;
+    }
+    print(global, args.seed, &summary, &files)?;
+    Ok(if summary.findings.is_empty() { ExitStatus::Done } else { ExitStatus::Found })
+}
+
+fn progress(args: &FuzzArgs) -> ProgressBar {
+    let bar = if args.runs == u64::MAX { ProgressBar::new_spinner() } else { ProgressBar::new(args.runs) };
+    let style = ProgressStyle::with_template("{elapsed} {wide_bar} {pos} runs, {per_sec}, {msg}");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn print(global: &Global, seed: u64, summary: &Summary, files: &[PathBuf]) -> anyhow::Result<()> {
+    let rate = summary.runs as f64 / summary.elapsed.as_secs_f64().max(1e-9);
+    let mut out = anstream::stdout().lock();
+    if global.json {
+        let findings: Vec<_> = summary
+            .findings
+            .iter()
+            .zip(files)
+            .map(|(finding, file)| {
+                let symptom = &finding.symptom;
+                json!({ "policy": symptom.policy, "code": symptom.oracle.code(), "message": symptom.message,
+                        "times": finding.times, "file": file, "request": finding.input.request })
+            })
+            .collect();
+        let object =
+            json!({ "runs": summary.runs, "seed": seed, "runs_per_second": rate.round(), "findings": findings });
+        writeln!(out, "{object}")?;
+        return Ok(());
+    }
+    for (finding, file) in summary.findings.iter().zip(files) {
+        writeln!(out, "{}\n  {} times, e.g. {}", finding.symptom, finding.times, finding.input.request)?;
+        writeln!(out, "  mountgate check --policies {} --request {}", global.policies.display(), file.display())?;
+    }
+    let found = summary.findings.len();
+    writeln!(out, "{} runs with seed {seed}, {rate:.0} a second: {found} findings", summary.runs)?;
+    Ok(())
+}
+
+/// Writes a finding as a request file, and for two verdicts a second one beside it.
+fn write_finding(folder: &Path, finding: &Finding, tables: &Tables) -> anyhow::Result<PathBuf> {
+    let name: String =
+        finding.symptom.policy.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let stem = format!("finding-{name}-{}", finding.symptom.oracle.code());
+    let path = write_input(folder, &stem, &finding.input, tables)?;
+    if let Some(again) = &finding.again {
+        write_input(folder, &format!("{stem}-again"), again, tables)?;
+    }
+    Ok(path)
+}
+
+fn write_input(folder: &Path, stem: &str, input: &Input, tables: &Tables) -> anyhow::Result<PathBuf> {
+    let table = tables.text(input.table);
+    let table_name = (!table.is_empty()).then(|| PathBuf::from(format!("{stem}.mountinfo")));
+    let write = |name: &Path, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).with_context(|| format!("{} can't be written", path.display())).map(|()| path)
+    };
+    if let Some(name) = &table_name {
+        write(name, table)?;
+    }
+    let file = RequestFile {
+        request: input.request.clone(),
+        source: input.source.clone(),
+        target: Some(input.target.clone()),
+        requester: input.requester.clone(),
+        mount_table: table_name,
+    };
+    write(Path::new(&format!("{stem}.json")), &(serde_json::to_string_pretty(&file)? + "\n"))
+}
+
+fn write_junit(path: &Path, gate: &Gate, summary: &Summary) -> anyhow::Result<()> {
+    let mut suite = TestSuite::new("mountgate fuzz");
+    for policy in gate.policies() {
+        let of_policy: Vec<&Finding> =
+            summary.findings.iter().filter(|finding| finding.symptom.policy == policy.name).collect();
+        let status = if of_policy.is_empty() {
+            TestCaseStatus::success()
+        } else {
+            let findings: Vec<String> =
+                of_policy.iter().map(|finding| format!("{}: {}", finding.symptom, finding.input.request)).collect();
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_message(findings.join("\n"));
+            status
+        };
+        suite.add_test_case(TestCase::new(policy.name.as_str(), status));
+    }
+    let mut report = Report::new("mountgate fuzz");
+    report.add_test_suite(suite);
+    let text = report.to_string().context("the report can't be made")?;
+    std::fs::write(path, text).with_context(|| format!("{} can't be written", path.display()))
+}

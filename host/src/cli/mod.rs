@@ -1,0 +1,16 @@
+//! The command line: one file for each subcommand, with its flags and a `run`, beside what they share.
+
+mod carry_out;
+mod check;
+mod completions;
+mod fuzz;
+mod global;
+mod list;
+mod man;
+mod mount;
+mod output;
+mod policy;
+pub mod program;
+mod request_file;
+mod umount;
+mod worker;

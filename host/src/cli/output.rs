@@ -1,0 +1,90 @@
+//! Errors and answers, for people and for scripts.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::exit::ExitStatus;
+use crate::model::hint::Hint;
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+/// A cause of an error, with advice of its own where there is some.
+pub(crate) struct Cause {
+    pub(crate) text: String,
+    pub(crate) hint: Option<Hint>,
+}
+
+impl From<String> for Cause {
+    fn from(text: String) -> Self {
+        Self { text, hint: None }
+    }
+}
+
+/// Prints an error with its causes and hints. Says how the program ends.
+pub(crate) fn report_error(error: &anyhow::Error, as_json: bool) -> ExitStatus {
+    let ours = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+    let status = ours.map_or(ExitStatus::HostFailed, ExitStatus::of_error);
+    let hint = ours.and_then(Error::hint);
+    let causes: Vec<Cause> = match ours {
+        Some(Error::Refused(refusals)) => {
+            refusals.iter().map(|refusal| Cause { text: refusal.to_string(), hint: refusal.hint.clone() }).collect()
+        }
+        _ => error.chain().skip(1).map(|cause| cause.to_string().into()).collect(),
+    };
+    if as_json {
+        let _ = writeln!(io::stdout(), "{}", json_error(error, ours, &causes, hint.as_ref(), status));
+    }
+    print_error(&error.to_string(), &causes, hint.as_ref());
+    status
+}
+
+fn json_error(
+    error: &anyhow::Error,
+    ours: Option<&Error>,
+    causes: &[Cause],
+    hint: Option<&Hint>,
+    status: ExitStatus,
+) -> Value {
+    let texts: Vec<&str> = causes.iter().map(|cause| cause.text.as_str()).collect();
+    let hint = hint.or_else(|| causes.iter().find_map(|cause| cause.hint.as_ref()));
+    let mut object = json!({ "message": error.to_string(), "causes": texts, "hint": hint, "exit": status as i32 });
+    if let Some(Error::Refused(refusals)) = ours {
+        object["refusals"] = json!(refusals.iter().collect::<Vec<_>>());
+    }
+    json!({ "error": object })
+}
+
+/// Prints `error:`, the numbered causes, each with its hint, and `hint:`.
+pub(crate) fn print_error(message: &str, causes: &[Cause], hint: Option<&Hint>) {
+    let mut err = anstream::stderr().lock();
+    let _ = writeln!(err, "{ERROR}error:{ERROR:#} {message}");
+    for (i, cause) in causes.iter().enumerate() {
+        let _ = writeln!(err, "  {}: {}", i + 1, cause.text);
+        if let Some(hint) = &cause.hint {
+            let _ = writeln!(err, "     {HINT}hint:{HINT:#} {hint}");
+        }
+    }
+    if let Some(hint) = hint {
+        let _ = writeln!(err, "{HINT}hint:{HINT:#} {hint}");
+    }
+}
+
+/// The status of an answer. It stays what it is where the answer can't be printed.
+pub(crate) fn status_of_printed(printed: anyhow::Result<()>, status: ExitStatus) -> ExitStatus {
+    if let Err(error) = printed
+        && !is_broken_pipe(&error)
+    {
+        tracing::error!("the answer can't be printed: {error:#}");
+    }
+    status
+}
+
+/// Whether an answer couldn't be printed because its reader is gone.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let is = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is))
+}

@@ -1,0 +1,112 @@
+//! `mountgate policy`
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::global::Global;
+use crate::error::Error;
+use crate::exit::ExitStatus;
+use crate::gate::Gate;
+use crate::policy::directory::lockfile::lock;
+use crate::policy::directory::open::PolicyDirectory;
+use crate::policy::engine::Engine;
+use crate::policy::engine::inspection::inspect;
+
+/// Look at plugins and policy directories
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// Describe a plugin: its kind, what it imports, its digest, the schema of its settings
+    #[command(after_help = "Examples:\n  mountgate policy inspect path-guard.wasm")]
+    Inspect {
+        /// The plugin
+        plugin: PathBuf,
+    },
+    /// Check a policy directory as a mount would, and list its chain
+    #[command(after_help = "Examples:\n  mountgate policy validate /etc/mountgate")]
+    Validate {
+        /// The directory, if not the one of --policies
+        directory: Option<PathBuf>,
+    },
+    /// Pin the plugins of a policy directory by writing their digests to policies.lock
+    #[command(after_help = "Examples:\n  mountgate policy lock /etc/mountgate")]
+    Lock {
+        /// The directory, if not the one of --policies
+        directory: Option<PathBuf>,
+    },
+}
+
+pub(crate) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStatus> {
+    let chosen = |directory: &Option<PathBuf>| directory.clone().unwrap_or_else(|| global.policies.clone());
+    match &args.command {
+        PolicyCommand::Inspect { plugin } => run_inspect(global, plugin),
+        PolicyCommand::Validate { directory } => run_validate(global, &chosen(directory)),
+        PolicyCommand::Lock { directory } => run_lock(global, &chosen(directory)),
+    }?;
+    Ok(ExitStatus::Done)
+}
+
+fn run_inspect(global: &Global, path: &Path) -> anyhow::Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
+    let engine = Engine::without_deadlines().map_err(Error::Sandbox)?;
+    let found = inspect(&engine, path, &bytes).map_err(Error::from)?;
+    let mut out = anstream::stdout().lock();
+    if global.json {
+        writeln!(out, "{}", serde_json::to_string(&found)?)?;
+        return Ok(());
+    }
+    let about = &found.description;
+    writeln!(out, "{} {} ({:?}): {}", about.name, about.version, about.kind, about.help)?;
+    writeln!(out, "contract  mountgate:policy@{}", found.contract)?;
+    writeln!(out, "sha256    {}", found.digest)?;
+    for import in &found.imports {
+        writeln!(out, "import    {import}")?;
+    }
+    if found.needs_wasi {
+        writeln!(out, "grants    needs  grants = [\"wasi\"]")?;
+    }
+    writeln!(out, "settings\n{}", about.settings_schema.trim_end())?;
+    Ok(())
+}
+
+fn run_validate(global: &Global, path: &Path) -> anyhow::Result<()> {
+    let cache = global.cache().looking_again();
+    let gate = Gate::new(PolicyDirectory::open(path, &cache).map_err(Error::from)?, &cache)?;
+    let mut out = anstream::stdout().lock();
+    if global.json {
+        let list: Vec<_> = gate
+            .policies()
+            .iter()
+            .map(|policy| json!({ "policy": policy.name, "mode": policy.mode, "plugin": policy.description }))
+            .collect();
+        writeln!(out, "{}", json!({ "policies": list }))?;
+        return Ok(());
+    }
+    for policy in gate.policies() {
+        let about = &policy.description;
+        writeln!(out, "{}  {} {} ({:?}, {:?})", policy.name, about.name, about.version, about.kind, policy.mode)?;
+    }
+    Ok(())
+}
+
+fn run_lock(global: &Global, path: &Path) -> anyhow::Result<()> {
+    let plugins = lock(path).map_err(Error::from)?;
+    let mut out = anstream::stdout().lock();
+    if global.json {
+        writeln!(out, "{}", json!({ "plugins": plugins }))?;
+        return Ok(());
+    }
+    for (name, digest) in plugins {
+        writeln!(out, "{digest}  {name}")?;
+    }
+    Ok(())
+}

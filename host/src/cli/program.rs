@@ -1,0 +1,115 @@
+//! The program: reads the command line, runs one subcommand, and ends with its status.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use anstream::ColorChoice;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::global::Global;
+use super::output::{is_broken_pipe, report_error};
+use super::{check, completions, fuzz, list, man, mount, policy, umount};
+use crate::exit::ExitStatus;
+
+/// Runs mounts on a host on behalf of others, and lets WebAssembly policy plugins decide which.
+#[derive(Debug, Parser)]
+#[command(name = "mountgate", version, after_help = ExitStatus::HELP, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Mount(mount::MountArgs),
+    Umount(umount::UmountArgs),
+    Check(check::CheckArgs),
+    List(list::ListArgs),
+    Policy(policy::PolicyArgs),
+    Fuzz(fuzz::FuzzArgs),
+    Completions(completions::CompletionsArgs),
+    #[command(hide = true)]
+    Man(man::ManArgs),
+}
+
+/// Runs the program.
+pub fn main() -> ! {
+    let cli = parse_one_command().unwrap_or_else(Cli::parse);
+    cli.global.color_choice().write_global();
+    start_log(cli.global.verbose);
+    let status = match run(&cli) {
+        Ok(status) => status,
+        // The reader of the output is gone.
+        Err(error) if is_broken_pipe(&error) => ExitStatus::Done,
+        Err(error) => report_error(&error, cli.global.json),
+    };
+    let _ = io::stdout().flush();
+    // Nothing is left to tidy up, and taking the sandbox apart piece by piece takes time.
+    std::process::exit(status as i32)
+}
+
+/// Adds a command's arguments to its definition.
+type Define = fn(clap::Command) -> clap::Command;
+
+/// Reads the command line by the definition of one command. To set up the definition of all commands takes as long as a
+/// decision. The whole definition reads what this one can't, help and mistakes included.
+fn parse_one_command() -> Option<Cli> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let commands: [(&str, Define); 4] = [
+        ("mount", mount::MountArgs::augment_args),
+        ("umount", umount::UmountArgs::augment_args),
+        ("check", check::CheckArgs::augment_args),
+        ("list", list::ListArgs::augment_args),
+    ];
+    let (name, define) = arguments.iter().skip(1).find_map(|word| commands.iter().find(|(name, _)| word == name))?;
+    let bare = |name: &'static str| clap::Command::new(name).disable_help_flag(true).disable_help_subcommand(true);
+    let program = Global::augment_args(bare("mountgate").subcommand_required(true));
+    let mut program = program.subcommand(define(bare(name)));
+    let mut matches = program.try_get_matches_from_mut(arguments).ok()?;
+    let cli = Cli::from_arg_matches_mut(&mut matches).ok();
+    // The process ends soon: taking these apart piece by piece takes time.
+    std::mem::forget((program, matches));
+    cli
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Mount(args) => mount::run(global, args),
+        Command::Umount(args) => umount::run(global, args),
+        Command::Check(args) => check::run(global, args),
+        Command::List(args) => list::run(global, args),
+        Command::Policy(args) => policy::run(global, args),
+        Command::Fuzz(args) => fuzz::run(global, args),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    let coloured = anstream::AutoStream::choice(&io::stderr()) != ColorChoice::Never;
+    tracing_subscriber::fmt()
+        .with_ansi(coloured)
+        .with_max_level(level)
+        .without_time()
+        .with_target(false)
+        .with_writer(io::stderr)
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_defined_soundly() {
+        Cli::command().debug_assert();
+    }
+}

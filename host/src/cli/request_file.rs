@@ -1,0 +1,52 @@
+//! A request in a file, with all that its decision depends on.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::model::ends::ResolvedPath;
+use crate::model::refusals::Refusals;
+use crate::model::request::MountRequest;
+use crate::model::requester::Requester;
+use crate::mount_table::table::MountTable;
+
+/// A request with all that a decision depends on, as a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequestFile {
+    /// The request.
+    pub(crate) request: MountRequest,
+    /// What the host found at the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<ResolvedPath>,
+    /// What the host found at the target; a directory by its written path where it's left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<ResolvedPath>,
+    /// Who asks.
+    #[serde(default)]
+    pub(crate) requester: Requester,
+    /// A file in the format of mountinfo, beside this one unless absolute; an empty table where it's left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mount_table: Option<PathBuf>,
+}
+
+impl RequestFile {
+    /// Reads a request file and the mount table that it names.
+    pub(super) fn read(path: &Path) -> anyhow::Result<(Self, MountTable)> {
+        let text = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
+        let file: Self = serde_json::from_slice(&text).map_err(|error| {
+            let hint = Some("docs/policy-directory.md shows the form of a request file");
+            Error::from(Refusals::one("--request", format!("{}: {error}", path.display()), hint))
+        })?;
+        let table = match &file.mount_table {
+            Some(table) => {
+                let table = path.parent().unwrap_or(Path::new(".")).join(table);
+                MountTable::read(&table).with_context(|| format!("{} can't be read", table.display()))?
+            }
+            None => MountTable::parse(Vec::new())?,
+        };
+        Ok((file, table))
+    }
+}

@@ -1,0 +1,56 @@
+//! `mountgate umount`
+
+use clap::Args;
+
+use super::carry_out::carry_out;
+use super::global::Global;
+use crate::exit::ExitStatus;
+use crate::model::options::Options;
+use crate::model::request::{MountRequest, Operation, UnmountMode};
+
+/// Unmount on the host, if the policies agree
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mountgate umount /mnt/scratch
+  mountgate umount -R /mnt
+
+Exit status: 0 unmounted, 2 refused by the host itself, 3 denied, 4 a policy failed, 32 the umount failed")]
+pub(crate) struct UmountArgs {
+    #[command(flatten)]
+    pub(crate) request: RequestArgs,
+}
+
+/// A request in the words of umount(8)
+#[derive(Debug, Args)]
+pub(crate) struct RequestArgs {
+    /// Detach now, clean up when it's no longer busy
+    #[arg(short, long)]
+    lazy: bool,
+    /// Give up on an unreachable server
+    #[arg(short, long)]
+    force: bool,
+    /// The mounts below as well
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// The mount point
+    target: String,
+}
+
+impl RequestArgs {
+    /// The request that the flags stand for.
+    pub(crate) fn request(&self) -> MountRequest {
+        let mode = UnmountMode { lazy: self.lazy, force: self.force, recursive: self.recursive };
+        MountRequest {
+            operation: Operation::Unmount(mode),
+            source: None,
+            target: self.target.clone(),
+            fstype: None,
+            options: Options::default(),
+        }
+    }
+}
+
+pub(crate) fn run(global: &Global, args: &UmountArgs) -> anyhow::Result<ExitStatus> {
+    carry_out(global, args.request.request(), false)
+}

@@ -1,0 +1,50 @@
+//! The thread that works on one request. It may enter the host's namespace, while the main thread keeps the time: the
+//! plugins' deadlines, and the deadline of the whole request, which holds even where the kernel doesn't answer.
+//!
+//! The thread starts when everything is prepared, and the main thread sets nothing up meanwhile: two threads that do so wait
+//! for each other.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::Builder;
+
+use crate::error::Error;
+use crate::executor::watch::Watch;
+use crate::gate::Gate;
+use crate::model::host_error::HostError;
+use crate::policy::cache::Cache;
+use crate::policy::directory::open::PolicyDirectory;
+use crate::policy::engine::Engine;
+use crate::policy::engine::clock::TICK;
+
+/// Makes a gate of a directory and does something with it on a thread of its own, and waits for that.
+///
+/// # Errors
+/// Those of `work` and of [`Gate::new`]; and that time is up.
+pub(crate) fn run<T: Send + 'static>(
+    directory: PolicyDirectory,
+    cache: Cache,
+    work: impl FnOnce(&Gate, &Arc<Watch>) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let engine = Engine::for_one_request().map_err(Error::Sandbox)?;
+    let clock = engine.clock();
+    let watch = Arc::new(Watch::new(directory.host.timeout));
+    let (done, result) = sync_channel(1);
+    let begun = watch.clone();
+    let work = move || {
+        begun.begin();
+        let gate = Gate::load(&engine, directory, &cache)?;
+        let result = work(&gate, &begun);
+        // The process ends soon: taking the sandbox apart piece by piece takes time.
+        std::mem::forget((gate, engine));
+        result
+    };
+    // After the time is up nobody receives this.
+    let thread = Builder::new().name("request".to_owned()).spawn(move || drop(done.send(work())));
+    let thread = thread.map_err(|error| HostError::new("clone", "a thread for the request", error))?;
+    let tick = || {
+        clock.tick();
+    };
+    let result = watch.wait_for(&result, thread, TICK, tick);
+    result.unwrap_or_else(|stuck| Err(Error::Late { failure: stuck, is_begun: watch.is_committed() }))
+}

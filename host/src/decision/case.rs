@@ -1,0 +1,48 @@
+//! A request with all that its decision depends on.
+
+use std::sync::Arc;
+
+use crate::host::root::HostRoot;
+use crate::host::target_lock::TargetLocks;
+use crate::model::ends::ResolvedPath;
+use crate::model::request::MountRequest;
+use crate::model::requester::Requester;
+use crate::mount_table::snapshot::Snapshot;
+
+/// A request with all that a decision depends on.
+#[derive(Debug)]
+pub struct Case<'h> {
+    /// The request.
+    pub request: MountRequest,
+    /// Who asks.
+    pub requester: Requester,
+    /// Where its paths are resolved.
+    pub resolution: Resolution<'h>,
+    /// The host's mounts.
+    pub snapshot: Arc<Snapshot>,
+    /// The locks of the targets, for a request that will be carried out.
+    pub locks: Option<&'h TargetLocks<'h>>,
+}
+
+impl<'h> Case<'h> {
+    pub(super) fn host(&self) -> Option<&'h Arc<HostRoot>> {
+        match self.resolution {
+            Resolution::OnHost(host) => Some(host),
+            Resolution::Recorded { .. } => None,
+        }
+    }
+}
+
+/// Where the paths of a request are resolved.
+#[derive(Debug)]
+pub enum Resolution<'h> {
+    /// On the host.
+    OnHost(&'h Arc<HostRoot>),
+    /// Nowhere: a request file says what they were, so that a decision can be replayed on any machine.
+    Recorded {
+        /// What the source was.
+        source: Option<ResolvedPath>,
+        /// What the target was.
+        target: Option<ResolvedPath>,
+    },
+}

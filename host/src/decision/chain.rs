@@ -1,0 +1,70 @@
+//! The chain of policies, and the one place where a request becomes a plan.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::approved::Approved;
+use super::case::Case;
+use super::ends::EndFinder;
+use super::progress::Progress;
+use super::rounds::settle;
+use super::ruling::{Decision, Ruling};
+use super::trace::{Phase, TraceEntry};
+use super::validation::validate;
+use crate::error::Error;
+use crate::model::rules::HostRules;
+use crate::mount_table::snapshot::Snapshot;
+use crate::plan::mount_plan::MountPlan;
+use crate::policy::engine::contract_v0_1::Outcome;
+use crate::policy::engine::policy::Policy;
+
+/// Policies in order, and the rules that the host holds to whatever they say.
+#[derive(Debug)]
+pub struct Chain<'p> {
+    policies: &'p [Policy],
+    finder: EndFinder<'p>,
+}
+
+impl<'p> Chain<'p> {
+    /// A chain of these policies. No mount may hide or change the paths of `own_state`.
+    pub fn new(policies: &'p [Policy], rules: &'p HostRules, own_state: Vec<PathBuf>) -> Self {
+        Self { policies, finder: EndFinder { rules, own_state } }
+    }
+
+    /// Decides a request. With `all`, the validating policies after a denial are asked as well.
+    ///
+    /// # Errors
+    /// When the host refuses the request by itself, or can't be read.
+    pub fn decide(&self, case: &Case<'_>, all: bool) -> Result<Decision, Error> {
+        let ends = self.finder.find(case, &case.request)?;
+        let (request, snapshot) = (case.request.clone(), case.snapshot.clone());
+        let mut progress = Progress { request, ends, edits: Vec::new(), trace: Vec::new(), snapshot };
+        let against = settle(self.policies, &self.finder, case, &mut progress)
+            .or_else(|| validate(self.policies, case, &mut progress, all));
+        if let Some(failure) = progress.snapshot.failure() {
+            return Err(failure.clone().into());
+        }
+        let Progress { request, ends, trace, .. } = progress;
+        let final_request = request.clone();
+        let ruling = match against {
+            Some(ruling) => ruling,
+            None => {
+                let approved = Approved::new(request, ends, case.host().map(Arc::as_ref));
+                Ruling::Allow(Some(Box::new(MountPlan::of(approved, self.finder.rules)?)))
+            }
+        };
+        Ok(Decision { request: case.request.clone(), final_request, requester: case.requester.clone(), trace, ruling })
+    }
+
+    /// Tells every policy how a request ended, and returns what they wrote. Whatever they do changes nothing.
+    pub fn observe(&self, outcome: &Outcome, after: &Arc<Snapshot>) -> Vec<TraceEntry> {
+        let observe = |policy: &Policy| {
+            let mut entry = TraceEntry::of(policy, Phase::Observe, None, policy.observe(outcome, after));
+            if entry.failure.is_none() {
+                entry.verdict = "observed";
+            }
+            entry
+        };
+        self.policies.iter().map(observe).collect()
+    }
+}

@@ -1,0 +1,396 @@
+//! Which requests the host refuses by itself, whatever any policy says.
+
+use crate::host::file_systems::KernelType;
+use crate::host::root::HostRoot;
+use crate::model::ends::{Ends, FileKind};
+use crate::model::mount_flags::restrictions;
+use crate::model::option_names::{is_generic, is_operation, is_per_mount, needs_permission};
+use crate::model::options::MountOption;
+use crate::model::paths::{is_source_path, is_within};
+use crate::model::refusals::{Refusal, Refusals};
+use crate::model::request::{MountRequest, Operation};
+use crate::model::rules::HostRules;
+use crate::model::untrusted;
+
+const SOURCE: &str = "SOURCE";
+const TARGET: &str = "TARGET";
+
+/// Judges a request by its words alone. The host is asked only for what it has installed; without one (a replayed
+/// request) helpers go by their type's name.
+///
+/// # Errors
+/// Every reason to refuse it.
+pub(crate) fn check_request(
+    rules: &HostRules,
+    host: Option<&HostRoot>,
+    request: &MountRequest,
+) -> Result<(), Refusals> {
+    let mut check = Check { rules, refusals: Vec::new() };
+    check.target(&request.target);
+    check.shape(request);
+    if let Some(source) = &request.source {
+        check.source(source, request.operation);
+    }
+    if let Some(fstype) = &request.fstype {
+        check.fstype(fstype, host);
+        if check.refusals.is_empty() {
+            check.source_of_type(request, fstype, host);
+        }
+    }
+    let is_helped = request.fstype.as_ref().is_some_and(|fstype| rules.helpers.contains(fstype));
+    for option in request.options.iter() {
+        check.option(option, is_helped);
+    }
+    check.done()
+}
+
+/// Judges what the paths of a request turned out to be.
+///
+/// # Errors
+/// Every reason to refuse it.
+pub(crate) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &Ends) -> Result<(), Refusals> {
+    let (source, target) = (ends.found_source(), &ends.target.found);
+    let mut check = Check { rules, refusals: Vec::new() };
+    check.place(TARGET, &target.path);
+    if let Some(source) = source {
+        check.no_magic(SOURCE, &source.path);
+        if request.operation == Operation::Move {
+            // It's a place that loses what is mounted there.
+            check.place(SOURCE, &source.path);
+        }
+        let is_image = request.operation == Operation::Mount && source.kind == FileKind::Regular;
+        if is_image && !rules.options.iter().any(|name| name == "loop") {
+            check.refuse(
+                SOURCE,
+                format!("{} is a regular file, and mount(8) would put a loop device before it", source.path),
+                Some("name \"loop\" in [host] options to allow that, or set up the loop device first"),
+            );
+        }
+        if request.operation.source_is_path() {
+            let (from, to) = (source.kind == FileKind::Directory, target.kind == FileKind::Directory);
+            if from != to {
+                let kind = |directory| if directory { "a directory" } else { "not a directory" };
+                let message = format!("it's {}, and the source is {}", kind(to), kind(from));
+                check.refuse(TARGET, message, Some("bind a directory on a directory, a file on a file"));
+            }
+        }
+    }
+    check.done()
+}
+
+/// Refuses to mount over the program's own state, or to move it away, where that lies in the same namespace.
+///
+/// # Errors
+/// The reason to refuse it.
+pub(crate) fn check_own_state(
+    rules: &HostRules,
+    request: &MountRequest,
+    state: &[String],
+    ends: &Ends,
+) -> Result<(), Refusals> {
+    let (source, target) = (ends.found_source(), &ends.target.found);
+    let mut check = Check { rules, refusals: Vec::new() };
+    let moved = source.filter(|_| request.operation == Operation::Move).map(|source| (SOURCE, source));
+    for (argument, place) in moved.into_iter().chain([(TARGET, target)]) {
+        let touches = |path: &String| is_within(path, &place.path) || is_within(&place.path, path);
+        if let Some(path) = state.iter().find(|path| touches(path))
+            && !check.is_allowed_target(&place.path)
+        {
+            let message = format!("it would hide or change mountgate's own state in {path}");
+            check.refuse(argument, message, Some(NAME_TARGET));
+        }
+    }
+    check.done()
+}
+
+const NAME_OPTION: &str = "name the option in [host] options if that is meant";
+const NAME_TARGET: &str = "name the path in [host] targets if that is meant";
+
+struct Check<'r> {
+    rules: &'r HostRules,
+    refusals: Vec<Refusal>,
+}
+
+impl Check<'_> {
+    fn done(self) -> Result<(), Refusals> {
+        Refusals::check(self.refusals)
+    }
+
+    fn refuse(&mut self, argument: &str, message: String, hint: Option<&'static str>) {
+        self.refusals.push(Refusal::new(argument, message, hint));
+    }
+
+    /// What no argument may be. Says whether it may be looked at further.
+    fn text(&mut self, argument: &str, text: &str) -> bool {
+        let problem = if text.is_empty() {
+            "it's empty"
+        } else if text.chars().any(char::is_control) {
+            "it holds a control character"
+        } else if text.starts_with('-') {
+            "it begins with `-`, and could be taken for a flag"
+        } else if text.len() > 4095 {
+            "it's longer than a path can be"
+        } else {
+            return true;
+        };
+        self.refuse(argument, format!("{problem}: \"{}\"", shorten(text)), None);
+        false
+    }
+
+    fn absolute(&mut self, argument: &str, path: &str) -> bool {
+        if !self.text(argument, path) {
+            return false;
+        }
+        if !path.starts_with('/') {
+            self.refuse(argument, format!("{path:?} isn't an absolute path"), Some("write the whole path, from /"));
+            return false;
+        }
+        if path.split('/').any(|name| name == "..") {
+            self.refuse(argument, format!("{path:?} holds `..`"), Some("write the path that is meant"));
+            return false;
+        }
+        self.no_magic(argument, path)
+    }
+
+    /// `/proc/PID/root`, `/proc/PID/fd` and their like lead anywhere.
+    fn no_magic(&mut self, argument: &str, path: &str) -> bool {
+        const MAGIC: [&str; 6] = ["root", "cwd", "exe", "fd", "ns", "map_files"];
+        let mut names = path.split('/').filter(|name| !matches!(*name, "" | "."));
+        let magic = names.next() == Some("proc") && names.next().is_some() && names.any(|name| MAGIC.contains(&name));
+        if magic {
+            self.refuse(argument, format!("{path:?} goes through a magic link of proc(5)"), None);
+        }
+        !magic
+    }
+
+    fn target(&mut self, target: &str) {
+        if self.absolute(TARGET, target) {
+            self.place(TARGET, target);
+        }
+    }
+
+    fn place(&mut self, argument: &str, path: &str) {
+        const SYSTEM: [&str; 3] = ["/proc", "/sys", "/dev"];
+        let in_system = SYSTEM.iter().find(|system| is_within(path, system));
+        if let Some(system) = in_system
+            && !self.is_allowed_target(path)
+        {
+            self.refuse(argument, format!("nothing is mounted on {system} or below it"), Some(NAME_TARGET));
+        }
+    }
+
+    fn is_allowed_target(&self, path: &str) -> bool {
+        self.rules.targets.iter().any(|allowed| is_within(path, allowed))
+    }
+
+    fn source(&mut self, source: &str, operation: Operation) {
+        const TAGS: [&str; 5] = ["LABEL=", "UUID=", "PARTLABEL=", "PARTUUID=", "ID="];
+        if operation.source_is_path() {
+            self.absolute(SOURCE, source);
+        } else if self.text(SOURCE, source) {
+            if TAGS.iter().any(|tag| source.to_ascii_uppercase().starts_with(tag)) {
+                self.refuse(
+                    SOURCE,
+                    format!("{source:?} could mean any device"),
+                    Some("name the device itself, e.g. by /dev/disk/by-uuid/…"),
+                );
+            } else if is_source_path(source) {
+                self.absolute(SOURCE, source);
+            }
+        }
+    }
+
+    /// A file system on a device has the device's path for its source: anything else the kernel would look for itself,
+    /// from wherever it happens to stand.
+    fn source_of_type(&mut self, request: &MountRequest, fstype: &str, host: Option<&HostRoot>) {
+        let Some(source) = request.source.as_deref().filter(|source| !is_source_path(source)) else { return };
+        if self.rules.helpers.iter().any(|named| named == fstype) {
+            return;
+        }
+        let needs_device = host.is_some_and(|host| match host.file_systems().find(fstype) {
+            Some(KernelType { needs_device }) => needs_device,
+            // Its module isn't loaded yet: a word is a name, and what has a slash could be a path.
+            None => source.contains('/'),
+        });
+        if needs_device {
+            self.refuse(
+                SOURCE,
+                format!("{fstype} is mounted from a device, and {source:?} isn't an absolute path"),
+                Some("write the whole path, from /"),
+            );
+        }
+    }
+
+    fn fstype(&mut self, fstype: &str, host: Option<&HostRoot>) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if fstype.is_empty() || fstype.starts_with(['-', '.']) || !fstype.chars().all(plain) || fstype.len() > 64 {
+            self.refuse("-t", format!("\"{}\" isn't the name of a file system type", shorten(fstype)), None);
+            return;
+        }
+        if matches!(fstype, "auto" | "none") {
+            self.refuse(
+                "-t",
+                format!("{fstype:?} leaves open what is mounted"),
+                Some("name the file system type: policies decide by it"),
+            );
+            return;
+        }
+        if self.rules.helpers.iter().any(|named| named == fstype) {
+            return;
+        }
+        let has_helper = |host: &HostRoot| host.has_helper(fstype);
+        if fstype.starts_with("fuse") || host.is_some_and(has_helper) {
+            self.refuse(
+                "-t",
+                format!("mounting {fstype} runs a helper program as root"),
+                Some("name the type in [host] helpers if that is meant"),
+            );
+        }
+    }
+
+    fn option(&mut self, option: &MountOption, is_helped: bool) {
+        let name = option.name.as_str();
+        let text = option.to_string();
+        // A refusal must not show what it refuses to pass on.
+        let shown = shorten(&option.masked().to_string());
+        let is_named = self.rules.options.iter().any(|named| named == name);
+        let argument = "-o";
+        if name.is_empty() || name.starts_with('-') || name.contains('=') {
+            self.refuse(argument, format!("\"{}\" isn't the name of an option", shorten(name)), None);
+        } else if text.chars().any(char::is_control) {
+            self.refuse(argument, format!("an option holds a control character: \"{shown}\""), None);
+        } else if text.contains(',') || text.contains('"') {
+            self.refuse(
+                argument,
+                format!("an option holds a comma or a quote: \"{shown}\""),
+                Some("mount(8) and its helpers don't agree on what that means"),
+            );
+        } else if text.len() > 4095 {
+            self.refuse(argument, format!("an option is longer than a page: \"{shown}\""), None);
+        } else if option.value.is_some() && restrictions().any(|flag| name == flag.sets || name == flag.clears) {
+            self.refuse(argument, format!("{name} takes no value"), None);
+        } else if is_operation(name) {
+            self.refuse(
+                argument,
+                format!("{name} isn't an option here but an operation of its own"),
+                Some("use --bind, --move or --make-… in a request of its own"),
+            );
+        } else if needs_permission(name) && !is_named {
+            self.refuse(argument, format!("{name} makes mount(8) do more than mount"), Some(NAME_OPTION));
+        } else if is_helped && !is_named && !is_generic(name) {
+            self.refuse(
+                argument,
+                format!("{name} would be read by a helper that runs as root, e.g. as a command"),
+                Some(NAME_OPTION),
+            );
+        }
+    }
+
+    /// Which arguments an operation needs and which it can't have.
+    fn shape(&mut self, request: &MountRequest) {
+        let operation = request.operation;
+        let needs_source = matches!(operation, Operation::Mount | Operation::Bind { .. } | Operation::Move);
+        if needs_source != request.source.is_some() {
+            let message = if needs_source { "is missing" } else { "is there and has no meaning" };
+            self.refuse(SOURCE, format!("it {message} in {}", operation.name()), None);
+        }
+        let needs_fstype = operation == Operation::Mount;
+        if needs_fstype && request.fstype.is_none() {
+            self.refuse(
+                "-t",
+                "the file system type is missing".to_owned(),
+                Some("name it with -t: policies decide by it, so it isn't guessed"),
+            );
+        } else if !needs_fstype && request.fstype.is_some() {
+            self.refuse("-t", format!("it has no meaning in {}", operation.name()), None);
+        }
+        let takes_options = matches!(operation, Operation::Mount | Operation::Bind { .. } | Operation::Remount { .. });
+        if !takes_options && !request.options.is_empty() {
+            self.refuse("-o", format!("it has no meaning in {}", operation.name()), None);
+        }
+        let one_mount_point =
+            matches!(operation, Operation::Bind { .. } | Operation::Remount { mount_point_only: true });
+        let of_file_system = |option: &&MountOption| !is_per_mount(&option.name);
+        if one_mount_point && let Some(option) = request.options.iter().find(of_file_system) {
+            self.refuse(
+                "-o",
+                format!("{:?} isn't an option of a single mount point, and would be ignored", option.name),
+                Some("a bind takes ro, nosuid, nodev, noexec, nosymfollow, noatime and their like"),
+            );
+        }
+    }
+}
+
+/// As much of an argument as a message shows.
+fn shorten(text: &str) -> String {
+    untrusted::shorten(text, 80)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::options::Options;
+
+    fn refused(change: impl FnOnce(&mut MountRequest)) -> String {
+        let mut request = MountRequest {
+            operation: Operation::Mount,
+            source: Some("tmpfs".to_owned()),
+            target: "/mnt/x".to_owned(),
+            fstype: Some("tmpfs".to_owned()),
+            options: Options::default(),
+        };
+        change(&mut request);
+        match check_request(&HostRules::default(), None, &request) {
+            Ok(()) => String::new(),
+            Err(refusals) => refusals.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_plain_request_passes() {
+        assert_eq!(refused(|_| {}), "");
+        assert_eq!(refused(|r| r.options = Options::parse("size=1m,nosuid,mode=0700,user_xattr")), "");
+    }
+
+    #[test]
+    fn each_refusal_names_its_argument() {
+        for target in
+            ["", "mnt", "/mnt/../etc", "/mnt/\n", "/mnt/\0", "-o", "/proc/1/root/etc", "/proc", "/sys/x", "/dev/shm"]
+        {
+            assert!(refused(|r| r.target = target.to_owned()).starts_with("TARGET: "), "{target:?}");
+        }
+        for source in ["--version", "LABEL=x", "uuid=1", "/dev/../etc", "/proc/self/fd/3", ""] {
+            assert!(refused(|r| r.source = Some(source.to_owned())).starts_with("SOURCE: "), "{source:?}");
+        }
+        for options in [
+            "a\"b",
+            "X-mount.mkdir",
+            "x-mount.subdir=a",
+            "helper=x",
+            "uhelper=x",
+            "user",
+            "users",
+            "loop",
+            "offset=1",
+            "context=a",
+            "=x",
+            "bind",
+            "rshared",
+            "nosuid=1",
+            "a\nb",
+            "password=a\"b",
+        ] {
+            assert!(refused(|r| r.options = Options::parse(options)).starts_with("-o: "), "{options:?}");
+        }
+        for fstype in ["", "-x", "auto", "a,b", "fuse", "fuse.sshfs", "a b", "../x"] {
+            assert!(refused(|r| r.fstype = Some(fstype.to_owned())).starts_with("-t: "), "{fstype:?}");
+        }
+        assert!(refused(|r| r.source = None).starts_with("SOURCE: "));
+        assert!(refused(|r| r.fstype = None).starts_with("-t: "));
+    }
+
+    #[test]
+    fn a_name_that_only_begins_like_a_system_directory_passes() {
+        assert_eq!(refused(|r| r.target = "/process".to_owned()), "");
+    }
+}

@@ -1,0 +1,13 @@
+//! Deciding a request: what the host refuses by itself, then mutating policies in rounds, then validating policies.
+
+pub(crate) mod approved;
+pub mod case;
+pub mod chain;
+mod edit_rules;
+mod ends;
+mod invariants;
+mod progress;
+mod rounds;
+pub mod ruling;
+pub mod trace;
+mod validation;

@@ -1,0 +1,57 @@
+//! Carries plans out in the host's mount namespace, on a thread that entered it.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use super::apply::{Applied, Executor};
+use super::failure::ApplyError;
+use super::namespace;
+use super::steps::run;
+use super::watch::Watch;
+use crate::host::root::HostRoot;
+use crate::model::host_error::HostError;
+use crate::plan::mount_plan::MountPlan;
+
+/// Works on the host's own mount namespace.
+#[derive(Debug)]
+pub struct HostExecutor {
+    host: Arc<HostRoot>,
+    /// The timer of a thread that exists for one request. The thread itself enters the host's namespace.
+    attended: Option<Arc<Watch>>,
+}
+
+impl HostExecutor {
+    /// For this host. The work is done on a thread of its own, and this process stays where it is.
+    pub fn new(host: &Arc<HostRoot>) -> Self {
+        Self { host: host.clone(), attended: None }
+    }
+
+    /// For this host, on the calling thread. The thread stays in the host's namespace, and another one keeps its time.
+    pub(crate) fn on_this_thread(host: &Arc<HostRoot>, watch: &Arc<Watch>) -> Self {
+        Self { host: host.clone(), attended: Some(watch.clone()) }
+    }
+}
+
+impl Executor for HostExecutor {
+    fn apply(&self, plan: MountPlan) -> Result<Applied, ApplyError> {
+        if let Some(watch) = &self.attended {
+            return enter_and_run(&self.host, plan, watch);
+        }
+        let watch = Arc::new(Watch::new(plan.timeout()));
+        let (host, watched, timeout) = (self.host.clone(), watch.clone(), plan.timeout());
+        let (done, result) = channel();
+        let thread = std::thread::Builder::new().name("host".to_owned()).spawn(move || {
+            watched.begin();
+            // After the time is up nobody receives this.
+            let _ = done.send(enter_and_run(&host, plan, &watched));
+        });
+        let thread =
+            thread.map_err(|error| HostError::new("clone", "a thread for the host's mount namespace", error))?;
+        watch.wait_for(&result, thread, timeout, || ()).unwrap_or_else(|stuck| Err(stuck.into()))
+    }
+}
+
+fn enter_and_run(host: &HostRoot, plan: MountPlan, watch: &Watch) -> Result<Applied, ApplyError> {
+    namespace::enter(host)?;
+    run(host, plan, watch)
+}

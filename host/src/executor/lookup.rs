@@ -1,0 +1,70 @@
+//! Looks mounts up by their own ids.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use super::execution::Execution;
+use crate::host::identity::Identity;
+use crate::mount_table::mount::MountText;
+use crate::mount_table::statmount;
+use crate::mount_table::table::MountTable;
+
+/// A mount as the host's kernel shows it.
+pub(super) struct FoundMount {
+    pub(super) identity: Identity,
+    pub(super) mount: MountText,
+}
+
+pub(super) fn table(execution: &Execution<'_>) -> io::Result<MountTable> {
+    execution.host.mount_table().map_err(io::Error::other)
+}
+
+/// The mount that a descriptor lies on.
+pub(super) fn at(execution: &Execution<'_>, fd: BorrowedFd<'_>) -> io::Result<FoundMount> {
+    let identity = Identity::of(fd)?;
+    match find(execution, &identity)? {
+        Some(mount) => Ok(FoundMount { identity, mount }),
+        None => Err(io::Error::new(io::ErrorKind::NotFound, "the mount isn't in the host's table")),
+    }
+}
+
+/// The mount by its 64-bit id, or by its id in mountinfo on an older kernel.
+pub(super) fn find(execution: &Execution<'_>, identity: &Identity) -> io::Result<Option<MountText>> {
+    if let Some(id) = identity.unique_id {
+        match statmount::mount(id, None) {
+            Ok(record) => return Ok(Some(record.to_text())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(table(execution)?.by_id(identity.id).map(|mount| mount.to_text()))
+}
+
+/// A mount by its 64-bit id, with its mount point.
+fn by_unique_id(execution: &Execution<'_>, id: u64) -> io::Result<(String, Identity)> {
+    let (id_in_table, target) = match statmount::mount(id, None) {
+        Ok(record) => (record.id(), record.to_text().target),
+        // A kernel before Linux 6.13, or a mount without a source.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            let id = statmount::mountinfo_id(id)?;
+            (id, table(execution)?.by_id(id).ok_or(io::ErrorKind::NotFound)?.to_text().target)
+        }
+        Err(error) => return Err(error),
+    };
+    Ok((target, Identity::of_mount(Some(id), id_in_table)))
+}
+
+/// All mounts below one, in the order in which they were made, with their mount points.
+pub(super) fn mounts_below(execution: &Execution<'_>, top: &Identity) -> io::Result<Vec<(String, Identity)>> {
+    if let Some(id) = top.unique_id {
+        match statmount::below(id, None) {
+            Ok(ids) => return ids.into_iter().map(|id| by_unique_id(execution, id)).collect(),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let table = table(execution)?;
+    let below = table.descendants(top.id);
+    Ok(below.map(|mount| (mount.to_text().target, Identity::of_mount(None, mount.id()))).collect())
+}

@@ -1,0 +1,99 @@
+//! Calls of the kernel's mount API, with what the kernel says when one fails.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::mount::{
+    FsPickFlags, MoveMountFlags, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fspick, move_mount,
+};
+
+use super::failure::StepError;
+use crate::model::options::MountOption;
+use crate::model::request::{Propagation, PropagationType};
+use crate::model::untrusted;
+use crate::plan::call::{call, parameter};
+use crate::sys::{MountAttr, mount_setattr};
+
+/// Puts a mount on what a descriptor stands for.
+pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", target, "", flags)
+}
+
+/// Changes the file system behind a mount.
+pub(super) fn reconfigure(
+    target: BorrowedFd<'_>,
+    parameters: &[MountOption],
+    line: impl Fn() -> String,
+) -> Result<(), StepError> {
+    let context = fspick(target, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)
+        .map_err(|errno| StepError::new(line(), not_a_mount_point(errno.into())))?;
+    configure(&context, parameters)?;
+    fsconfig_reconfigure(&context)
+        .map_err(|errno| with_context_log(&context, call("fsconfig", &["FSCONFIG_CMD_RECONFIGURE"]), errno))
+}
+
+pub(super) fn propagate(target: BorrowedFd<'_>, to: Propagation) -> std::io::Result<()> {
+    // `MS_…` of mount(2), which mount_setattr(2) takes here.
+    let propagation = match to.kind {
+        PropagationType::Shared => 1 << 20,
+        PropagationType::Slave => 1 << 19,
+        PropagationType::Private => 1 << 18,
+        PropagationType::Unbindable => 1 << 17,
+    };
+    mount_setattr(target, to.recursive, &MountAttr { propagation, ..MountAttr::default() })
+}
+
+/// What the optional fields of mountinfo say.
+pub(super) fn propagation_of(fields: &[String]) -> PropagationType {
+    let has = |prefix: &str| fields.iter().any(|field| field.starts_with(prefix));
+    if has("unbindable") {
+        PropagationType::Unbindable
+    } else if has("shared:") {
+        PropagationType::Shared
+    } else if has("master:") {
+        PropagationType::Slave
+    } else {
+        PropagationType::Private
+    }
+}
+
+/// See `fs/fsopen.c` of the kernel.
+const MAX_VALUE: usize = 255;
+
+pub(super) fn configure(context: &OwnedFd, parameters: &[MountOption]) -> Result<(), StepError> {
+    for option in parameters {
+        if option.value.as_ref().is_some_and(|value| value.len() > MAX_VALUE) {
+            let reason = format!("its value is longer than the {MAX_VALUE} bytes that fsconfig(2) takes");
+            return Err(StepError::new(parameter(option), reason));
+        }
+        match &option.value {
+            Some(value) => fsconfig_set_string(context, option.name.as_str(), value.as_str()),
+            None => fsconfig_set_flag(context, option.name.as_str()),
+        }
+        .map_err(|errno| with_context_log(context, parameter(option), errno))?;
+    }
+    Ok(())
+}
+
+/// A failed call on a context, with what the context says about it.
+pub(super) fn with_context_log(context: &OwnedFd, call: String, errno: Errno) -> StepError {
+    let mut reason = errno.to_string();
+    let mut buffer = [0; 1024];
+    // One read a message, until there are no more.
+    while let Ok(n @ 1..) = rustix::io::read(context, &mut buffer) {
+        // Behind `e ` for an error, `w ` for a warning, `i ` for information.
+        let message = untrusted::one_line(buffer.get(2..n).unwrap_or_default());
+        reason.push_str("; ");
+        reason.push_str(&message);
+    }
+    StepError::new(call, reason)
+}
+
+/// `EINVAL` is what the kernel says of a path that isn't the root of a mount.
+pub(super) fn not_a_mount_point(error: std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(nix::libc::EINVAL) => format!("{error}; is it a mount point of the host's?"),
+        _ => error.to_string(),
+    }
+}

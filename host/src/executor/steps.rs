@@ -1,0 +1,61 @@
+//! Carries out the steps of a plan in order, and takes them back where one fails.
+
+use std::os::fd::AsFd;
+
+use super::apply::Applied;
+use super::execution::Execution;
+use super::failure::{ApplyError, MountFailure, StepError};
+use super::undo::Undo;
+use super::watch::Watch;
+use super::{helper, kernel, verify};
+use crate::host::identity::Identity;
+use crate::host::root::HostRoot;
+use crate::model::host_error::HostError;
+use crate::model::secrets::Secrets;
+use crate::plan::mount_plan::MountPlan;
+use crate::plan::step::Step;
+
+/// Carries out the steps in order, and takes them back where one fails.
+pub(super) fn run(host: &HostRoot, mut plan: MountPlan, watch: &Watch) -> Result<Applied, ApplyError> {
+    let (source, mut target) = plan.take_pins();
+    let mut approved = None;
+    if let [Step::Unmount(_)] = plan.steps() {
+        // A descriptor would keep the mount busy; its id is never used again.
+        let identity = target.take().map(|target| Identity::of(target.as_fd())).transpose();
+        approved = identity.map_err(|error| HostError::new("statx", plan.target(), error))?;
+    }
+    let execution = Execution { host, plan: &plan, source, target, approved, watch };
+    let secrets = Secrets::of(&[&plan.request().options]);
+    let mut undos: Vec<Undo> = Vec::new();
+    let mut applied = Applied::default();
+    match steps(&execution, &mut undos, &mut applied) {
+        Ok(()) => Ok(applied),
+        Err(StepError { call, reason }) => {
+            let undone = undos.into_iter().rev().map(|undo| secrets.mask(&undo.take_back(&execution))).collect();
+            Err(MountFailure { step: secrets.mask(&call), reason: secrets.mask(&reason), undone }.into())
+        }
+    }
+}
+
+/// Carries out the steps. The way back from each is put into `undos`.
+fn steps(execution: &Execution<'_>, undos: &mut Vec<Undo>, applied: &mut Applied) -> Result<(), StepError> {
+    for step in execution.plan.steps() {
+        match step {
+            Step::Mount { fstype, source, parameters, attributes } => {
+                let mount = kernel::mount(execution, fstype, source, parameters, *attributes)?;
+                applied.mount_id = verify::mount(execution, fstype, source, *attributes, undos, mount)?;
+            }
+            Step::Bind { recursive, attributes, .. } => {
+                let mount = kernel::bind(execution, *recursive, *attributes)?;
+                applied.mount_id = verify::bind(execution, *recursive, *attributes, undos, mount)?;
+            }
+            Step::SetAttributes(attributes) => kernel::set_attributes(execution, *attributes, undos)?,
+            Step::Reconfigure { parameters } => kernel::reconfigure(execution, parameters, undos)?,
+            Step::Move { .. } => kernel::move_mount(execution, undos)?,
+            Step::SetPropagation(propagation) => kernel::set_propagation(execution, *propagation, undos)?,
+            Step::Unmount(mode) => kernel::unmount(execution, *mode, undos)?,
+            Step::Helper(mount) => helper::mount(execution, mount, undos, applied)?,
+        }
+    }
+    Ok(())
+}

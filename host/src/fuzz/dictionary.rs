@@ -1,0 +1,98 @@
+//! Words to make requests of.
+
+/// Words to make requests of: known tricks with mounts, and the words of the policies' own settings.
+#[derive(Debug)]
+pub struct Dictionary {
+    pub(super) paths: Vec<String>,
+    pub(super) words: Vec<String>,
+}
+
+impl Dictionary {
+    /// With every text in these settings.
+    pub fn of<'s>(settings: impl Iterator<Item = &'s str>) -> Self {
+        let mut texts = Vec::new();
+        for settings in settings {
+            if let Ok(value) = serde_json::from_str(settings) {
+                collect(&value, &mut texts);
+            }
+        }
+        let (mut paths, mut words): (Vec<String>, Vec<String>) =
+            texts.into_iter().partition(|text| text.starts_with('/'));
+        let near: Vec<String> = paths.iter().flat_map(|path| [format!("{path}x"), format!("{path}/below")]).collect();
+        paths.extend(near);
+        paths.extend(PATHS.map(str::to_owned));
+        words.extend(OPTIONS.map(str::to_owned));
+        Self { paths, words }
+    }
+}
+
+fn collect(value: &serde_json::Value, texts: &mut Vec<String>) {
+    match value {
+        serde_json::Value::String(text) => texts.push(text.clone()),
+        serde_json::Value::Array(list) => list.iter().for_each(|value| collect(value, texts)),
+        serde_json::Value::Object(map) => map.values().for_each(|value| collect(value, texts)),
+        _ => {}
+    }
+}
+
+const PATHS: [&str; 22] = [
+    "/",
+    "/mnt",
+    "/mnt/a",
+    "/mnt/a b",
+    "/mnt/a/deep/er",
+    "/srv",
+    "/etc",
+    "/etc/passwd",
+    "/usr/lib",
+    "/home/user",
+    "/var/lib",
+    "/mnt//a",
+    "/mnt/./a",
+    "/mnt/a/",
+    "/mnt/#",
+    "/mnt/a\\040b",
+    "/mnt/ü",
+    "/mnt/\u{a0}",
+    "/mnt/\u{202e}x",
+    "/opt/...",
+    "/mnt/*",
+    "/run/x",
+];
+
+/// Names of options. The first [`FLAGS`] take no value.
+pub(super) const OPTIONS: [&str; 30] = [
+    "ro",
+    "rw",
+    "nosuid",
+    "suid",
+    "nodev",
+    "dev",
+    "noexec",
+    "exec",
+    "nosymfollow",
+    "symfollow",
+    "noatime",
+    "relatime",
+    "atime",
+    "strictatime",
+    "sync",
+    "async",
+    "size",
+    "mode",
+    "uid",
+    "subvol",
+    "errors",
+    "lowerdir",
+    "upperdir",
+    "workdir",
+    "user_xattr",
+    "_netdev",
+    "RO",
+    "no-suid",
+    "ü",
+    "defaults",
+];
+
+/// See [`OPTIONS`].
+pub(super) const FLAGS: usize = 16;

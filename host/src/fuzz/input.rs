@@ -1,0 +1,36 @@
+//! What one run of the fuzzer decides.
+
+use super::tables::SHIFT;
+use crate::model::ends::ResolvedPath;
+use crate::model::request::MountRequest;
+use crate::model::requester::Requester;
+
+/// Everything that a decision depends on, small enough to be kept, changed and written down.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// The request.
+    pub request: MountRequest,
+    /// What the source is.
+    pub source: Option<ResolvedPath>,
+    /// What the target is.
+    pub target: ResolvedPath,
+    /// Who asks.
+    pub requester: Requester,
+    /// Which table it meets.
+    pub table: usize,
+}
+
+impl Input {
+    /// This input with everything changed that a verdict must not depend on: another process asks, and it meets the twin
+    /// of its table, whose mounts have other ids.
+    pub(super) fn with_other_incidentals(&self) -> Self {
+        let mut other = self.clone();
+        other.requester.pid += 1;
+        other.table ^= 1;
+        for end in [other.source.as_mut(), Some(&mut other.target)].into_iter().flatten() {
+            end.covering_mount =
+                end.covering_mount.map(|id| if self.table.is_multiple_of(2) { id + SHIFT } else { id - SHIFT });
+        }
+        other
+    }
+}

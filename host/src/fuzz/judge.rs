@@ -1,0 +1,34 @@
+//! Decides an input and says what is wrong with the decision.
+
+use super::input::Input;
+use super::oracles::{self, Symptom};
+use super::tables::Tables;
+use crate::decision::case::{Case, Resolution};
+use crate::decision::chain::Chain;
+use crate::decision::ruling::Decision;
+use crate::error::Error;
+
+/// All that is wrong with how this input is decided.
+pub(super) fn symptoms(chain: &Chain<'_>, tables: &Tables, input: &Input, repeat: bool) -> Vec<Symptom> {
+    let Ok(decision) = decide(chain, tables, input) else { return Vec::new() };
+    let mut symptoms = oracles::judge(&decision);
+    if repeat && symptoms.is_empty() {
+        let again = decide(chain, tables, &input.with_other_incidentals());
+        symptoms.extend(again.ok().and_then(|again| oracles::compare(&decision, &again)));
+    }
+    symptoms
+}
+
+fn decide(chain: &Chain<'_>, tables: &Tables, input: &Input) -> Result<Decision, Error> {
+    let case = Case {
+        request: input.request.clone(),
+        requester: input.requester.clone(),
+        resolution: Resolution::Recorded { source: input.source.clone(), target: Some(input.target.clone()) },
+        snapshot: tables.snapshot(input.table),
+        locks: None,
+    };
+    chain.decide(&case, false)
+}
+
+/// One run in so many is decided a second time with another caller and other mount ids, to see the same verdict.
+pub(super) const REPEATED: u64 = 4;

@@ -1,0 +1,13 @@
+//! The host: its tree and its mount namespace as this process sees them.
+
+pub(crate) mod file_systems;
+pub(crate) mod identity;
+pub(crate) mod namespaces;
+pub(crate) mod place;
+pub(crate) mod programs;
+pub mod resolve;
+pub mod root;
+pub mod target_lock;
+
+#[cfg(test)]
+mod resolver_tests;

@@ -1,0 +1,50 @@
+//! Programs of the host's: mount(8), its helpers, systemd-run(1).
+
+use std::path::Path;
+use std::sync::PoisonError;
+
+use rustix::fs::Statx;
+
+use super::root::HostRoot;
+
+/// Where mount(8) looks for helpers, see its manual page.
+const HELPER_FOLDERS: [&str; 4] = ["/sbin", "/usr/sbin", "/bin", "/usr/bin"];
+
+impl HostRoot {
+    /// Whether the host was *booted with* systemd, see sd_booted(3). That its programs exist isn't enough.
+    pub(crate) fn is_booted_with_systemd(&self) -> bool {
+        self.look_up("/run/systemd/system").is_some()
+    }
+
+    /// The path of a host program in the first of these folders that has it. A program that somebody other than root can
+    /// write is passed over.
+    pub(crate) fn program(&self, name: &str, folders: &[&str]) -> Option<String> {
+        folders.iter().map(|folder| format!("{folder}/{name}")).find(|path| {
+            self.look_up(path).is_some_and(|found| {
+                let is_program = found.stx_mode & 0o170_000 == 0o100_000 && found.stx_mode & 0o111 != 0;
+                is_program && (is_roots_alone(&found) || self.is_sandbox())
+            })
+        })
+    }
+
+    /// Whether the host has a mount helper for a file system type, whoever owns it.
+    pub(crate) fn has_helper(&self, fstype: &str) -> bool {
+        let mut known = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+        *known.entry(fstype.to_owned()).or_insert_with(|| {
+            HELPER_FOLDERS.iter().any(|folder| self.look_up(&format!("{folder}/mount.{fstype}")).is_some())
+        })
+    }
+
+    /// Whether only root can put another file at a real path.
+    pub(crate) fn is_roots_alone(&self, path: &str) -> bool {
+        self.is_sandbox()
+            || Path::new(path).ancestors().skip(1).all(|folder| {
+                folder.to_str().and_then(|folder| self.look_up(folder)).is_some_and(|f| is_roots_alone(&f))
+            })
+    }
+}
+
+/// Whether root owns a file and nobody else can write it.
+fn is_roots_alone(found: &Statx) -> bool {
+    found.stx_uid == 0 && found.stx_mode & 0o022 == 0
+}

@@ -1,0 +1,199 @@
+//! The host's root: the folder that its `/` is seen under, and what is reached from there.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat, openat2, statx};
+
+use super::file_systems::FileSystems;
+use super::identity::unique_id;
+use super::namespaces::{self, Namespace};
+use super::place::Place;
+use crate::model::host_error::HostError;
+use crate::model::paths::{is_within, relative};
+use crate::mount_table::mount::MountText;
+use crate::mount_table::snapshot::Snapshot;
+use crate::mount_table::statmount;
+use crate::mount_table::table::MountTable;
+use crate::sys;
+
+/// Where the host is and how its mount namespace is reached.
+#[derive(Debug)]
+pub struct HostRoot {
+    /// The host's `/`.
+    root: OwnedFd,
+    namespace: Namespace,
+    /// The folder of the host's PID 1 in its `/proc`, or of this process for a sandbox.
+    process: Result<OwnedFd, HostError>,
+    /// Whether this process made the host for itself. Then nobody on it is to be feared.
+    is_sandbox: bool,
+    file_systems: FileSystems,
+    /// The types that were asked about, and whether they have a helper.
+    pub(super) helpers: Mutex<HashMap<String, bool>>,
+    /// The namespace's 64-bit id.
+    namespace_id: OnceLock<Option<u64>>,
+}
+
+impl HostRoot {
+    /// The folder that holds the host when nobody says: `/rootfs` where there is one, else `/`.
+    pub fn default_folder() -> PathBuf {
+        let rootfs = Path::new("/rootfs");
+        let is_host = rootfs.join("proc/1/mountinfo").exists();
+        if is_host { rootfs.to_owned() } else { PathBuf::from("/") }
+    }
+
+    /// Opens the host under a folder. A namespace that can't be reached is an error only when it's needed.
+    ///
+    /// # Errors
+    /// When the folder can't be opened.
+    pub fn open(folder: &Path) -> Result<Self, HostError> {
+        let pid_1 = folder.join("proc/1");
+        let process = open_path(&pid_1, OFlags::PATH | OFlags::DIRECTORY);
+        let open_of_process = |what: &str, flags: OFlags| {
+            let path = pid_1.join(what);
+            let Ok(process) = &process else { return open_path(&path, flags) };
+            openat(process, what, flags | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|error| HostError::new("open", &path.display().to_string(), error.into()))
+        };
+        let namespace = match open_of_process("ns/mnt", OFlags::RDONLY) {
+            Ok(theirs) => {
+                // In the host's `/proc`: a container may have none of its own.
+                let ours = open_of_process("../self/ns/mnt", OFlags::RDONLY)
+                    .or_else(|_| open_path(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY))?;
+                match namespaces::is_same(ours.as_fd(), theirs.as_fd())? {
+                    true => Namespace::Own,
+                    false => Namespace::Other(theirs),
+                }
+            }
+            Err(error) => Namespace::Closed(namespaces::with_advice(error)),
+        };
+        let root = match open_of_process("root", OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(root) => root,
+            // Without permission to look through PID 1, the folder itself shows the same tree, as this process sees it.
+            Err(error) => {
+                tracing::debug!("the host is seen through {}: {error}", folder.display());
+                open_path(folder, OFlags::PATH | OFlags::DIRECTORY)?
+            }
+        };
+        Ok(Self::new(root, namespace, process, false))
+    }
+
+    /// This process's own view, for a sandbox that is its own host.
+    ///
+    /// # Errors
+    /// When `/` can't be opened.
+    pub fn own() -> Result<Self, HostError> {
+        let root = open_path(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)?;
+        let process = open_path(Path::new("/proc/self"), OFlags::PATH | OFlags::DIRECTORY);
+        Ok(Self::new(root, Namespace::Own, process, true))
+    }
+
+    fn new(root: OwnedFd, namespace: Namespace, process: Result<OwnedFd, HostError>, is_sandbox: bool) -> Self {
+        let (file_systems, helpers, namespace_id) = (FileSystems::default(), Mutex::default(), OnceLock::new());
+        Self { root, namespace, process, is_sandbox, file_systems, helpers, namespace_id }
+    }
+
+    /// The host's `/`.
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Whether the host is this process's own making.
+    pub(crate) fn is_sandbox(&self) -> bool {
+        self.is_sandbox
+    }
+
+    /// The namespace that mounts are made in.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Whether this process is in the host's mount namespace.
+    pub(crate) fn is_own_namespace(&self) -> bool {
+        matches!(self.namespace, Namespace::Own)
+    }
+
+    /// The mounts of the host's PID 1, or of the sandbox.
+    ///
+    /// # Errors
+    /// When the table can't be read.
+    pub fn mount_table(&self) -> Result<MountTable, HostError> {
+        let process = self.process.as_ref().map_err(HostError::clone)?;
+        let failed = |error| HostError::new("read", "the host's /proc/1/mountinfo", error);
+        let file = openat(process, "mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let file = file.map_err(|errno| failed(errno.into()))?;
+        MountTable::read_from(file.into()).map_err(failed)
+    }
+
+    /// The same, to be read when somebody asks.
+    pub fn snapshot(self: &Arc<Self>) -> Snapshot {
+        let (whole, one) = (self.clone(), self.clone());
+        Snapshot::lazy(move || whole.mount_table(), move |path| one.covering(path))
+    }
+
+    /// The place of a real path: the folder that holds it, and its name there.
+    ///
+    /// # Errors
+    /// When the folder isn't there, or can't be reached without a symbolic link.
+    pub(crate) fn place(&self, path: &str) -> io::Result<Place> {
+        let (folder, name) = match path.rsplit_once('/') {
+            Some((folder, name)) if !name.is_empty() => (folder, name),
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path} lies in no folder"))),
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = openat2(&self.root, relative(folder), flags, Mode::empty(), PLAIN)?;
+        Ok(Place { folder, name: CString::new(name)?, path: path.to_owned() })
+    }
+
+    /// The mount that a real path lies on, asked of the kernel. Nothing where it can't tell, or would have to wait for
+    /// somebody: the table knows.
+    pub(crate) fn covering(&self, path: &str) -> Option<MountText> {
+        let namespace = match &self.namespace {
+            Namespace::Own => None,
+            Namespace::Other(namespace) => {
+                Some((*self.namespace_id.get_or_init(|| sys::mount_namespace_id(namespace.as_fd()).ok()))?)
+            }
+            Namespace::Closed(_) => return None,
+        };
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let found = openat2(&self.root, relative(path), flags, Mode::empty(), PLAIN | ResolveFlags::CACHED).ok()?;
+        let id = unique_id(found.as_fd(), c"", AtFlags::EMPTY_PATH).ok()??;
+        let record = statmount::mount(id, namespace).ok()?;
+        // The path may lead elsewhere by now than where it was opened.
+        is_within(path, record.target()).then(|| record.to_text())
+    }
+
+    /// Whether this process is in the PID namespace of the host's PID 1, whose systemd knows processes by their numbers.
+    pub(crate) fn shares_pid_namespace(&self) -> bool {
+        self.process.as_ref().is_ok_and(|process| namespaces::shares_pid_namespace(process.as_fd()))
+    }
+
+    /// The file system types of the host's kernel.
+    pub(crate) fn file_systems(&self) -> &FileSystems {
+        &self.file_systems
+    }
+
+    /// Whose file a path leads to, and of what kind; links are followed.
+    pub(super) fn look_up(&self, path: &str) -> Option<Statx> {
+        let found = self.find(path)?;
+        let mask = StatxFlags::MODE | StatxFlags::TYPE | StatxFlags::UID;
+        statx(&found, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask).ok()
+    }
+
+    fn find(&self, path: &str) -> Option<OwnedFd> {
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        openat2(&self.root, relative(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how).ok()
+    }
+}
+
+/// Below a root, and by no link: real paths.
+const PLAIN: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS).union(ResolveFlags::NO_SYMLINKS);
+
+fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd, HostError> {
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| HostError::new("open", &path.display().to_string(), error.into()))
+}

@@ -1,0 +1,68 @@
+//! The two ends of a request, its source and its target, as the host found them.
+
+use std::os::fd::OwnedFd;
+
+use serde::{Deserialize, Serialize};
+
+/// What the host found when it followed a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResolvedPath {
+    /// The real path: absolute, no `.`, `..` or symbolic link in it.
+    pub path: String,
+    /// What is there.
+    pub kind: FileKind,
+    /// The number of the device that a device file stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+    /// The symbolic links that were followed, each by its own path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub symlinks: Vec<String>,
+    /// The mountinfo id of the mount it lies on, where the kernel tells (Linux 5.8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covering_mount: Option<u64>,
+}
+
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the kinds of inode(7)")]
+pub enum FileKind {
+    Directory,
+    Regular,
+    BlockDevice,
+    CharDevice,
+    Fifo,
+    Socket,
+}
+
+/// A device's number, see makedev(3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the two halves of a device number")]
+pub struct Device {
+    pub major: u32,
+    pub minor: u32,
+}
+
+/// A path that the host resolved, with the descriptor that holds on to what was found. A replayed request has no
+/// descriptors.
+#[derive(Debug)]
+pub(crate) struct PinnedPath {
+    pub(crate) found: ResolvedPath,
+    pub(crate) pin: Option<OwnedFd>,
+}
+
+/// The source and the target of a request as the host found them.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    /// Absent where the source isn't a path of the host.
+    pub(crate) source: Option<PinnedPath>,
+    pub(crate) target: PinnedPath,
+}
+
+impl Ends {
+    pub(crate) fn found_source(&self) -> Option<&ResolvedPath> {
+        self.source.as_ref().map(|source| &source.found)
+    }
+}

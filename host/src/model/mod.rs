@@ -1,0 +1,18 @@
+//! What mountgate speaks of: requests, options, verdicts, rules. Nothing here touches the host.
+
+pub mod edit;
+pub mod ends;
+pub mod failure;
+pub mod hint;
+pub mod host_error;
+pub(crate) mod mount_flags;
+pub(crate) mod option_names;
+pub mod options;
+pub(crate) mod paths;
+pub mod refusals;
+pub mod request;
+pub mod requester;
+pub mod rules;
+pub mod secrets;
+pub(crate) mod untrusted;
+pub mod verdict;

@@ -1,0 +1,238 @@
+//! Mount options: `name` or `name=value`, in order, duplicates kept, the last of a contradicting pair counts.
+//!
+//! The grammar is that of mount(8) `-o`: commas separate, except between double quotes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::mount_flags::{FLAGS, restrictions};
+
+/// One option.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MountOption {
+    /// What stands before the first `=`.
+    pub name: String,
+    /// What stands after it, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+impl MountOption {
+    /// Reads one `name` or `name=value`.
+    pub fn parse(text: &str) -> Self {
+        match text.split_once('=') {
+            Some((name, value)) => Self { name: name.to_owned(), value: Some(value.to_owned()) },
+            None => Self::flag(text),
+        }
+    }
+
+    /// An option that is a plain word.
+    pub fn flag(name: &str) -> Self {
+        Self { name: name.to_owned(), value: None }
+    }
+
+    /// This option, with its value masked where nobody may see it.
+    pub(crate) fn masked(&self) -> Self {
+        match self.value {
+            Some(_) if self.is_secret() => Self { name: self.name.clone(), value: Some(MASK.to_owned()) },
+            _ => self.clone(),
+        }
+    }
+
+    /// Whether its value must not be shown.
+    fn is_secret(&self) -> bool {
+        const WORDS: [&str; 8] = ["password", "passwd", "pass", "credentials", "cred", "secret", "token", "passphrase"];
+        let name = self.name.to_ascii_lowercase();
+        WORDS.iter().any(|word| name == *word || name.split(['_', '-', '.']).any(|part| part == *word))
+            || name.contains("password")
+            || name.ends_with("key")
+    }
+}
+
+impl fmt::Display for MountOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        match &self.value {
+            Some(value) => write!(f, "={value}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What stands in for a secret.
+pub(crate) const MASK: &str = "****";
+
+/// The word that contradicts an option: of the two, the last one counts.
+fn contrary(name: &str) -> Option<&'static str> {
+    const MORE: [(&str, &str); 4] =
+        [("noatime", "atime"), ("norelatime", "relatime"), ("async", "sync"), ("nolazytime", "lazytime")];
+    let pairs = FLAGS.iter().map(|flag| (flag.sets, flag.clears)).chain(MORE);
+    pairs.into_iter().find_map(|(one, other)| match name {
+        name if name == one => Some(other),
+        name if name == other => Some(one),
+        _ => None,
+    })
+}
+
+/// An ordered list of options.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Options(Vec<MountOption>);
+
+impl Options {
+    /// Reads the argument of mount(8)'s `-o`. Empty options are left out.
+    pub fn parse(text: &str) -> Self {
+        let mut quoted = false;
+        let parts = text.split(|c| {
+            quoted ^= c == '"';
+            c == ',' && !quoted
+        });
+        Self(parts.filter(|part| !part.is_empty()).map(MountOption::parse).collect())
+    }
+
+    /// The options in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, MountOption> {
+        self.0.iter()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Puts an option last, whatever stands before.
+    pub fn push(&mut self, option: MountOption) {
+        self.0.push(option);
+    }
+
+    /// Makes an option the one that counts: puts it last, unless it's that already.
+    pub fn add(&mut self, option: MountOption) {
+        let rival = contrary(&option.name);
+        let counting = self.0.iter().rev().find(|o| o.name == option.name || Some(o.name.as_str()) == rival);
+        if counting != Some(&option) {
+            self.0.push(option);
+        }
+    }
+
+    /// Takes away every option of this name.
+    pub fn drop_all(&mut self, name: &str) {
+        self.0.retain(|option| option.name != name);
+    }
+
+    /// Takes the option out and says whether it was there.
+    pub fn take(&mut self, name: &str) -> bool {
+        let before = self.0.len();
+        self.drop_all(name);
+        self.0.len() < before
+    }
+
+    /// The flags among `ro`, `nosuid`, `nodev`, `noexec` and `nosymfollow` that count.
+    pub fn restrictions(&self) -> impl Iterator<Item = &'static str> + '_ {
+        restrictions().filter(|flag| self.last_of(flag.sets, flag.clears) == Some(flag.sets)).map(|flag| flag.sets)
+    }
+
+    /// The contraries of those flags that count: `rw`, `suid`, `dev`, `exec`, `symfollow`.
+    pub(crate) fn permissions(&self) -> impl Iterator<Item = &'static str> + '_ {
+        restrictions().filter(|flag| self.last_of(flag.sets, flag.clears) == Some(flag.clears)).map(|flag| flag.clears)
+    }
+
+    /// Which of two contradicting words counts.
+    fn last_of<'w>(&self, one: &'w str, other: &'w str) -> Option<&'w str> {
+        self.0.iter().rev().find_map(|option| match option.name.as_str() {
+            name if name == one => Some(one),
+            name if name == other => Some(other),
+            _ => None,
+        })
+    }
+
+    /// These options with secret values masked.
+    pub fn masked(&self) -> Self {
+        Self(self.0.iter().map(MountOption::masked).collect())
+    }
+
+    /// The values that must not be shown.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.0
+            .iter()
+            .filter(|option| option.is_secret())
+            .filter_map(|option| option.value.as_deref())
+            .filter(|value| !value.is_empty())
+    }
+}
+
+impl FromIterator<MountOption> for Options {
+    fn from_iter<I: IntoIterator<Item = MountOption>>(options: I) -> Self {
+        Self(options.into_iter().collect())
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, option) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{option}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn adding_makes_an_option_count_even_behind_its_contrary() {
+        let mut options = Options::parse("nosuid,suid");
+        options.add(MountOption::flag("nosuid"));
+        assert_eq!(options.to_string(), "nosuid,suid,nosuid");
+        options.add(MountOption::flag("nosuid"));
+        assert_eq!(options.to_string(), "nosuid,suid,nosuid");
+    }
+
+    #[test]
+    fn a_quoted_comma_does_not_split() {
+        let options = Options::parse("context=\"a:b,c\",ro");
+        assert_eq!(options.len(), 2);
+        assert_eq!(options.iter().next(), Some(&MountOption::parse("context=\"a:b,c\"")));
+    }
+
+    #[test]
+    fn secrets_are_masked() {
+        let options = Options::parse("user=a,password=b,credentials=/c,ro,ssh_key=x,monkey");
+        assert_eq!(options.masked().to_string(), "user=a,password=****,credentials=****,ro,ssh_key=****,monkey");
+        assert_eq!(options.secrets().collect::<Vec<_>>(), ["b", "/c", "x"]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_read_back(list in prop::collection::vec("[a-z_.]{1,8}(=[^,\"]{0,8})?", 0..8)) {
+            let options: Options = list.iter().map(|text| MountOption::parse(text)).collect();
+            prop_assert_eq!(Options::parse(&options.to_string()), options);
+        }
+
+        #[test]
+        fn anything_is_read_without_a_panic_and_printed_stably(text in ".{0,64}") {
+            let once = Options::parse(&text);
+            prop_assert_eq!(Options::parse(&once.to_string()), once);
+        }
+
+        #[test]
+        fn what_was_added_counts(list in prop::collection::vec("(no)?(suid|dev|exec)|r[ow]", 0..8), strict in 0usize..5) {
+            let mut options: Options = list.iter().map(|text| MountOption::parse(text)).collect();
+            let strict = FLAGS[strict].sets;
+            options.add(MountOption::flag(strict));
+            prop_assert!(options.restrictions().any(|flag| flag == strict));
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Who asks for a mount, and what that caller says of itself.
+
+use serde::{Deserialize, Serialize};
+
+/// Who asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Requester {
+    /// User id of the calling process.
+    pub uid: u32,
+    /// Group id of the calling process.
+    pub gid: u32,
+    /// Process id of this program, as the caller's child.
+    pub pid: u32,
+    /// What the caller says of itself, unverified.
+    pub labels: Vec<Label>,
+}
+
+impl Requester {
+    /// This process, or the one that called it, with the labels it gives.
+    pub fn current(labels: Vec<Label>) -> Self {
+        Self {
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            pid: std::process::id(),
+            labels,
+        }
+    }
+}
+
+/// A `key=value` that the caller attached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "a key and its value")]
+pub struct Label {
+    pub key: String,
+    pub value: String,
+}
+
+impl std::str::FromStr for Label {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok(Self { key: key.to_owned(), value: value.to_owned() }),
+            _ => Err("a label is written key=value".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What the host itself holds to: the `[host]` part of a policy directory.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// The `[host]` part of a policy directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRules {
+    /// File system types whose mount helper may run.
+    pub helpers: Vec<String>,
+    /// Options, otherwise refused, that may pass.
+    pub options: Vec<String>,
+    /// Paths, otherwise refused, that may be mounted on, with all below them.
+    pub targets: Vec<String>,
+    /// What to do with symbolic links in a request's paths.
+    pub symlinks: Symlinks,
+    /// When helpers run in a systemd scope of their own.
+    pub scope: ScopeRule,
+    /// How long the whole request may take on the host.
+    pub timeout: Duration,
+}
+
+impl Default for HostRules {
+    fn default() -> Self {
+        Self {
+            helpers: Vec::new(),
+            options: Vec::new(),
+            targets: Vec::new(),
+            symlinks: Symlinks::Resolve,
+            scope: ScopeRule::Prefer,
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What `[host] symlinks` says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Symlinks {
+    /// They are followed, shown to policies and in the trace.
+    #[default]
+    Resolve,
+    /// A path with one in it is refused.
+    Refuse,
+}
+
+/// When a systemd scope is asked for, for types with a helper.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScopeRule {
+    /// Without one, nothing is mounted.
+    Require,
+    /// One where the host was booted with systemd and gives one.
+    #[default]
+    Prefer,
+    /// None.
+    Never,
+}

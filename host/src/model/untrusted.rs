@@ -1,0 +1,59 @@
+//! Text that somebody else wrote. It is bounded and escaped before a person sees it, so that it can neither drive a
+//! terminal nor fill it.
+
+/// The most bytes that one text in a verdict may have.
+const MAX_TEXT: usize = 4096;
+
+/// Refuses text that is too long or holds control characters. `what` names the text in the error.
+pub(crate) fn check(what: &str, text: &str) -> Result<(), String> {
+    if text.len() > MAX_TEXT {
+        return Err(format!("{what} has {} bytes where at most {MAX_TEXT} may be", text.len()));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(format!("{what} holds control characters: {}", text.escape_debug()));
+    }
+    Ok(())
+}
+
+/// The start of a text, escaped: at most so many characters.
+pub(crate) fn shorten(text: &str, limit: usize) -> String {
+    let mut characters = text.escape_debug();
+    let mut shown: String = characters.by_ref().take(limit).collect();
+    if characters.next().is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Output of a program as one line: its lines with `; ` between them, control characters escaped.
+pub(crate) fn one_line(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| line.trim_end().chars().flat_map(escape_control).collect::<String>())
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines.join("; ")
+}
+
+fn escape_control(c: char) -> impl Iterator<Item = char> {
+    let (kept, escaped) = if c.is_control() { (None, Some(c.escape_default())) } else { (Some(c), None) };
+    kept.into_iter().chain(escaped.into_iter().flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_text_is_cut_and_the_cut_is_seen() {
+        assert_eq!(shorten("abc", 3), "abc");
+        assert_eq!(shorten("abcd", 3), "abc…");
+        assert_eq!(shorten("\u{1b}[2J", 80), "\\u{1b}[2J");
+    }
+
+    #[test]
+    fn lines_become_one_line() {
+        assert_eq!(one_line(b"one\n\ntwo\r\n\x1b[31m\n"), "one; two; \\u{1b}[31m");
+    }
+}

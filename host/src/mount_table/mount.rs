@@ -1,0 +1,149 @@
+//! One mount of a table.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::escape::{to_text, unescape};
+use super::parse::{Fields, Span};
+
+/// One mount: a line of mountinfo, see proc(5). Of a table in the format of mounts the numbers are 0.
+#[derive(Debug, Clone, Copy)]
+pub struct Mount<'t> {
+    text: &'t [u8],
+    fields: &'t Fields,
+}
+
+/// The mounts of a table, in the kernel's order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mounts<'t> {
+    pub(super) text: &'t [u8],
+    pub(super) fields: &'t [Fields],
+}
+
+impl<'t> Mounts<'t> {
+    pub(super) fn nth(self, i: usize) -> Mount<'t> {
+        Mount { text: self.text, fields: &self.fields[i] }
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.fields.len()
+    }
+
+    pub(super) fn iter(self) -> impl ExactSizeIterator<Item = Mount<'t>> {
+        self.fields.iter().map(move |fields| Mount { text: self.text, fields })
+    }
+}
+
+impl<'t> Mount<'t> {
+    /// Mount id; the kernel uses it again after the mount is gone.
+    pub fn id(&self) -> u64 {
+        self.fields.id
+    }
+
+    /// The id of the mount that it's mounted on.
+    pub fn parent(&self) -> u64 {
+        self.fields.parent
+    }
+
+    /// Major number of the file system's device.
+    pub fn major(&self) -> u32 {
+        self.fields.major
+    }
+
+    /// Minor number of the file system's device.
+    pub fn minor(&self) -> u32 {
+        self.fields.minor
+    }
+
+    /// The folder of the file system that is mounted; `//deleted` at its end is the kernel's word for a deleted one.
+    pub fn root(&self) -> Cow<'t, [u8]> {
+        self.field(self.fields.root)
+    }
+
+    /// The mount point.
+    pub fn target(&self) -> Cow<'t, [u8]> {
+        self.field(self.fields.target)
+    }
+
+    /// The file system type with its subtype.
+    pub fn fstype(&self) -> Cow<'t, [u8]> {
+        self.field(self.fields.fstype)
+    }
+
+    /// The source, which may be empty.
+    pub fn source(&self) -> Cow<'t, [u8]> {
+        self.field(self.fields.source)
+    }
+
+    /// Per-mount options in order.
+    pub fn options(&self) -> impl Iterator<Item = Cow<'t, [u8]>> + use<'t> {
+        self.list(self.fields.options, b',')
+    }
+
+    /// Optional fields such as `shared:2`.
+    pub fn optional_fields(&self) -> impl Iterator<Item = Cow<'t, [u8]>> + use<'t> {
+        self.list(self.fields.optional_fields, b' ')
+    }
+
+    /// The file system's own options in order.
+    pub fn super_options(&self) -> impl Iterator<Item = Cow<'t, [u8]>> + use<'t> {
+        self.list(self.fields.super_options, b',')
+    }
+
+    /// Whether a per-mount option or one of the file system is there.
+    pub fn has_option(&self, name: &str) -> bool {
+        self.options().chain(self.super_options()).any(|option| *option == *name.as_bytes())
+    }
+
+    fn field(&self, span: Span) -> Cow<'t, [u8]> {
+        unescape(span.of(self.text))
+    }
+
+    /// Split first, unescape then: an escaped comma belongs to its option.
+    fn list(&self, span: Span, separator: u8) -> impl Iterator<Item = Cow<'t, [u8]>> + use<'t> {
+        let text = span.of(self.text);
+        text.split(move |byte| *byte == separator).filter(|part| !part.is_empty()).map(unescape)
+    }
+
+    /// All of it as text, for plugins and scripts.
+    pub fn to_text(&self) -> MountText {
+        let escaped = |span: Span| to_text(span.of(self.text));
+        let list = |span: Span, separator: u8| {
+            let parts = span.of(self.text).split(move |byte| *byte == separator);
+            parts.filter(|part| !part.is_empty()).map(to_text).collect()
+        };
+        let fields = self.fields;
+        MountText {
+            id: fields.id,
+            parent: fields.parent,
+            major: fields.major,
+            minor: fields.minor,
+            root: escaped(fields.root),
+            target: escaped(fields.target),
+            options: list(fields.options, b','),
+            optional_fields: list(fields.optional_fields, b' '),
+            fstype: escaped(fields.fstype),
+            source: escaped(fields.source),
+            super_options: list(fields.super_options, b','),
+        }
+    }
+}
+
+/// A mount whose fields are text: unescaped where that is UTF-8, and where it isn't, still in the kernel's octal
+/// escapes, with the odd bytes escaped the same way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "named as the accessors of Mount")]
+pub struct MountText {
+    pub id: u64,
+    pub parent: u64,
+    pub major: u32,
+    pub minor: u32,
+    pub root: String,
+    pub target: String,
+    pub options: Vec<String>,
+    pub optional_fields: Vec<String>,
+    pub fstype: String,
+    pub source: String,
+    pub super_options: Vec<String>,
+}

@@ -1,0 +1,129 @@
+//! A mount by the host's own mount(8), for types with a helper and for options that mount(8) carries out.
+
+use crate::decision::approved::Approved;
+use crate::host::root::HostRoot;
+use crate::model::options::Options;
+use crate::model::refusals::Refusals;
+use crate::model::rules::{HostRules, ScopeRule};
+
+/// Where a host keeps the programs of util-linux and systemd.
+const PROGRAM_FOLDERS: [&str; 5] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/run/current-system/sw/bin"];
+
+/// A mount by the host's own mount(8), for types with a helper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HelperMount {
+    /// The host's mount(8), and systemd-run(1) where a scope is wanted.
+    pub(crate) mount: String,
+    pub(crate) scope: Option<Scope>,
+    /// Whether `mount.TYPE` may run.
+    pub(crate) helper: bool,
+    pub(crate) fstype: String,
+    pub(crate) source: String,
+    pub(crate) target: String,
+    pub(crate) options: Options,
+}
+
+/// A systemd scope for what a helper leaves running, so that it outlives the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scope {
+    /// The host's systemd-run(1).
+    pub(crate) program: String,
+    /// The scope's name.
+    pub(crate) unit: String,
+    /// Whether the mount fails where the scope can't be had.
+    pub(crate) required: bool,
+}
+
+impl HelperMount {
+    /// The command of an approved mount.
+    ///
+    /// # Errors
+    /// When the host lacks a program that it takes.
+    pub(super) fn of(
+        approved: &Approved<'_>,
+        rules: &HostRules,
+        fstype: String,
+        source: String,
+        helper: bool,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, Refusals> {
+        let host = approved.host();
+        let target = approved.target().found.path.clone();
+        // A decision that is replayed elsewhere has no host to look at.
+        let program = |name: &str| match host {
+            Some(host) => host.program(name, &PROGRAM_FOLDERS),
+            None => Some(name.to_owned()),
+        };
+        let missing = |name: &str, hint: &'static str| {
+            Refusals::one(
+                "-t",
+                format!("mounting {fstype} takes the host's {name}, and it has none to trust"),
+                Some(hint),
+            )
+        };
+        let mount = program("mount").ok_or_else(|| {
+            missing("mount(8)", "mount(8) must be there, belong to root, and be writable by root alone")
+        })?;
+        let required = rules.scope == ScopeRule::Require;
+        let scope = if helper && rules.scope != ScopeRule::Never {
+            // systemd knows processes by their numbers in its own PID namespace: elsewhere they are other processes'.
+            let knows_us = |host: &HostRoot| host.is_booted_with_systemd() && host.shares_pid_namespace();
+            match program("systemd-run").filter(|_| host.is_none_or(knows_us)) {
+                Some(program) => Some(Scope { program, unit: unit(&target), required }),
+                None if required => {
+                    return Err(missing(
+                        "systemd",
+                        "the host wasn't booted with it, systemd-run(1) isn't there, or this process isn't in the host's PID \
+                         namespace; [host] scope = \"prefer\" goes without",
+                    ));
+                }
+                None => None,
+            }
+        } else {
+            None
+        };
+        if helper && scope.is_none() {
+            notes.push(without_scope(&fstype));
+        }
+        let options = approved.request().options.clone();
+        Ok(Self { mount, scope, helper, fstype, source, target, options })
+    }
+
+    /// The command line, with the scope or without.
+    pub(crate) fn argv(&self, scoped: bool) -> Vec<String> {
+        let mut argv: Vec<&str> = Vec::new();
+        let description = format!("--description=mountgate: {} on {}", self.fstype, self.target);
+        let unit;
+        if let Some(scope) = self.scope.as_ref().filter(|_| scoped) {
+            unit = format!("--unit={}", scope.unit);
+            argv.extend([&scope.program, "--scope", "--collect", &unit, &description, "--"]);
+        }
+        argv.push(&self.mount);
+        if !self.helper {
+            argv.push("-i");
+        }
+        // Both ends are real paths by now: mount(8) must not follow them again, nor look into fstab for them.
+        argv.extend(["--no-canonicalize", "-t", &self.fstype]);
+        let options = self.options.to_string();
+        if !options.is_empty() {
+            argv.extend(["-o", &options]);
+        }
+        argv.extend(["--source", &self.source, "--target", &self.target]);
+        argv.into_iter().map(str::to_owned).collect()
+    }
+}
+
+/// What it means that a helper runs without a scope of its own.
+pub(crate) fn without_scope(fstype: &str) -> String {
+    format!(
+        "mount.{fstype} runs without a systemd scope of its own: a daemon that it starts ends with the caller's \
+         container"
+    )
+}
+
+/// A name for a scope that tells the target to whoever reads `systemctl`, and differs from one caller to the next.
+fn unit(target: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let place: String = target.chars().map(plain).take(80).collect();
+    format!("mountgate{place}-{}.scope", std::process::id())
+}

@@ -1,0 +1,189 @@
+//! The plan of an approved request: typed steps, with the descriptors of what was approved.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use super::attributes::Attributes;
+use super::helper_mount::HelperMount;
+use super::step::Step;
+use crate::decision::approved::Approved;
+use crate::model::ends::{Ends, ResolvedPath};
+use crate::model::option_names::needs_mount_program;
+use crate::model::options::{MountOption, Options};
+use crate::model::refusals::Refusals;
+use crate::model::request::{MountRequest, Operation};
+use crate::model::rules::HostRules;
+
+/// Steps for an executor. Only the chain can make one.
+#[derive(Debug)]
+pub struct MountPlan {
+    steps: Vec<Step>,
+    request: MountRequest,
+    ends: Ends,
+    timeout: Duration,
+    notes: Vec<String>,
+}
+
+/// A plan as a person reads it, secrets masked.
+#[derive(Debug, Clone, Default)]
+pub struct PlanText {
+    /// What will be done, one line per call.
+    pub lines: Vec<String>,
+    /// What somebody who reads them should know.
+    pub notes: Vec<String>,
+}
+
+impl MountPlan {
+    /// The steps for an approved request.
+    ///
+    /// # Errors
+    /// When the host lacks what it would take.
+    pub(crate) fn of(approved: Approved<'_>, rules: &HostRules) -> Result<Self, Refusals> {
+        let mut notes = Vec::new();
+        let steps = steps(&approved, rules, &mut notes)?;
+        let (request, ends) = approved.into_parts();
+        Ok(Self { steps, request, ends, timeout: rules.timeout, notes })
+    }
+
+    /// The request that it carries out, as approved.
+    pub fn request(&self) -> &MountRequest {
+        &self.request
+    }
+
+    /// The plan as a person reads it.
+    pub fn text(&self) -> PlanText {
+        let lines = self.steps.iter().flat_map(|step| step.lines(self.target())).collect();
+        PlanText { lines, notes: self.notes.clone() }
+    }
+
+    pub(crate) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The real path of the mount point.
+    pub(crate) fn target(&self) -> &str {
+        &self.ends.target.found.path
+    }
+
+    /// What the host found at the source.
+    pub(crate) fn found_source(&self) -> Option<&ResolvedPath> {
+        self.ends.found_source()
+    }
+
+    /// The descriptors of both ends. A replayed decision has none.
+    pub(crate) fn take_pins(&mut self) -> (Option<OwnedFd>, Option<OwnedFd>) {
+        (self.ends.source.as_mut().and_then(|source| source.pin.take()), self.ends.target.pin.take())
+    }
+
+    /// How long carrying it out may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+}
+
+impl fmt::Display for MountPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text().lines.join("\n"))
+    }
+}
+
+fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) -> Result<Vec<Step>, Refusals> {
+    let request = approved.request();
+    let source = || match approved.source() {
+        Some(end) => end.found.path.clone(),
+        None => request.source.clone().unwrap_or_default(),
+    };
+    Ok(match request.operation {
+        Operation::Mount => {
+            let fstype = request.fstype.clone().unwrap_or_default();
+            let helper = rules.helpers.contains(&fstype);
+            if helper || request.options.iter().any(|option| needs_mount_program(&option.name)) {
+                vec![Step::Helper(HelperMount::of(approved, rules, fstype, source(), helper, notes)?)]
+            } else {
+                let (attributes, parameters) = split(&request.options);
+                vec![Step::Mount { fstype, source: source(), parameters, attributes }]
+            }
+        }
+        Operation::Bind { recursive } => {
+            vec![Step::Bind { source: source(), recursive, attributes: Attributes::of(&request.options) }]
+        }
+        Operation::Remount { mount_point_only } => remount(&request.options, mount_point_only),
+        Operation::Move => vec![Step::Move { source: source() }],
+        Operation::SetPropagation(propagation) => vec![Step::SetPropagation(propagation)],
+        Operation::Unmount(mode) => vec![Step::Unmount(mode)],
+    })
+}
+
+/// Options as what the mount point has and what the file system is told. `ro` is both, as with mount(2); words that
+/// only mount(8) has a use for are neither.
+fn split(options: &Options) -> (Attributes, Vec<MountOption>) {
+    let mut attributes = Attributes::default();
+    let mut parameters = Vec::new();
+    for option in options.iter() {
+        if !attributes.take(option) && !is_comment(&option.name) {
+            parameters.push(option.clone());
+        }
+    }
+    if attributes.is_read_only() {
+        parameters.push(MountOption::flag("ro"));
+    }
+    (attributes, parameters)
+}
+
+/// Words that say something to programs that read fstab, and nothing to the kernel; see mount(8).
+fn is_comment(name: &str) -> bool {
+    matches!(name, "defaults" | "_netdev" | "nofail" | "auto" | "noauto" | "comment")
+        || name.starts_with("x-")
+        || name.starts_with("X-")
+}
+
+/// What takes rights away comes first and what gives them back last: a remount that ends in the middle leaves the mount
+/// stricter than it was approved, never laxer. Only what is named changes.
+fn remount(options: &Options, mount_point_only: bool) -> Vec<Step> {
+    let (attributes, mut parameters) = split(options);
+    if attributes.is_writable() {
+        parameters.push(MountOption::flag("rw"));
+    }
+    if mount_point_only || parameters.is_empty() {
+        return vec![Step::SetAttributes(attributes)];
+    }
+    let change = |attributes: Attributes| (!attributes.is_empty()).then_some(Step::SetAttributes(attributes));
+    [change(attributes.tightening()), Some(Step::Reconfigure { parameters }), change(attributes.loosening())]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_the_mount_points_or_the_file_systems() {
+        let (attributes, parameters) = split(&Options::parse("ro,nosuid,size=1m,_netdev,sync,x-systemd.automount"));
+        assert_eq!(attributes.to_string(), "ro,nosuid");
+        let words: Vec<String> = parameters.iter().map(ToString::to_string).collect();
+        assert_eq!(words, ["size=1m", "sync", "ro"]);
+    }
+
+    #[test]
+    fn a_remount_tightens_first_and_loosens_last() {
+        let lines = |options: &str, only| -> Vec<String> {
+            remount(&Options::parse(options), only).iter().flat_map(|step| step.lines("/m")).collect()
+        };
+        assert_eq!(lines("nosuid,dev", true), ["mount_setattr(/m, nosuid,dev)"]);
+        assert_eq!(lines("nosuid", false), ["mount_setattr(/m, nosuid)"]);
+        assert_eq!(
+            lines("rw,nosuid,size=2m", false),
+            [
+                "mount_setattr(/m, nosuid)",
+                "fspick(/m)",
+                "fsconfig(size, 2m)",
+                "fsconfig(rw)",
+                "fsconfig(FSCONFIG_CMD_RECONFIGURE)",
+                "mount_setattr(/m, rw)",
+            ]
+        );
+    }
+}

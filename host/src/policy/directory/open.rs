@@ -1,0 +1,46 @@
+//! A policy directory that was read and checked.
+
+use std::path::{Path, PathBuf};
+
+use super::entry::PolicyEntry;
+use super::error::DirectoryError;
+use super::lockfile::{LockFile, check_digest};
+use super::reader::Reader;
+use super::record::Record;
+use super::schema;
+use crate::model::rules::HostRules;
+use crate::policy::cache::Cache;
+
+/// A checked policy directory.
+#[derive(Debug, Clone)]
+pub struct PolicyDirectory {
+    /// Its path.
+    pub path: PathBuf,
+    /// What the host itself holds to.
+    pub host: HostRules,
+    /// The chain in order.
+    pub policies: Vec<PolicyEntry>,
+    /// What this run and earlier ones found out about it.
+    pub(in crate::policy) record: Record,
+}
+
+impl PolicyDirectory {
+    /// Reads and checks a directory. Every plugin must be the one that its digest names.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn open(path: &Path, cache: &Cache) -> Result<Self, DirectoryError> {
+        let reader = Reader::open(path)?;
+        let lock = LockFile::read(&reader)?;
+        let mut record = cache.record(&reader.path);
+        let content = schema::read(&reader, &mut record)?;
+        for (entry, written) in &content.policies {
+            check_digest(&reader, entry, written.as_ref(), lock.as_ref())?;
+        }
+        let policies: Vec<PolicyEntry> = content.policies.into_iter().map(|(entry, _)| entry).collect();
+        if let Some(lock) = &lock {
+            lock.check_stale(&reader, &policies)?;
+        }
+        Ok(Self { path: reader.path, host: content.rules, policies, record })
+    }
+}

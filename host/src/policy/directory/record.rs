@@ -1,0 +1,142 @@
+//! What earlier runs found out about a policy directory. A plugin that nobody touched isn't read, hashed and asked about
+//! itself again.
+//!
+//! The record lies in the same private folder as compiled plugins and is believed for the same reason. The digest of a
+//! plugin is believed while the file is the same one, of the same size, and unchanged since: nobody can set its ctime, see
+//! inode(7). Even a wrong digest would run no other code than that of the digest that the directory pins.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::Stat;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::description::Description;
+
+/// What is known of one policy directory.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(in crate::policy) struct Record {
+    /// The version of the program that wrote it.
+    program: String,
+    /// By file name.
+    plugins: BTreeMap<String, Plugin>,
+    /// The descriptions of plugins that accepted their settings, by [`PolicyEntry::key`](super::entry::PolicyEntry::key).
+    policies: BTreeMap<String, Description>,
+    #[serde(skip)]
+    is_changed: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Plugin {
+    stamp: Stamp,
+    digest: String,
+}
+
+/// What changes when a file does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: i64,
+    modified: (i64, u64),
+    changed: (i64, u64),
+}
+
+/// A file that was changed so shortly ago could be changed again within the same tick of the file system's clock.
+const SETTLED: Duration = Duration::from_secs(2);
+
+impl Stamp {
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(self.changed.0).is_ok_and(|changed| Duration::from_secs(changed) + SETTLED < now)
+    }
+}
+
+impl Record {
+    /// Reads a record. One that another version of the program wrote counts for nothing.
+    pub(in crate::policy) fn read(text: &[u8]) -> Self {
+        serde_json::from_slice(text)
+            .ok()
+            .filter(|record: &Self| record.program == env!("CARGO_PKG_VERSION"))
+            .unwrap_or_default()
+    }
+
+    /// The text to save, where this run found something new.
+    pub(in crate::policy) fn text_to_save(&self) -> Option<Vec<u8>> {
+        let kept = Self { program: env!("CARGO_PKG_VERSION").to_owned(), ..self.clone() };
+        self.is_changed.then(|| serde_json::to_vec(&kept).ok()).flatten()
+    }
+
+    pub(super) fn digest(&self, name: &str, stamp: &Stamp) -> Option<&str> {
+        self.plugins.get(name).filter(|plugin| plugin.stamp == *stamp).map(|plugin| plugin.digest.as_str())
+    }
+
+    pub(super) fn note_digest(&mut self, name: &str, stamp: Stamp, digest: &str) {
+        if stamp.is_settled() {
+            self.plugins.insert(name.to_owned(), Plugin { stamp, digest: digest.to_owned() });
+            self.is_changed = true;
+        }
+    }
+
+    pub(in crate::policy) fn description(&self, key: &str) -> Option<&Description> {
+        self.policies.get(key)
+    }
+
+    /// Keeps a description without its schema, which isn't needed to judge requests.
+    pub(in crate::policy) fn note_description(&mut self, key: String, description: &Description) {
+        self.policies.insert(key, Description { settings_schema: String::new(), ..description.clone() });
+        self.is_changed = true;
+    }
+
+    /// Forgets all policies but these.
+    pub(in crate::policy) fn keep_policies(&mut self, keys: &[String]) {
+        self.policies.retain(|key, _| keys.contains(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(changed: i64) -> Stamp {
+        Stamp { device: 1, inode: 2, size: 3, modified: (4, 5), changed: (changed, 0) }
+    }
+
+    #[test]
+    fn a_digest_is_believed_while_nothing_about_the_file_changed() {
+        let mut record = Record::default();
+        record.note_digest("a.wasm", stamp(1000), "d");
+        assert_eq!(record.digest("a.wasm", &stamp(1000)), Some("d"));
+        assert_eq!(record.digest("a.wasm", &stamp(1001)), None);
+        assert_eq!(record.digest("b.wasm", &stamp(1000)), None);
+        let text = record.text_to_save().expect("something new");
+        assert_eq!(Record::read(&text).digest("a.wasm", &stamp(1000)), Some("d"));
+        assert!(Record::read(&text).text_to_save().is_none());
+    }
+
+    #[test]
+    fn a_file_that_was_just_changed_is_not_believed() {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+        let mut record = Record::default();
+        let fresh = stamp(i64::try_from(now).expect("before the year 292277026596"));
+        record.note_digest("a.wasm", fresh.clone(), "d");
+        assert_eq!(record.digest("a.wasm", &fresh), None);
+    }
+
+    #[test]
+    fn what_another_version_wrote_is_forgotten() {
+        assert!(Record::read(br#"{"program":"0.0.0","plugins":{},"policies":{}}"#).plugins.is_empty());
+        assert!(Record::read(b"not JSON").policies.is_empty());
+    }
+}

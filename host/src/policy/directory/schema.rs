@@ -1,0 +1,236 @@
+//! What may stand in `policies.toml`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::entry::{PluginFile, PolicyEntry};
+use super::error::DirectoryError;
+use super::reader::{CONFIG, Reader};
+use super::record::Record;
+use super::units::{parse_duration, parse_size};
+use crate::model::edit::Field;
+use crate::model::hint::Hint;
+use crate::model::paths::lexical;
+use crate::model::rules::{HostRules, ScopeRule, Symlinks};
+use crate::policy::grant::Grant;
+use crate::policy::limits::{Limits, MAX_MEMORY};
+use crate::policy::mode::Mode;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDirectory {
+    #[serde(default)]
+    host: RawHost,
+    #[serde(default)]
+    policy: Vec<RawPolicy>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawHost {
+    helpers: Vec<Spanned<String>>,
+    options: Vec<Spanned<String>>,
+    targets: Vec<Spanned<String>>,
+    symlinks: Symlinks,
+    scope: ScopeRule,
+    timeout: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPolicy {
+    name: Spanned<String>,
+    plugin: Spanned<String>,
+    sha256: Option<Spanned<String>>,
+    #[serde(default)]
+    rewrites: Vec<Field>,
+    #[serde(default)]
+    grants: Vec<Grant>,
+    #[serde(default)]
+    mode: Mode,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    settings: toml::Table,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLimits {
+    fuel: Option<u64>,
+    memory: Option<Spanned<String>>,
+    deadline: Option<Spanned<String>>,
+}
+
+/// The content of a policy directory.
+pub(super) struct Content {
+    pub(super) rules: HostRules,
+    /// The chain in order, each policy with the digest that `policies.toml` gives.
+    pub(super) policies: Vec<(PolicyEntry, Option<WrittenDigest>)>,
+}
+
+/// A digest in `policies.toml`.
+pub(super) struct WrittenDigest {
+    pub(super) text: String,
+    pub(super) line: usize,
+}
+
+/// Reads `policies.toml` and the plugins that it lists.
+///
+/// # Errors
+/// The first thing that is wrong with them, apart from digests.
+pub(super) fn read(reader: &Reader, record: &mut Record) -> Result<Content, DirectoryError> {
+    let config = Config { reader, text: reader.read_text(CONFIG)? };
+    let raw: RawDirectory = toml::from_str(&config.text).map_err(|error| {
+        let message = error.message().to_owned();
+        match error.span() {
+            Some(span) => config.error(span, message, "docs/policy-directory.md lists every key"),
+            None => reader.error(CONFIG, None, message, "docs/policy-directory.md lists every key"),
+        }
+    })?;
+    let rules = config.host_rules(raw.host)?;
+    let mut names = BTreeSet::new();
+    let mut plugins = BTreeMap::new();
+    let mut policies = Vec::new();
+    for policy in raw.policy {
+        policies.push(config.policy(policy, &mut names, &mut plugins, record)?);
+    }
+    if policies.is_empty() {
+        return Err(reader.error(
+            CONFIG,
+            None,
+            "it lists no policy, and so would allow everything".to_owned(),
+            "add a [[policy]]; policies/baseline has examples",
+        ));
+    }
+    reader.check_unlisted(&plugins.into_keys().collect())?;
+    Ok(Content { rules, policies })
+}
+
+/// The text of `policies.toml`, for the lines in errors.
+struct Config<'r> {
+    reader: &'r Reader,
+    text: String,
+}
+
+impl Config<'_> {
+    fn line(&self, span: Range<usize>) -> usize {
+        self.text[..span.start.min(self.text.len())].matches('\n').count() + 1
+    }
+
+    fn error(&self, span: Range<usize>, message: String, hint: impl Into<Hint>) -> DirectoryError {
+        self.reader.error(CONFIG, Some(self.line(span)), message, hint)
+    }
+
+    /// Checks one policy and opens its plugin, unless another policy has opened it.
+    fn policy(
+        &self,
+        policy: RawPolicy,
+        names: &mut BTreeSet<String>,
+        plugins: &mut BTreeMap<String, (PluginFile, String)>,
+        record: &mut Record,
+    ) -> Result<(PolicyEntry, Option<WrittenDigest>), DirectoryError> {
+        let span = policy.name.span();
+        let name = policy.name.into_inner();
+        if name.is_empty() || name.len() > 64 || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            let message = format!("{name:?} can't be the name of a policy");
+            return Err(self.error(span, message, "use a short word such as \"protect-system\""));
+        }
+        if !names.insert(name.clone()) {
+            let message = format!("there are two policies named {name:?}");
+            return Err(self.error(span, message, "give each a name of its own: traces and errors go by it"));
+        }
+        let plugin_span = policy.plugin.span();
+        let plugin = policy.plugin.into_inner();
+        if plugin.contains('/') || !plugin.ends_with(".wasm") {
+            let message = format!("plugin {plugin:?} isn't the name of a .wasm file in this directory");
+            return Err(self.error(plugin_span, message, "put the plugin beside policies.toml and give its file name"));
+        }
+        if !plugins.contains_key(&plugin) {
+            let opened = self.reader.plugin(&plugin, Some(self.line(plugin_span)), record)?;
+            plugins.insert(plugin.clone(), opened);
+        }
+        let (file, digest) = plugins[&plugin].clone();
+        let settings = serde_json::to_string(&policy.settings).map_err(|error| {
+            self.error(span.clone(), format!("the settings of {name}: {error}"), "use text, numbers, lists")
+        })?;
+        let limits = self.limits(policy.limits)?;
+        let written = policy.sha256.map(|sha| WrittenDigest { line: self.line(sha.span()), text: sha.into_inner() });
+        let entry = PolicyEntry {
+            name,
+            plugin: self.reader.path.join(&plugin),
+            file,
+            digest,
+            rewrites: policy.rewrites,
+            grants: policy.grants,
+            mode: policy.mode,
+            limits,
+            settings,
+            line: self.line(span),
+        };
+        Ok((entry, written))
+    }
+
+    fn host_rules(&self, raw: RawHost) -> Result<HostRules, DirectoryError> {
+        let word =
+            |text: &str| !text.is_empty() && !text.contains(['=', ',', '/']) && !text.contains(char::is_whitespace);
+        let plain = |text: &str| text.starts_with('/') && lexical(text) == *text && !text.contains("/../");
+        let checked = |list: Vec<Spanned<String>>, is_sound: &dyn Fn(&str) -> bool, hint: &'static str| {
+            list.into_iter()
+                .map(|text| match is_sound(text.get_ref()) {
+                    true => Ok(text.into_inner()),
+                    false => {
+                        let message = format!("{:?} would never match, or match everything", text.get_ref());
+                        Err(self.error(text.span(), message, hint))
+                    }
+                })
+                .collect::<Result<Vec<String>, _>>()
+        };
+        let mut rules = HostRules {
+            helpers: checked(raw.helpers, &word, "write a file system type, as \"nfs\"")?,
+            options: checked(raw.options, &word, "write an option's name alone, as \"offset\"")?,
+            targets: checked(raw.targets, &plain, "write a whole path without `..`, as \"/dev/shm\"")?,
+            symlinks: raw.symlinks,
+            scope: raw.scope,
+            ..HostRules::default()
+        };
+        if let Some(timeout) = raw.timeout {
+            rules.timeout = self.duration(&timeout)?;
+        }
+        Ok(rules)
+    }
+
+    fn limits(&self, raw: RawLimits) -> Result<Limits, DirectoryError> {
+        let mut limits = Limits::default();
+        if let Some(fuel) = raw.fuel {
+            limits.fuel = fuel;
+        }
+        if let Some(memory) = raw.memory {
+            limits.memory = parse_size(memory.get_ref()).filter(|size| *size <= MAX_MEMORY).ok_or_else(|| {
+                self.error(
+                    memory.span(),
+                    format!("{:?} isn't an amount of memory up to 1GiB", memory.get_ref()),
+                    "write it as \"16MiB\"",
+                )
+            })?;
+        }
+        if let Some(deadline) = raw.deadline {
+            limits.deadline = self.duration(&deadline)?;
+        }
+        Ok(limits)
+    }
+
+    fn duration(&self, text: &Spanned<String>) -> Result<Duration, DirectoryError> {
+        parse_duration(text.get_ref()).ok_or_else(|| {
+            self.error(
+                text.span(),
+                format!("{:?} isn't a time", text.get_ref()),
+                "write it as \"100ms\", \"30s\" or \"2m\"",
+            )
+        })
+    }
+}

@@ -1,0 +1,47 @@
+//! Whose files and folders are believed: root's and the caller's.
+//!
+//! The walker here and the one in `host/resolve.rs` answer different questions. This one follows a path that the operator
+//! gave, in this process's own view, and collects the folders whose owners could lead it elsewhere. The other one follows a
+//! request's path below the host's root, on descriptors, and never trusts a folder.
+
+use std::path::{Path, PathBuf};
+
+/// Whether what belongs to this user is believed.
+pub(super) fn is_trusted_owner(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw() || (uid == OVERFLOW && is_in_user_namespace())
+}
+
+/// What the kernel shows for every owner who isn't mapped into a user namespace, the host's root among them; see
+/// user_namespaces(7).
+const OVERFLOW: u32 = 65534;
+
+/// Whether this process has no more rights than its user namespace gives, and so nobody's but its own to lose.
+fn is_in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"])
+}
+
+/// All folders above a path.
+pub(super) fn folders_above(path: &Path) -> Vec<PathBuf> {
+    path.ancestors().skip(1).map(Path::to_owned).collect()
+}
+
+/// The real path of a file, and the folders that hold the symbolic links which lead there.
+pub(super) fn follow(path: &Path) -> std::io::Result<(PathBuf, Vec<PathBuf>)> {
+    let mut folders = Vec::new();
+    let mut path = std::path::absolute(path)?;
+    // As many links as the kernel follows.
+    for _ in 0..40 {
+        let mut prefixes: Vec<&Path> = path.ancestors().collect();
+        prefixes.reverse();
+        let link = prefixes.into_iter().find_map(|prefix| Some((prefix, std::fs::read_link(prefix).ok()?)));
+        let Some((prefix, link)) = link else { break };
+        let folder = prefix.parent().unwrap_or(Path::new("/"));
+        folders.extend(folders_above(prefix));
+        path = folder.join(link).join(path.strip_prefix(prefix).unwrap_or(Path::new("")));
+    }
+    // Without a link there is nothing to follow but `..`.
+    let is_plain = folders.is_empty() && !path.components().any(|part| part == std::path::Component::ParentDir);
+    let real = if is_plain { path } else { path.canonicalize()? };
+    Ok((real, folders))
+}

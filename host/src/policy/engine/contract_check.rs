@@ -1,0 +1,88 @@
+//! Whether a file is a component for the contract: what it imports and what it exports.
+
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use super::messages::shown;
+use crate::policy::directory::entry::PolicyEntry;
+use crate::policy::fault::Fault;
+
+/// The version of the contract that this program speaks.
+pub(super) const CONTRACT: &str = "0.1.0";
+
+/// Refuses a file that isn't a component at all.
+pub(super) fn check_header(bytes: &[u8]) -> Result<(), Fault> {
+    let hint = "make a component of it: `wasm-tools component new`, or build it as docs/writing-a-plugin.md says";
+    match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(()),
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
+            Err(Fault::new("its plugin is a core module, not a component".to_owned(), hint))
+        }
+        _ => Err(Fault::new("its plugin isn't WebAssembly".to_owned(), hint)),
+    }
+}
+
+/// Refuses a plugin that imports something which isn't offered, or isn't granted to its policy.
+pub(super) fn check_imports(
+    engine: &wasmtime::Engine,
+    component: &Component,
+    entry: &PolicyEntry,
+) -> Result<(), Fault> {
+    for (name, _) in component.component_type().imports(engine) {
+        if let Some(rest) = name.strip_prefix("mountgate:policy/") {
+            match rest.split_once('@') {
+                Some(("types" | "mount-table" | "log", CONTRACT)) => {}
+                Some((_, version)) if version != CONTRACT => return Err(other_version(version)),
+                _ => return Err(not_offered(name)),
+            }
+        } else if name.starts_with("wasi:") {
+            if !entry.has_wasi() {
+                return Err(Fault::new(
+                    format!("its plugin imports {name}, which it isn't granted"),
+                    format!(
+                        "if it needs WASI (JavaScript and Python plugins do), add the line  grants = [\"wasi\"]  to \
+                         policy {:?}",
+                        entry.name
+                    ),
+                ));
+            }
+        } else {
+            return Err(not_offered(name));
+        }
+    }
+    Ok(())
+}
+
+fn not_offered(import: &str) -> Fault {
+    Fault::new(
+        format!("its plugin imports {import}, which mountgate doesn't offer"),
+        "build the plugin without it: no grant can add it",
+    )
+}
+
+/// Refuses a component that doesn't export what the contract asks for.
+pub(super) fn check_exports(engine: &wasmtime::Engine, component: &Component) -> Result<(), Fault> {
+    let ty = component.component_type();
+    let exported = ty.exports(engine).find_map(|(name, item)| {
+        let is_instance = matches!(item.ty, ComponentItem::ComponentInstance(_));
+        name.strip_prefix("mountgate:policy/plugin@").filter(|_| is_instance)
+    });
+    match exported {
+        Some(CONTRACT) => Ok(()),
+        Some(version) => Err(other_version(version)),
+        None => Err(Fault::new(
+            format!("its plugin is a component for another world: it exports no mountgate:policy/plugin@{CONTRACT}"),
+            "build it against the WIT of mountgate:policy",
+        )),
+    }
+}
+
+fn other_version(version: &str) -> Fault {
+    Fault::new(
+        format!(
+            "its plugin was built for mountgate:policy@{}, and this mountgate speaks mountgate:policy@{CONTRACT}",
+            shown(version)
+        ),
+        format!("build the plugin for {CONTRACT}, or use a mountgate that speaks its version"),
+    )
+}

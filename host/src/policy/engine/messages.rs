@@ -1,0 +1,14 @@
+//! Words of plugins and of wasmtime in errors.
+
+use crate::model::untrusted::shorten;
+
+/// A plugin's words, escaped and bounded.
+pub(super) fn shown(words: &str) -> String {
+    shorten(words, 1000)
+}
+
+/// An error and its causes in one line.
+pub(super) fn with_causes(error: &wasmtime::Error) -> String {
+    let causes: Vec<String> = error.chain().map(|cause| shown(cause.to_string().trim())).collect();
+    causes.join(": ")
+}

@@ -1,0 +1,145 @@
+//! Runs plugins: a narrow wrapper over wasmtime that gives each evaluation a fresh instance with bounds.
+
+mod bindings;
+pub(crate) mod clock;
+mod contract_check;
+pub mod contract_v0_1;
+mod imports;
+pub mod inspection;
+mod messages;
+mod meter;
+pub mod policy;
+mod runner;
+mod runtime;
+mod wasi;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, OnceLock};
+
+use wasmtime::component::Component;
+
+use self::clock::Clock;
+use self::policy::Policy;
+use self::runner::Runner;
+use self::runtime::{Runtime, unavailable};
+use super::cache::Cache;
+use super::description::Kind;
+use super::directory::entry::PolicyEntry;
+use super::directory::error::DirectoryError;
+use super::directory::open::PolicyDirectory;
+use super::directory::record::Record;
+use super::fault::Fault;
+
+/// What makes instances of plugins.
+///
+/// Plugins with the WASI grant have a runtime of their own: they carry a whole language with them, whose memory has to be
+/// mapped, while the few pages of other plugins are copied, which is faster.
+pub struct Engine {
+    closed: Runtime,
+    with_wasi: OnceLock<Runtime>,
+    is_pooled: bool,
+    clock: Arc<Clock>,
+}
+
+impl Engine {
+    /// An engine for many evaluations. A thread of its own ends those that run past their deadlines.
+    ///
+    /// # Errors
+    /// When the machine can't give what the sandbox needs, e.g. address space.
+    pub fn new() -> anyhow::Result<Self> {
+        Self::with(true, Clock::start()?)
+    }
+
+    /// An engine for many evaluations, none of which has a deadline: only fuel ends them, at the same instruction on every
+    /// machine.
+    ///
+    /// # Errors
+    /// When the machine can't give what the sandbox needs, e.g. address space.
+    pub fn without_deadlines() -> anyhow::Result<Self> {
+        Self::with(true, Arc::default())
+    }
+
+    /// An engine for one request. Its deadlines hold while the caller ticks its clock.
+    ///
+    /// # Errors
+    /// When the machine can't give what the sandbox needs, e.g. address space.
+    pub(crate) fn for_one_request() -> anyhow::Result<Self> {
+        Self::with(false, Arc::default())
+    }
+
+    fn with(is_pooled: bool, clock: Arc<Clock>) -> anyhow::Result<Self> {
+        let closed = Runtime::new(false, is_pooled)?;
+        clock.drive(&closed.engine);
+        Ok(Self { closed, with_wasi: OnceLock::new(), is_pooled, clock })
+    }
+
+    /// Its clock.
+    pub(crate) fn clock(&self) -> Arc<Clock> {
+        self.clock.clone()
+    }
+
+    /// What a policy's plugin runs in.
+    fn runtime(&self, entry: &PolicyEntry) -> Result<&Runtime, Fault> {
+        if !entry.has_wasi() {
+            return Ok(&self.closed);
+        }
+        if let Some(with_wasi) = self.with_wasi.get() {
+            return Ok(with_wasi);
+        }
+        let with_wasi = Runtime::new(true, self.is_pooled).map_err(|error| unavailable(&error))?;
+        self.clock.drive(&with_wasi.engine);
+        Ok(self.with_wasi.get_or_init(|| with_wasi))
+    }
+
+    /// Makes the policies of a directory ready: compiles or loads their plugins, checks what they import against what they
+    /// are granted, and has every plugin check its settings. The cache keeps what is compiled.
+    ///
+    /// # Errors
+    /// The first policy that can't be used, with its line in `policies.toml` and a hint.
+    pub fn load(&self, directory: &mut PolicyDirectory, cache: &Cache) -> Result<Vec<Policy>, DirectoryError> {
+        let mut record = std::mem::take(&mut directory.record);
+        let policies = self.policies(directory, cache, &mut record)?;
+        cache.save_record(&directory.path, &record);
+        Ok(policies)
+    }
+
+    fn policies(
+        &self,
+        directory: &PolicyDirectory,
+        cache: &Cache,
+        record: &mut Record,
+    ) -> Result<Vec<Policy>, DirectoryError> {
+        let mut components: HashMap<(&str, bool), Component> = HashMap::new();
+        let mut policies = Vec::with_capacity(directory.policies.len());
+        for entry in &directory.policies {
+            let load = || self.runtime(entry)?.component(entry, cache);
+            let component = match components.entry((&entry.digest, entry.has_wasi())) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(load().map_err(|fault| entry.error(fault))?),
+            };
+            policies.push(self.policy(component, entry, record).map_err(|fault| entry.error(fault))?);
+        }
+        let keys: Vec<String> = directory.policies.iter().map(PolicyEntry::key).collect();
+        record.keep_policies(&keys);
+        Ok(policies)
+    }
+
+    fn policy(&self, component: &Component, entry: &PolicyEntry, record: &mut Record) -> Result<Policy, Fault> {
+        let runner = Runner::new(self.runtime(entry)?, component, entry)?;
+        let key = entry.key();
+        let description = match record.description(&key) {
+            Some(description) => description.clone(),
+            None => {
+                let description = runner.introduce()?;
+                record.note_description(key, &description);
+                description
+            }
+        };
+        if description.kind == Kind::Validating && !entry.rewrites.is_empty() {
+            let message = format!("{} is validating and can't rewrite", description.name);
+            return Err(Fault::new(message, "take its `rewrites` away"));
+        }
+        Ok(Policy { name: entry.name.clone(), description, mode: entry.mode, rewrites: entry.rewrites.clone(), runner })
+    }
+}

@@ -1,0 +1,43 @@
+//! A policy that is ready to judge.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::contract_v0_1::{Outcome, Review};
+use super::runner::Runner;
+use crate::model::edit::Field;
+use crate::mount_table::snapshot::Snapshot;
+use crate::policy::description::Description;
+use crate::policy::evaluation::Evaluation;
+use crate::policy::mode::Mode;
+
+/// A policy that is ready to judge.
+pub struct Policy {
+    /// Its name in the chain.
+    pub name: String,
+    /// What its plugin says of itself.
+    pub description: Description,
+    /// Whether its verdict is followed.
+    pub mode: Mode,
+    /// The fields that it may change.
+    pub rewrites: Vec<Field>,
+    pub(super) runner: Runner,
+}
+
+impl Policy {
+    /// Judges a request in a fresh instance.
+    pub fn evaluate(&self, review: &Review, snapshot: &Arc<Snapshot>) -> Evaluation {
+        self.runner.evaluate(review, snapshot)
+    }
+
+    /// Tells the plugin how a request ended, in a fresh instance.
+    pub fn observe(&self, outcome: &Outcome, snapshot: &Arc<Snapshot>) -> Evaluation {
+        self.runner.observe(outcome, snapshot)
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy").field("name", &self.name).field("description", &self.description).finish()
+    }
+}

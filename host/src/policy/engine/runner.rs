@@ -1,0 +1,206 @@
+//! One plugin with its settings and bounds. Each evaluation runs in an instance of its own.
+
+use std::sync::Arc;
+
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+use wasmtime::{Store, Trap};
+
+use super::bindings::PolicyPre;
+use super::bindings::exports::mountgate::policy::plugin;
+use super::bindings::mountgate::policy::types;
+use super::clock::deadline_check;
+use super::contract_check::{CONTRACT, check_exports, check_imports};
+use super::contract_v0_1::{self as contract, Outcome, Review};
+use super::imports::{HostState, TooManyCalls};
+use super::messages::{shown, with_causes};
+use super::meter::Meter;
+use super::runtime::Runtime;
+use super::wasi;
+use crate::model::failure::{Failure, FailureKind};
+use crate::model::verdict::Verdict;
+use crate::mount_table::snapshot::Snapshot;
+use crate::policy::description::Description;
+use crate::policy::directory::entry::PolicyEntry;
+use crate::policy::evaluation::{Evaluation, LogLine};
+use crate::policy::fault::Fault;
+use crate::policy::limits::{HOST_CALL_BYTES, Limits};
+
+/// A plugin with its settings and bounds, of which instances are made.
+pub(super) struct Runner {
+    pre: InstancePre<HostState>,
+    /// The functions that every request calls. The bindings would look up all functions of a plugin and compare their types
+    /// in every instance, which takes longer than most verdicts.
+    evaluate: ComponentExportIndex,
+    observe: ComponentExportIndex,
+    settings: String,
+    limits: Limits,
+    has_wasi: bool,
+}
+
+impl Runner {
+    /// Checks a plugin against the contract and what its policy is granted.
+    pub(super) fn new(runtime: &Runtime, component: &Component, entry: &PolicyEntry) -> Result<Self, Fault> {
+        check_imports(&runtime.engine, component, entry)?;
+        check_exports(&runtime.engine, component)?;
+        let misfit = |what: &str| {
+            Fault::new(
+                format!("its plugin doesn't fit mountgate:policy@{CONTRACT}: {what}"),
+                "build it against the WIT of this version",
+            )
+        };
+        let pre = runtime.linker.instantiate_pre(component).map_err(|error| misfit(&with_causes(&error)))?;
+        let plugin = component.get_export_index(None, format!("mountgate:policy/plugin@{CONTRACT}"));
+        let export = |name: &str| {
+            let index = component.get_export_index(plugin.as_ref(), name);
+            index.ok_or_else(|| misfit(&format!("it exports no {name}")))
+        };
+        for name in ["describe", "validate-settings"] {
+            export(name)?;
+        }
+        let (evaluate, observe) = (export("evaluate")?, export("observe")?);
+        let (settings, has_wasi) = (entry.settings.clone(), entry.has_wasi());
+        Ok(Self { pre, evaluate, observe, settings, limits: entry.limits, has_wasi })
+    }
+
+    /// Judges a request in a fresh instance.
+    pub(super) fn evaluate(&self, review: &Review, snapshot: &Arc<Snapshot>) -> Evaluation {
+        let mut store = self.store(Some(snapshot.clone()));
+        let mut ask = || {
+            let instance = self.pre.instantiate(&mut store)?;
+            let evaluate = instance.get_typed_func::<(&str, &types::Review), _>(&mut store, self.evaluate)?;
+            let (answer,): (Result<types::Verdict, String>,) =
+                evaluate.call(&mut store, (&self.settings, &review.0))?;
+            Ok(answer)
+        };
+        let result = match ask() {
+            Ok(Ok(verdict)) => contract::verdict(verdict)
+                .check()
+                .map_err(|what| Failure::new(FailureKind::Malformed, format!("its verdict is malformed: {what}"))),
+            Ok(Err(reason)) => Err(Failure::new(FailureKind::GaveUp, format!("it couldn't judge: {}", shown(&reason)))),
+            Err(error) => Err(self.failure(&error, &store)),
+        };
+        self.end(store, result)
+    }
+
+    /// Tells the plugin how a request ended, in a fresh instance.
+    pub(super) fn observe(&self, outcome: &Outcome, snapshot: &Arc<Snapshot>) -> Evaluation {
+        let mut store = self.store(Some(snapshot.clone()));
+        let mut tell = || {
+            let instance = self.pre.instantiate(&mut store)?;
+            let observe = instance.get_typed_func::<(&str, &types::Outcome), ()>(&mut store, self.observe)?;
+            observe.call(&mut store, (&self.settings, &outcome.0))
+        };
+        let result = tell().map(|()| Verdict::Allow).map_err(|error| self.failure(&error, &store));
+        self.end(store, result)
+    }
+
+    /// Has the plugin describe itself and check its settings.
+    pub(super) fn introduce(&self) -> Result<Description, Fault> {
+        let mut store = self.store(None);
+        let mut ask = || {
+            let instance = PolicyPre::new(self.pre.clone())?.instantiate(&mut store)?;
+            let plugin = instance.mountgate_policy_plugin();
+            let description = plugin.call_describe(&mut store)?;
+            Ok((description, plugin.call_validate_settings(&mut store, &self.settings)?))
+        };
+        let (description, problems) = ask().map_err(|error: wasmtime::Error| {
+            let failure = self.failure(&error, &store);
+            Fault::new(
+                format!("its plugin failed before it was asked anything: {failure}"),
+                "raise its limits, or ask its author",
+            )
+        })?;
+        if problems.is_empty() {
+            return described(description);
+        }
+        let list: Vec<String> = problems
+            .iter()
+            .take(100)
+            .map(|problem| match problem.path.as_str() {
+                "" => format!("settings: {}", shown(&problem.message)),
+                path => format!("settings.{}: {}", shown(path), shown(&problem.message)),
+            })
+            .collect();
+        Err(Fault::new(list.join("; "), "`mountgate policy inspect PLUGIN` prints the schema of its settings"))
+    }
+
+    /// Has the plugin describe itself.
+    pub(super) fn describe(&self) -> Result<Description, Fault> {
+        let mut store = self.store(None);
+        let mut ask = || {
+            let instance = PolicyPre::new(self.pre.clone())?.instantiate(&mut store)?;
+            instance.mountgate_policy_plugin().call_describe(&mut store)
+        };
+        let description = ask().map_err(|error| {
+            Fault::new(self.failure(&error, &store).to_string(), "ask its author: it can't describe itself")
+        })?;
+        described(description)
+    }
+
+    fn store(&self, snapshot: Option<Arc<Snapshot>>) -> Store<HostState> {
+        let state = HostState {
+            snapshot,
+            meter: Meter::new(self.limits.memory),
+            calls: 0,
+            log: Vec::new(),
+            lines_left_out: 0,
+            wasi: self.has_wasi.then(|| Box::new(wasi::closed())),
+        };
+        let mut store = Store::new(self.pre.engine(), state);
+        store.limiter(|state| &mut state.meter);
+        store.set_hostcall_fuel(HOST_CALL_BYTES);
+        store.set_epoch_deadline(1);
+        let mut check = deadline_check(self.limits.deadline);
+        store.epoch_deadline_callback(move |_| Ok(check()));
+        // Only an engine without fuel refuses it, and ours has it.
+        let _ = store.set_fuel(self.limits.fuel);
+        store
+    }
+
+    fn end(&self, store: Store<HostState>, result: Result<Verdict, Failure>) -> Evaluation {
+        let fuel = self.limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let state = store.into_data();
+        let mut log = state.log;
+        if state.lines_left_out > 0 {
+            let text = format!("{} more lines were left out", state.lines_left_out);
+            log.push(LogLine { level: tracing::Level::WARN, text });
+        }
+        Evaluation { result, fuel, hit_limit: state.meter.memory_refused || state.meter.table_refused, log }
+    }
+
+    fn failure(&self, error: &wasmtime::Error, store: &Store<HostState>) -> Failure {
+        let state = store.data();
+        let refused = state.meter.memory_refused || state.meter.table_refused;
+        let (kind, message) = match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => (FailureKind::Fuel, format!("it used up its {} units of fuel", self.limits.fuel)),
+            Some(Trap::Interrupt) => {
+                (FailureKind::Deadline, format!("it used up its {:?} of CPU time", self.limits.deadline))
+            }
+            Some(Trap::StackOverflow) => (FailureKind::Stack, "it used up its stack".to_owned()),
+            _ if refused => (
+                FailureKind::Memory,
+                format!("it wanted more than its {} bytes of memory, or too large a table", self.limits.memory),
+            ),
+            Some(trap) => (FailureKind::Trap, format!("it trapped: {trap}")),
+            None if error.is::<TooManyCalls>() => (FailureKind::HostCalls, with_causes(error)),
+            None => (FailureKind::Malformed, format!("it broke the contract: {}", with_causes(error))),
+        };
+        Failure::new(kind, message)
+    }
+}
+
+/// What a plugin says of itself, if it's fit to be shown.
+fn described(description: plugin::Description) -> Result<Description, Fault> {
+    let description = contract::description(description);
+    let words = [&description.name, &description.version, &description.help];
+    let is_sound = words.iter().all(|text| text.len() <= 1000 && !text.chars().any(char::is_control));
+    let schema = &description.settings_schema;
+    let is_sound_schema = schema.len() <= 64 << 10 && !schema.chars().any(|c| c.is_control() && !"\n\t".contains(c));
+    match is_sound && is_sound_schema {
+        true => Ok(description),
+        false => Err(Fault::new(
+            "its plugin describes itself with control characters or too many words".to_owned(),
+            "ask its author: a description is a name, a version, a line of help, and a JSON Schema",
+        )),
+    }
+}

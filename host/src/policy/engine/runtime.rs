@@ -1,0 +1,123 @@
+//! wasmtime as plugins run in it: its settings, its memory, what it offers, and where compiled plugins come from.
+
+use std::sync::OnceLock;
+
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+
+use super::bindings::Policy as Instance;
+use super::contract_check::check_header;
+use super::imports::HostState;
+use super::messages::with_causes;
+use super::wasi;
+use crate::policy::cache::Cache;
+use crate::policy::directory::entry::PolicyEntry;
+use crate::policy::fault::Fault;
+use crate::policy::limits::{CORE_INSTANCES, MAX_MEMORY, MEMORIES, STACK_BYTES, TABLE_ELEMENTS, TABLES};
+
+/// What runs plugins: those that are granted WASI, or those that aren't.
+pub(super) struct Runtime {
+    /// It can't compile: setting the compiler up takes as long as a decision.
+    pub(super) engine: wasmtime::Engine,
+    /// Compiles those that aren't in the cache.
+    compiler: OnceLock<wasmtime::Engine>,
+    pub(super) linker: Linker<HostState>,
+    wasi: bool,
+}
+
+impl Runtime {
+    /// Sets it up, either with memory that is kept ready, which takes longer and makes each instance cheaper, or not.
+    ///
+    /// # Errors
+    /// When the machine can't give what it needs, e.g. address space.
+    pub(super) fn new(wasi: bool, is_pooled: bool) -> wasmtime::Result<Self> {
+        let mut config = config(wasi);
+        if is_pooled {
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+        }
+        let engine = wasmtime::Engine::new(config.enable_compiler(false))?;
+        let mut linker = Linker::new(&engine);
+        Instance::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        if wasi {
+            wasi::add_to(&mut linker)?;
+        }
+        Ok(Self { engine, compiler: OnceLock::new(), linker, wasi })
+    }
+
+    /// A policy's plugin, from the cache or compiled for it.
+    ///
+    /// # Errors
+    /// When it isn't a sound component.
+    pub(super) fn component(&self, entry: &PolicyEntry, cache: &Cache) -> Result<Component, Fault> {
+        let key = if self.wasi { format!("{}-wasi", entry.digest) } else { entry.digest.clone() };
+        if let Some(component) = cache.load(&self.engine, &key) {
+            return Ok(component);
+        }
+        let bytes = entry.bytes()?;
+        check_header(&bytes)?;
+        let compiler = match self.compiler.get() {
+            Some(compiler) => compiler,
+            None => {
+                let compiler = wasmtime::Engine::new(&config(self.wasi)).map_err(|error| unavailable(&error))?;
+                self.compiler.get_or_init(|| compiler)
+            }
+        };
+        let (code, component) = crate::sys::compile(compiler, &self.engine, &bytes).map_err(|error| {
+            Fault::new(
+                format!("its plugin isn't a sound component: {}", with_causes(&error)),
+                "build it again, and check that the file is complete",
+            )
+        })?;
+        cache.keep(&key, &code);
+        Ok(component)
+    }
+}
+
+/// A machine that can't give what the sandbox needs.
+pub(super) fn unavailable(error: &wasmtime::Error) -> Fault {
+    Fault::new(format!("the sandbox can't be set up: {}", with_causes(error)), "report this as a bug")
+}
+
+fn config(wasi: bool) -> Config {
+    let mut config = Config::new();
+    config
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(STACK_BYTES)
+        .cranelift_opt_level(OptLevel::Speed)
+        // The same verdict on every machine, also where a plugin looks at the bits of a NaN.
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        .wasm_backtrace_max_frames(None)
+        .native_unwind_info(false)
+        .generate_address_map(false)
+        // The memory of a small plugin begins with a few pages: copying them takes less than mapping them. Plugins that need
+        // WASI carry a whole language with them.
+        .memory_init_cow(wasi)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .concurrency_support(false);
+    config
+}
+
+fn pool() -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(2)
+        .total_core_instances(2 * CORE_INSTANCES)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        // For calls that suspend, of which there are none: each costs two system calls at the start.
+        .total_stacks(1)
+        .total_memories(MEMORIES)
+        .max_memories_per_component(MEMORIES)
+        .total_tables(2 * TABLES)
+        .max_tables_per_component(TABLES)
+        .max_tables_per_module(TABLES)
+        .table_elements(TABLE_ELEMENTS)
+        .max_memory_size(MAX_MEMORY)
+        .max_component_instance_size(4 << 20)
+        .max_core_instance_size(4 << 20)
+        .linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(16 << 10)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}

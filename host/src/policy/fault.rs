@@ -1,0 +1,16 @@
+//! What is wrong with one policy or its plugin.
+
+use crate::model::hint::Hint;
+
+/// What is wrong with a policy or its plugin, and what to do about it. Where the policy stands is added later.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) message: String,
+    pub(super) hint: Hint,
+}
+
+impl Fault {
+    pub(super) fn new(message: String, hint: impl Into<Hint>) -> Self {
+        Self { message, hint: hint.into() }
+    }
+}

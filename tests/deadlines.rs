@@ -1,0 +1,136 @@
+//! Helpers that hang, and callers that wait for each other.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::support::{on_host, on_host_succeeds, on_host_with, words};
+
+tests! {
+    privileged a_helper_that_never_returns_is_killed,
+    privileged a_helper_that_ignores_sigterm_is_killed,
+    privileged what_a_helper_leaves_behind_is_ended,
+    privileged a_frozen_file_system_does_not_hold_the_program,
+    privileged callers_for_one_target_are_served_one_after_the_other,
+    privileged different_targets_do_not_wait_and_a_dead_owner_holds_nothing,
+}
+
+fn a_helper_that_never_returns_is_killed() -> Result<()> {
+    hangs("never", "took longer than 2s")
+}
+
+fn a_helper_that_ignores_sigterm_is_killed() -> Result<()> {
+    hangs("stubborn", "took longer than 2s")
+}
+
+fn what_a_helper_leaves_behind_is_ended() -> Result<()> {
+    hangs("grandchild", "nothing new is mounted")
+}
+
+const HANGING: &str = "[host]
+helpers = [\"hang\"]
+timeout = \"2s\"
+[[policy]]
+name = \"types\"
+plugin = \"fstype-allow.wasm\"
+settings = { allow = [\"hang\", \"tmpfs\"] }
+";
+
+/// Puts a `mount.hang` among the host's programs that does as its source says.
+const HELPER: &str = r#"
+    mkdir /run/upper /run/work
+    mount -t overlay -o lowerdir=/usr/sbin,upperdir=/run/upper,workdir=/run/work overlay /usr/sbin
+    cat > /usr/sbin/mount.hang <<'END'
+#!/bin/sh
+case $1 in
+    never) exec sleep 1000 ;;
+    stubborn) trap '' TERM INT HUP; while :; do sleep 1000; done ;;
+    grandchild) setsid sleep 1000 & exit 0 ;;
+esac
+END
+    chmod 755 /usr/sbin/mount.hang
+    left() { for comm in /proc/[0-9]*/comm; do case $(cat $comm) in sleep|mount*) echo "left: $comm" ;; esac; done; }
+"#;
+
+fn hangs(how: &str, expected: &str) -> Result<()> {
+    let output = on_host_with(
+        HANGING,
+        &["fstype-allow"],
+        &format!(
+            "{HELPER}
+            start=$(date +%s%N)
+            gate mount -t hang {how} /mnt/x || echo ended with $?
+            echo took $(( ($(date +%s%N) - start) / 1000000 )) ms
+            left; absent /mnt/x"
+        ),
+    )?;
+    let text = words(&output);
+    ensure!(text.contains("ended with 32") && text.contains(expected), "{text}");
+    ensure!(!text.contains("left: ") && output.status.success(), "{text}");
+    let took = text.split("took ").filter_map(|part| part.split_once(" ms")?.0.parse::<u64>().ok()).next();
+    ensure!(took.context("no time")? <= 4000, "{text}");
+    Ok(())
+}
+
+/// A directory of a FUSE daemon that was stopped: looking at it doesn't return.
+fn a_frozen_file_system_does_not_hold_the_program() -> Result<()> {
+    let start = Instant::now();
+    let text = words(&on_host_with(
+        HANGING,
+        &["fstype-allow"],
+        r#"
+        mkdir -p /mnt/data/below
+        bindfs --no-allow-other /mnt/data /mnt/x -f & daemon=$!
+        for i in $(seq 50); do grep -q ' /mnt/x ' /proc/1/mountinfo && break; sleep 0.1; done
+        kill -STOP $daemon
+        gate mount -t tmpfs tmpfs /mnt/x/below || echo ended with $?
+        kill -KILL $daemon
+        "#,
+    )?);
+    ensure!(text.contains("ended with 1") && text.contains("hasn't answered within 2s"), "{text}");
+    ensure!(start.elapsed() < Duration::from_secs(15), "{text}");
+    Ok(())
+}
+
+const NO_STACKING: &str = "[[policy]]
+name = \"limits\"
+plugin = \"mount-limits.wasm\"
+";
+
+fn callers_for_one_target_are_served_one_after_the_other() -> Result<()> {
+    let output = on_host_with(
+        NO_STACKING,
+        &["mount-limits"],
+        r#"
+        for i in $(seq 8); do (gate mount -t tmpfs tmpfs /mnt/x 2>/dev/null && echo "caller 0" || echo "caller $?") & callers="${callers:-} $!"; done
+        wait $callers
+        at /mnt/x
+        "#,
+    )?;
+    let text = words(&output);
+    ensure!(text.matches("caller 0").count() == 1 && text.matches("caller 3").count() == 7, "{text}");
+    ensure!(text.matches("at: ").count() == 1, "{text}");
+    Ok(())
+}
+
+fn different_targets_do_not_wait_and_a_dead_owner_holds_nothing() -> Result<()> {
+    let text = on_host_succeeds(&format!(
+        "{HELPER}
+        $M --policies $P mount -t hang never /mnt/x & owner=$!
+        for i in $(seq 50); do grep -qs sleep /proc/[0-9]*/comm && break; sleep 0.1; done
+        timeout 5 $M --policies $P mount -t tmpfs tmpfs /mnt/y; at /mnt/y
+        kill -KILL $owner
+        timeout 5 $M --policies $P mount -t tmpfs tmpfs /mnt/x; at /mnt/x
+        pkill -KILL sleep || true"
+    ))?;
+    ensure!(text.contains("/mnt/x rw") && text.contains("/mnt/y rw"), "{text}");
+    let waits = on_host(&format!(
+        "{HELPER}
+        $M --policies $P mount -t hang never /mnt/x & owner=$!
+        for i in $(seq 50); do grep -qs sleep /proc/[0-9]*/comm && break; sleep 0.1; done
+        timeout 2 $M --policies $P mount -t tmpfs tmpfs /mnt/x || echo waited, $?
+        kill -KILL $owner; pkill -KILL sleep || true; absent /mnt/x"
+    ))?;
+    ensure!(words(&waits).contains("waited, 124"), "{}", words(&waits));
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Policy directories that aren't sound: exit 4, with file, line and remedy, before anything is mounted.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+use crate::support::{folder, mountgate, plugin, policies, root, status, tmpfs, unpinned, words};
+
+tests! {
+    plain an_unknown_key_is_refused,
+    plain a_missing_plugin_is_refused,
+    plain an_unlisted_plugin_is_refused,
+    plain another_digest_is_refused,
+    plain a_plugin_without_a_digest_is_refused,
+    plain a_core_module_is_refused,
+    plain a_truncated_plugin_is_refused,
+    plain a_component_for_another_world_is_refused,
+    plain one_that_others_can_write_is_refused,
+    plain a_linked_plugin_is_refused,
+    plain every_wrong_setting_is_named,
+    plain one_without_policies_is_refused,
+    plain compiled_code_that_others_can_reach_is_not_used,
+    plain the_shipped_ones_are_sound,
+}
+
+const ONE: &str = "[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"tmpfs\"] }\n";
+
+/// The directory is refused with exit 4 by what would mount, and the error holds all of these and a hint.
+fn refused(directory: &Path, expected: &[&str]) -> Result<()> {
+    let file = folder()?;
+    let request = file.path().join("request.json");
+    fs::write(&request, tmpfs("/mnt", &[]).to_string())?;
+    let output = mountgate(&["check", "--policies"]).arg(directory).arg("--request").arg(&request).output()?;
+    let text = words(&output);
+    ensure!(status(&output) == 4, "{text}");
+    for part in expected.iter().chain(&["hint: "]) {
+        ensure!(text.contains(part), "{part:?} isn't in\n{text}");
+    }
+    Ok(())
+}
+
+fn an_unknown_key_is_refused() -> Result<()> {
+    let directory = unpinned(&format!("{ONE}colour = \"red\"\n"), &["fstype-allow"])?;
+    refused(directory.path(), &["policies.toml:", "colour"])
+}
+
+fn a_missing_plugin_is_refused() -> Result<()> {
+    refused(unpinned(ONE, &[])?.path(), &["policies.toml:3", "fstype-allow.wasm", "No such file"])
+}
+
+fn an_unlisted_plugin_is_refused() -> Result<()> {
+    refused(unpinned(ONE, &["fstype-allow", "path-guard"])?.path(), &["path-guard.wasm", "no policy uses it"])
+}
+
+fn another_digest_is_refused() -> Result<()> {
+    let directory = policies(ONE, &["fstype-allow"])?;
+    fs::copy(plugin("path-guard"), directory.path().join("fstype-allow.wasm"))?;
+    refused(directory.path(), &["policies.lock", "has the digest", "policy lock"])
+}
+
+fn a_plugin_without_a_digest_is_refused() -> Result<()> {
+    refused(unpinned(ONE, &["fstype-allow"])?.path(), &["policies.toml:2", "no digest", "policy lock"])
+}
+
+/// A directory whose only plugin has these bytes.
+fn with_plugin(bytes: &[u8]) -> Result<tempfile::TempDir> {
+    let directory = unpinned(ONE, &[])?;
+    fs::write(directory.path().join("fstype-allow.wasm"), bytes)?;
+    let locked = mountgate(&["policy", "lock"]).arg(directory.path()).output()?;
+    ensure!(locked.status.success(), "{}", words(&locked));
+    Ok(directory)
+}
+
+fn a_core_module_is_refused() -> Result<()> {
+    refused(with_plugin(b"\0asm\x01\0\0\0")?.path(), &["policies.toml:2", "core module", "wasm-tools"])
+}
+
+fn a_truncated_plugin_is_refused() -> Result<()> {
+    let bytes = fs::read(plugin("fstype-allow"))?;
+    refused(with_plugin(&bytes[..bytes.len() / 2])?.path(), &["policies.toml:2", "isn't a sound component"])?;
+    refused(with_plugin(b"")?.path(), &["isn't WebAssembly"])
+}
+
+fn a_component_for_another_world_is_refused() -> Result<()> {
+    refused(with_plugin(b"\0asm\x0d\0\x01\0")?.path(), &["another world"])
+}
+
+fn one_that_others_can_write_is_refused() -> Result<()> {
+    let directory = policies(ONE, &["fstype-allow"])?;
+    let file = directory.path().join("policies.toml");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666))?;
+    refused(directory.path(), &["others can write", "chmod go-w"])?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777))?;
+    refused(directory.path(), &["others can write", "chmod go-w"])
+}
+
+fn a_linked_plugin_is_refused() -> Result<()> {
+    let directory = unpinned(ONE, &[])?;
+    std::os::unix::fs::symlink(plugin("fstype-allow"), directory.path().join("fstype-allow.wasm"))?;
+    refused(directory.path(), &["fstype-allow.wasm", "links aren't followed"])
+}
+
+fn every_wrong_setting_is_named() -> Result<()> {
+    let text = "[[policy]]\nname = \"g\"\nplugin = \"path-guard.wasm\"\n\
+                settings = { deny-targets = [\"etc\", 5], colour = 1 }\n";
+    refused(policies(text, &["path-guard"])?.path(), &["policies.toml:2", "settings.deny-targets[1]", "colour"])
+}
+
+fn one_without_policies_is_refused() -> Result<()> {
+    refused(unpinned("[host]\n", &[])?.path(), &["policies.toml", "lists no policy"])
+}
+
+fn compiled_code_that_others_can_reach_is_not_used() -> Result<()> {
+    let directory = policies(ONE, &["fstype-allow"])?;
+    let cache = folder()?;
+    fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o700))?;
+    let request = cache.path().join("request.json");
+    fs::write(&request, tmpfs("/mnt", &[]).to_string())?;
+    let check = || -> Result<String> {
+        let mut check = mountgate(&["check", "--policies"]);
+        let output =
+            check.arg(directory.path()).arg("--request").arg(&request).env("MOUNTGATE_CACHE", cache.path()).output()?;
+        ensure!(output.status.success(), "{}", words(&output));
+        Ok(words(&output))
+    };
+    ensure!(!check()?.contains("WARN"));
+    let compiled = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|end| end == "cwasm");
+    let entries = fs::read_dir(cache.path())?.collect::<Result<Vec<_>, _>>()?;
+    let code = entries.iter().find(|entry| compiled(entry)).map(fs::DirEntry::path);
+    let code = anyhow::Context::context(code, "nothing was kept")?;
+    // Compiled code of ours that others could have written, in a folder of ours; and a folder that others can enter.
+    fs::set_permissions(&code, fs::Permissions::from_mode(0o666))?;
+    ensure!(check()?.contains("isn't used: others have access to it"));
+    fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o755))?;
+    ensure!(check()?.contains("aren't kept in"));
+    Ok(())
+}
+
+fn the_shipped_ones_are_sound() -> Result<()> {
+    for name in ["baseline", "strict"] {
+        let output = mountgate(&["policy", "validate"]).arg(root().join("policies").join(name)).output()?;
+        ensure!(output.status.success(), "{}", words(&output));
+    }
+    Ok(())
+}

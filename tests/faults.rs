@@ -1,0 +1,177 @@
+//! What went wrong in nsenter mounters before, each as a test named for the fault: here it isn't so.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use mountgate::mount_table::table::MountTable;
+use serde_json::Value;
+
+use crate::support::{mountgate, on_host, on_host_succeeds, status, words};
+
+tests! {
+    privileged a_failed_mount_tells_no_more_than_its_exit_status,
+    privileged systemd_run_is_used_because_it_exists,
+    privileged host_programs_are_looked_for_in_the_containers_view,
+    privileged a_failed_second_step_leaves_a_writable_bind,
+    plain a_source_is_taken_for_a_flag,
+    privileged only_the_very_word_bind_is_a_bind,
+    privileged a_dropped_remount_stacks_a_second_mount,
+    privileged an_odd_name_blinds_the_list,
+    privileged the_table_is_read_twice,
+    privileged mount_points_references_and_unmounting_are_not_implemented,
+}
+
+fn a_failed_mount_tells_no_more_than_its_exit_status() -> Result<()> {
+    let text = words(&on_host(
+        r#"
+        gate mount -t tmpfs -o mode=oops tmpfs /mnt/x || echo ended with $?
+        gate mount -t fuse.bindfs /mnt/not-there /mnt/x || echo ended with $?
+        gate mount -t fuse.bindfs -o nosuid /mnt/source/../source /mnt/x || echo ended with $?
+        gate mount -t hang nothing /mnt/x || echo ended with $?
+        "#,
+    )?);
+    ensure!(text.contains("tmpfs: Bad value for 'mode'"), "{text}");
+    ensure!(text.contains("/mnt/not-there doesn't exist") && text.contains("holds `..`"), "{text}");
+    // The words of mount(8) itself, and what its exit status means.
+    ensure!(
+        text.contains("unknown filesystem type 'hang'") && text.contains("exit status 32 (the mount failed)"),
+        "{text}"
+    );
+    Ok(())
+}
+
+fn systemd_run_is_used_because_it_exists() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        test -x /usr/bin/systemd-run; test ! -e /run/systemd/system
+        gate check mount -t fuse.bindfs /mnt/source /mnt/x
+        gate mount -t fuse.bindfs /mnt/source /mnt/x; at /mnt/x
+        umount /mnt/x
+        "#,
+    )?;
+    ensure!(!text.contains("--scope") && text.contains("/mnt/x rw"), "{text}");
+    Ok(())
+}
+
+fn host_programs_are_looked_for_in_the_containers_view() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        printf '#!/bin/sh\necho fake mount ran; exit 0\n' > $W/fake; chmod 755 $W/fake
+        container "
+            $M --policies $P --host-root $W/rootfs check mount -t fuse.bindfs /mnt/source /mnt/x
+            mount --bind $W/fake /usr/bin/mount
+            $M --policies $P --host-root $W/rootfs mount -t fuse.bindfs /mnt/source /mnt/x"
+        at /mnt/x
+        umount /mnt/x
+        "#,
+    )?;
+    ensure!(text.contains("run: /usr/bin/mount --no-canonicalize"), "{text}");
+    ensure!(text.contains("/mnt/x rw") && !text.contains("fake mount ran"), "{text}");
+    // One that others can write isn't run at all.
+    let text = words(&on_host(
+        r#"
+        cp /usr/bin/mount $W/mount; chmod 777 $W/mount; mount --bind $W/mount /usr/bin/mount
+        gate mount -t fuse.bindfs /mnt/source /mnt/x || echo ended with $?
+        absent /mnt/x
+        "#,
+    )?);
+    ensure!(text.contains("ended with 2") && text.contains("none to trust"), "{text}");
+    Ok(())
+}
+
+fn a_failed_second_step_leaves_a_writable_bind() -> Result<()> {
+    let text = words(&on_host(
+        r#"
+        mount -o remount,nosuid /mnt
+        strace -f -o $W/trace $M --policies $P --sandbox mount --bind -o ro,suid /mnt/source /mnt/x || echo ended with $?
+        grep -c move_mount $W/trace || true
+        absent /mnt/x
+        "#,
+    )?);
+    // It was never shown: the copy got its flags first, and couldn't.
+    ensure!(text.contains("ended with 32") && text.contains("\n0\n"), "{text}");
+    Ok(())
+}
+
+fn a_source_is_taken_for_a_flag() -> Result<()> {
+    for source in ["--version", "-V", "--fake", "-o"] {
+        let mut check = mountgate(&["check", "--policies", "policies/baseline", "mount", "-t", "tmpfs", "--"]);
+        let output = check.args([source, "/mnt"]).output()?;
+        ensure!(status(&output) == 2 && words(&output).contains("SOURCE: "), "{}", words(&output));
+    }
+    Ok(())
+}
+
+fn only_the_very_word_bind_is_a_bind() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        mkdir /mnt/source/sub; mount -t tmpfs below /mnt/source/sub
+        gate mount -o rbind,ro /mnt/source /mnt/x; at /mnt/x; at /mnt/x/sub below
+        gate mount -o bind,nosuid /mnt/source /mnt/y; at /mnt/y; absent /mnt/y/sub
+        "#,
+    )?;
+    ensure!(text.contains("/mnt/x ro") && text.contains("below: ") && text.contains("/mnt/x/sub ro"), "{text}");
+    ensure!(text.contains("/mnt/y rw,nosuid"), "{text}");
+    Ok(())
+}
+
+fn a_dropped_remount_stacks_a_second_mount() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        gate mount --bind /mnt/source /mnt/x
+        gate mount -o bind,remount,ro /mnt/x; at /mnt/x
+        gate mount -o remount,bind,nosuid /mnt/x; at /mnt/x again
+        "#,
+    )?;
+    ensure!(text.matches("at: ").count() == 1 && text.matches("again: ").count() == 1, "{text}");
+    ensure!(text.contains("/mnt/x ro,nosuid"), "{text}");
+    Ok(())
+}
+
+fn an_odd_name_blinds_the_list() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        cd /mnt; mkdir "$(printf 'a\rb')" "$(printf 'a\302\240b')" "$(printf 'a\013\014b')" 'a b' 'a\040b'
+        for name in a*; do mount -i -t tmpfs "$name" "$name"; done
+        gate list --json --file /proc/1/mountinfo
+        "#,
+    )?;
+    let line = text.lines().find(|line| line.starts_with("{\"mounts\"")).unwrap_or_default();
+    let json: Value = serde_json::from_str(line)?;
+    ensure!(json["bad_lines"] == Value::Array(Vec::new()), "{json}");
+    for name in ["a\rb", "a\u{a0}b", "a\u{b}\u{c}b", "a b", "a\\040b"] {
+        let is_it = |mount: &&Value| mount["target"] == format!("/mnt/{name}") && mount["source"] == name;
+        let found = json["mounts"].as_array().into_iter().flatten().filter(is_it).count();
+        ensure!(found == 1, "{name:?}: {found} in {json}");
+    }
+    Ok(())
+}
+
+fn the_table_is_read_twice() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        strace -f -e trace=open,openat -o $W/trace $M list > /dev/null
+        echo "opened $(grep -c mountinfo $W/trace) times"
+        strace -f -e trace=open,openat -o $W/trace $M --policies $P mount -t tmpfs tmpfs /mnt/x
+        echo "for a mount $(grep -c mountinfo $W/trace || true) times"
+        "#,
+    )?;
+    ensure!(text.contains("opened 1 times") && text.contains("for a mount 0 times"), "{text}");
+    Ok(())
+}
+
+fn mount_points_references_and_unmounting_are_not_implemented() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        mount -t tmpfs one /mnt/x; mount -t tmpfs one /mnt/y
+        cp /proc/1/mountinfo $W/table; cat $W/table | sed 's/^/table: /'
+        gate umount /mnt/x; absent /mnt/x
+        "#,
+    )?;
+    let lines = text.lines().filter_map(|line| line.strip_prefix("table: "));
+    let table = MountTable::parse(lines.collect::<Vec<_>>().join("\n").into_bytes())?;
+    ensure!(table.mount_point(b"/mnt/x").is_some() && table.mount_point(b"/mnt/x/below").is_none());
+    ensure!(table.by_source(b"one").count() == 2, "{text}");
+    ensure!(MountTable::read(Path::new("/proc/self/mountinfo"))?.covering(b"/").is_some());
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! `fuzz` finds what a misbehaving plugin does, and nothing in the shipped policies.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::support::{folder, mountgate, policies, root, status, words};
+
+tests! {
+    plain every_misdeed_is_found_shrunk_and_replayed,
+    plain the_same_seed_finds_the_same,
+    plain the_shipped_policies_have_no_findings,
+}
+
+const SUSPECT: &str = "[[policy]]
+name = \"suspect\"
+plugin = \"misbehaving-guest.wasm\"
+rewrites = [\"options\"]
+[policy.settings]
+rules = [
+  { target = \"/srv/trap\", act = \"trap\" },
+  { option = \"spin\", act = \"loop\" },
+  { option = \"nosuid\", target = \"/mnt\", act = \"drop-nosuid\" },
+  { target = \"/opt\", act = \"two-verdicts\" },
+  { target = \"/var/unsettled\", act = \"never-settle\" },
+]
+";
+
+fn every_misdeed_is_found_shrunk_and_replayed() -> Result<()> {
+    let directory = policies(SUSPECT, &["misbehaving-guest"])?;
+    let out = folder()?;
+    let report = format!("junit={}", out.path().join("report.xml").display());
+    let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "20000", "--report", &report, "--policies"]);
+    let output = fuzz.arg(directory.path()).arg("--output").arg(out.path()).output()?;
+    ensure!(status(&output) == 5, "{}", words(&output));
+    let json: Value = serde_json::from_slice(&output.stdout)?;
+    let findings = json["findings"].as_array().context("no findings")?;
+    for code in ["trap", "fuel", "weakened", "two-verdicts", "not-converged"] {
+        let finding = findings.iter().find(|finding| finding["code"] == code).with_context(|| format!("no {code}"))?;
+        let options = finding["request"]["options"].as_array().context("no options")?;
+        ensure!(options.len() <= 3, "{code}: {finding}");
+        let file = finding["file"].as_str().context("no file")?;
+        let replay = |file: &str| -> Result<Value> {
+            let mut check = mountgate(&["check", "--json", "--request", file, "--policies"]);
+            Ok(serde_json::from_slice(&check.arg(directory.path()).output()?.stdout)?)
+        };
+        let replayed = replay(file)?;
+        if code == "two-verdicts" {
+            let again = replay(&file.replace(".json", "-again.json"))?;
+            ensure!(replayed["verdict"] != again["verdict"], "{replayed}\n{again}");
+        } else {
+            ensure!(replayed["denied_by"]["code"] == code, "{code}: {replayed}");
+        }
+    }
+    ensure!(fs::read_to_string(out.path().join("report.xml"))?.contains("<failure"));
+    Ok(())
+}
+
+fn the_same_seed_finds_the_same() -> Result<()> {
+    let directory = policies(SUSPECT, &["misbehaving-guest"])?;
+    let once = || -> Result<Value> {
+        let out = folder()?;
+        let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "3000", "--seed", "7", "--policies"]);
+        let output = fuzz.arg(directory.path()).arg("--output").arg(out.path()).output()?;
+        let mut json: Value = serde_json::from_slice(&output.stdout)?;
+        for finding in json["findings"].as_array_mut().context("no findings")? {
+            finding["file"] = Value::Null;
+        }
+        Ok(json["findings"].clone())
+    };
+    ensure!(once()? == once()?);
+    Ok(())
+}
+
+fn the_shipped_policies_have_no_findings() -> Result<()> {
+    for name in ["baseline", "strict"] {
+        let out = folder()?;
+        let mut fuzz = mountgate(&["fuzz", "--runs", "200000", "--output"]);
+        let output = fuzz.arg(out.path()).arg("--policies").arg(root().join("policies").join(name)).output()?;
+        ensure!(output.status.success(), "{}", words(&output));
+    }
+    Ok(())
+}

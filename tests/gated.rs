@@ -1,0 +1,165 @@
+//! Gated mounts on a real host made of namespaces, from a real container.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::support::{mountgate, on_host, on_host_succeeds, status, words};
+
+tests! {
+    privileged a_container_mounts_on_its_host,
+    privileged a_denied_mount_changes_nothing,
+    privileged a_bind_gets_its_flags,
+    privileged a_bind_that_cannot_have_its_flags_is_never_seen,
+    privileged check_mounts_nothing,
+    privileged a_failed_mount_says_why,
+    privileged a_symlinked_target_is_judged_by_what_it_names,
+    privileged a_host_without_proc_cannot_be_entered,
+    plain a_sandbox_needs_no_root,
+    plain requests_that_the_host_refuses_end_with_2,
+}
+
+fn lines_with<'t>(text: &'t str, part: &str) -> Vec<&'t str> {
+    text.lines().filter(|line| line.contains(part)).collect()
+}
+
+fn a_container_mounts_on_its_host() -> Result<()> {
+    let output = on_host(
+        r#"
+        container "$M mount -t tmpfs -o size=1m tmpfs /mnt/x --host-root $W/rootfs --policies $B --json -v;
+                   sed 's/^/container: /' /proc/self/mountinfo"
+        sed 's/^/host: /' /proc/1/mountinfo
+        "#,
+    )?;
+    let text = words(&output);
+    ensure!(output.status.success(), "{text}");
+    let json: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).context("no JSON")?)?;
+    ensure!(json["verdict"] == "allow" && json["outcome"]["status"] == "applied", "{json}");
+    let on_host = lines_with(&text, "/mnt/x ");
+    ensure!(on_host.len() == 1 && on_host[0].starts_with("host: "), "{text}");
+    ensure!(on_host[0].contains("nosuid,nodev") && on_host[0].contains("size=1024k"), "{text}");
+    ensure!(lines_with(&text, "observe ").len() == 4, "{text}");
+    Ok(())
+}
+
+fn a_denied_mount_changes_nothing() -> Result<()> {
+    let output = on_host(
+        r#"
+        cat /proc/1/mountinfo > $W/before
+        container "$M mount -t tmpfs tmpfs /etc --host-root $W/rootfs --policies $B --json" || echo status $?
+        cmp $W/before /proc/1/mountinfo
+        "#,
+    )?;
+    let text = words(&output);
+    ensure!(output.status.success() && text.contains("status 3"), "{text}");
+    let json: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).context("no JSON")?)?;
+    let denial = &json["denied_by"];
+    ensure!(denial["policy"] == "protect-system" && denial["code"] == "target-denied", "{json}");
+    ensure!(denial["field"] == "target" && denial["reason"] == "/etc is denied", "{json}");
+    Ok(())
+}
+
+fn a_bind_gets_its_flags() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        container "$M mount --bind -o ro /mnt/x /mnt/y --host-root $W/rootfs --policies $B"
+        grep ' /mnt/y ' /proc/1/mountinfo
+        "#,
+    )?;
+    ensure!(text.contains("ro,nosuid,nodev"), "{text}");
+    Ok(())
+}
+
+fn a_bind_that_cannot_have_its_flags_is_never_seen() -> Result<()> {
+    // In a user namespace the host's nosuid is locked: the copy can be made, and not be made suid.
+    let text = words(&on_host(
+        r#"
+        mount -o remount,nosuid /mnt
+        gate --sandbox mount --bind -o suid /mnt/x /mnt/y || echo status $?
+        "#,
+    )?);
+    ensure!(text.contains("status 32") && text.contains("mount_setattr(suid)"), "{text}");
+    Ok(())
+}
+
+fn check_mounts_nothing() -> Result<()> {
+    let output = on_host(
+        r#"
+        container "strace -f -o $W/trace $M check mount -t tmpfs tmpfs /mnt/x --host-root $W/rootfs --policies $B"
+        grep -E ' (u?mount2?|setns|unshare|execve|fsopen|fspick|fsmount|move_mount|open_tree|mount_setattr)\(' $W/trace
+        "#,
+    )?;
+    let text = words(&output);
+    let calls: Vec<&str> = text.lines().filter(|line| line.contains('(') && line.contains(") ")).collect();
+    let calls: Vec<&&str> = calls.iter().filter(|line| !line.contains("run:") && line.contains(" = ")).collect();
+    ensure!(calls.len() == 1 && calls[0].contains("execve") && calls[0].contains("check"), "{text}");
+    ensure!(text.contains("run: ") && text.contains("nosuid,nodev"), "{text}");
+    Ok(())
+}
+
+fn a_failed_mount_says_why() -> Result<()> {
+    let text = words(&on_host(
+        r#"container "$M mount -t tmpfs -o size=oops tmpfs /mnt/x --host-root $W/rootfs --policies $B" || echo status $?"#,
+    )?);
+    ensure!(text.contains("status 32") && text.contains("tmpfs: Bad value for 'size'"), "{text}");
+    Ok(())
+}
+
+fn a_symlinked_target_is_judged_by_what_it_names() -> Result<()> {
+    let text = words(&on_host(
+        r#"
+        ln -s /etc /mnt/link
+        cat /proc/1/mountinfo > $W/before
+        container "$M mount -t tmpfs tmpfs /mnt/link --host-root $W/rootfs --policies $B" || echo status $?
+        cmp $W/before /proc/1/mountinfo && echo same
+        "#,
+    )?);
+    ensure!(text.contains("status 3") && text.contains("/etc is denied") && text.contains("same"), "{text}");
+    Ok(())
+}
+
+fn a_host_without_proc_cannot_be_entered() -> Result<()> {
+    let text = words(&on_host(
+        r#"mkdir $W/mnt; $M mount -t tmpfs tmpfs /mnt --host-root $W --policies $B && echo done || echo ended with $?"#,
+    )?);
+    ensure!(text.contains("ended with 1") && text.contains("ns/mnt): No such file"), "{text}");
+    ensure!(text.contains("error: ") && text.contains("hint: "), "{text}");
+    Ok(())
+}
+
+fn a_sandbox_needs_no_root() -> Result<()> {
+    let arguments =
+        ["--sandbox", "--policies", "policies/baseline", "mount", "-t", "tmpfs", "tmpfs", "/mnt", "--show-table"];
+    let output = mountgate(&arguments).output()?;
+    let text = words(&output);
+    ensure!(output.status.success(), "{text}");
+    ensure!(lines_with(&text, "/mnt  tmpfs  tmpfs").iter().any(|line| line.contains("nosuid,nodev")), "{text}");
+    let mine = std::fs::read_to_string("/proc/self/mountinfo")?;
+    ensure!(!mine.contains(" /mnt rw,nosuid,nodev"), "{mine}");
+    Ok(())
+}
+
+fn requests_that_the_host_refuses_end_with_2() -> Result<()> {
+    for (arguments, argument) in [
+        (&["-t", "tmpfs", "tmpfs", "mnt"][..], "TARGET: "),
+        (&["-t", "tmpfs", "tmpfs", ""], "TARGET: "),
+        (&["-t", "tmpfs", "tmpfs", "/mnt/../etc"], "TARGET: "),
+        (&["-t", "tmpfs", "tmpfs", "/proc/1/root/mnt"], "TARGET: "),
+        (&["-t", "tmpfs", "tmpfs", "/sys"], "TARGET: "),
+        (&["-t", "tmpfs", "tmpfs", "/mnt/not-there"], "TARGET: "),
+        (&["-t", "tmpfs", "--", "--version", "/mnt"], "SOURCE: "),
+        (&["-t", "tmpfs", "-o", "X-mount.mkdir", "tmpfs", "/mnt"], "-o: "),
+        (&["-t", "tmpfs", "-o", "helper=x", "tmpfs", "/mnt"], "-o: "),
+        (&["-t", "tmpfs", "-o", "size=\"1,2\"", "tmpfs", "/mnt"], "-o: "),
+        (&["-t", "fuse.sshfs", "host:/", "/mnt"], "-t: "),
+        (&["-t", "auto", "/dev/null", "/mnt"], "-t: "),
+        (&["tmpfs", "/mnt"], "-t: "),
+        (&["--bind", "/srv/../etc", "/mnt"], "SOURCE: "),
+        (&["--bind", "-o", "size=1m", "/srv", "/mnt"], "-o: "),
+        (&["--bind", "-o", "remount", "/srv", "/mnt"], "-o: "),
+    ] {
+        let output = mountgate(&["check", "--policies", "policies/baseline", "mount"]).args(arguments).output()?;
+        let text = words(&output);
+        ensure!(status(&output) == 2 && text.contains(argument), "{arguments:?}: {text}");
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! What tests do inside of a host made of namespaces: this very program, called there as `mountgate-tests inside NAME`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use mountgate::mount_table::mount::MountText;
+use mountgate::mount_table::table::MountTable;
+
+use crate::tracer::{Interference, STATMOUNT, run};
+
+/// Runs one of the jobs; it prints what it did, or fails.
+pub(crate) fn main(arguments: &[String]) -> Result<()> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["kill-anywhere", operation] => kill_anywhere(operation_named(operation)?),
+        ["fail-calls", operation] => fail_calls(operation_named(operation)?),
+        ["without-statmount", command @ ..] => without_statmount(command),
+        ["race", what] => crate::race::attack(what),
+        other => bail!("{other:?} is no job"),
+    }
+}
+
+/// A request, the state it starts from, and the two states that it may end in.
+struct Operation {
+    name: &'static str,
+    /// A shell command that makes the state it starts from.
+    prepare: &'static str,
+    arguments: &'static [&'static str],
+    /// The calls of the kernel's mount API that it makes, by number, with how often.
+    calls: &'static [(i64, &'static str, usize)],
+}
+
+const UMOUNT2: i64 = 166;
+const OPEN_TREE: i64 = 428;
+const MOVE_MOUNT: i64 = 429;
+const FSOPEN: i64 = 430;
+const FSCONFIG: i64 = 431;
+const FSMOUNT: i64 = 432;
+const FSPICK: i64 = 433;
+const MOUNT_SETATTR: i64 = 442;
+
+const OPERATIONS: [Operation; 4] = [
+    Operation {
+        name: "bind",
+        prepare: "",
+        arguments: &["mount", "--bind", "-o", "ro,nosuid,nodev", "/mnt/source", "/mnt/target"],
+        calls: &[(OPEN_TREE, "open_tree", 1), (MOUNT_SETATTR, "mount_setattr", 1), (MOVE_MOUNT, "move_mount", 1)],
+    },
+    Operation {
+        name: "tmpfs",
+        prepare: "",
+        arguments: &["mount", "-t", "tmpfs", "-o", "size=1m,nosuid,nodev,noexec", "tmpfs", "/mnt/target"],
+        calls: &[
+            (FSOPEN, "fsopen", 1),
+            (FSCONFIG, "fsconfig", 3),
+            (FSMOUNT, "fsmount", 1),
+            (MOVE_MOUNT, "move_mount", 1),
+        ],
+    },
+    Operation {
+        name: "remount",
+        prepare: "mount -t tmpfs -o size=2m,nosuid tmpfs /mnt/target",
+        arguments: &["mount", "-o", "remount,ro,noexec,size=1m", "/mnt/target"],
+        calls: &[(MOUNT_SETATTR, "mount_setattr", 1), (FSPICK, "fspick", 1), (FSCONFIG, "fsconfig", 3)],
+    },
+    Operation {
+        name: "umount",
+        prepare: "mount -t tmpfs -o size=2m,nosuid tmpfs /mnt/target",
+        arguments: &["umount", "/mnt/target"],
+        calls: &[(UMOUNT2, "umount2", 1)],
+    },
+];
+
+fn operation_named(name: &str) -> Result<&'static Operation> {
+    OPERATIONS.iter().find(|operation| operation.name == name).with_context(|| format!("no operation {name}"))
+}
+
+fn variable(name: &str) -> Result<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from).with_context(|| format!("{name} isn't set"))
+}
+
+impl Operation {
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(variable("M")?);
+        command.arg("--policies").arg(variable("W")?.join("policies")).args(self.arguments);
+        Ok(command)
+    }
+
+    fn prepare(&self) -> Result<()> {
+        shell("umount -l /mnt/target 2>/dev/null || true")?;
+        shell(self.prepare)
+    }
+
+    /// The state it starts from, and the one that was approved.
+    fn states(&self) -> Result<(Vec<Kept>, Vec<Kept>)> {
+        self.prepare()?;
+        let before = state()?;
+        let traced = run(self.command()?, Interference::None, None)?;
+        ensure!(traced.status == Some(0), "{} ends with {traced:?}", self.name);
+        Ok((before, state()?))
+    }
+}
+
+fn shell(script: &str) -> Result<()> {
+    let status = Command::new("/bin/sh").args(["-euc", script]).stdin(Stdio::null()).status()?;
+    ensure!(status.success(), "{script}: {status}");
+    Ok(())
+}
+
+/// What counts of a mount: not its id, which is new each time, nor the number of its file system.
+type Kept = (String, String, String, String, Vec<String>, Vec<String>);
+
+fn state() -> Result<Vec<Kept>> {
+    let table = MountTable::read(Path::new("/proc/self/mountinfo"))?;
+    let kept =
+        |mount: MountText| (mount.target, mount.root, mount.fstype, mount.source, mount.options, mount.super_options);
+    Ok(table.iter().map(|mount| kept(mount.to_text())).collect())
+}
+
+/// Whether the only thing between a state and the approved one is that some mounts are stricter than they were, and no
+/// stricter than approved.
+fn is_on_the_way(now: &[Kept], before: &[Kept], approved: &[Kept]) -> bool {
+    let flags = ["ro", "nosuid", "nodev", "noexec", "nosymfollow"];
+    let strict = |words: &[String]| -> Vec<&str> {
+        flags.into_iter().filter(|flag| words.iter().any(|word| word == flag)).collect()
+    };
+    now.len() == before.len()
+        && before.len() == approved.len()
+        && now.iter().zip(before).zip(approved).all(|((now, before), approved)| {
+            let (n, b, a) = (strict(&now.4), strict(&before.4), strict(&approved.4));
+            now.0 == before.0 && b.iter().all(|flag| n.contains(flag)) && n.iter().all(|flag| a.contains(flag))
+        })
+}
+
+fn kill_anywhere(operation: &Operation) -> Result<()> {
+    let (before, approved) = operation.states()?;
+    let (mut untouched, mut done, mut between) = (0, 0, 0);
+    let mut killed = 0;
+    for n in 1.. {
+        operation.prepare()?;
+        let traced = run(operation.command()?, Interference::KillAt(n), None)?;
+        let now = state()?;
+        if now == before {
+            untouched += 1;
+        } else if now == approved {
+            done += 1;
+        } else if operation.name == "remount" && is_on_the_way(&now, &before, &approved) {
+            between += 1;
+        } else {
+            bail!("{} killed at call {n} leaves\n{now:#?}\nwhere it found\n{before:#?}", operation.name);
+        }
+        let left = processes_named("mountgate")?;
+        ensure!(left == 0, "{left} processes are left behind");
+        if traced.status.is_some() {
+            ensure!(traced.status == Some(0) && now == approved, "after call {n}: {traced:?}");
+            break;
+        }
+        killed += 1;
+    }
+    // No lock is stuck, or this would wait for it.
+    operation.prepare()?;
+    let last = run(operation.command()?, Interference::None, None)?;
+    ensure!(last.status == Some(0) && killed > 50, "{last:?} after {killed} kills");
+    println!("{}: killed {killed} times: {untouched} untouched, {between} stricter, {done} done", operation.name);
+    Ok(())
+}
+
+fn processes_named(name: &str) -> Result<usize> {
+    let mut count = 0;
+    for entry in std::fs::read_dir("/proc")? {
+        let comm = std::fs::read_to_string(entry?.path().join("comm")).unwrap_or_default();
+        count += usize::from(comm.trim() == name);
+    }
+    Ok(count)
+}
+
+/// Each call of the mount API fails once: the request fails with exit 32, the call is named, the host is as it was.
+fn fail_calls(operation: &Operation) -> Result<()> {
+    let (before, _) = operation.states()?;
+    let words = variable("W")?.join("words");
+    for (call, name, times) in operation.calls {
+        for nth in 1..=*times {
+            operation.prepare()?;
+            let fail = Interference::Fail { call: *call, nth, errno: nix::libc::EIO };
+            let traced = run(operation.command()?, fail, Some(&words))?;
+            let said = std::fs::read_to_string(&words)?;
+            ensure!(traced.failed == 1, "{name} isn't called {nth} times: {said}");
+            ensure!(traced.status == Some(32) && said.contains(name), "{name} {nth}: {traced:?}\n{said}");
+            ensure!(said.contains("Input/output error") && !said.contains("NOT undone"), "{said}");
+            let now = state()?;
+            ensure!(now == before, "{name} {nth} leaves\n{now:#?}\nwhere it found\n{before:#?}\n{said}");
+        }
+    }
+    // A lookup that fails after the mount is there: it's taken away again.
+    if operation.name != "umount" {
+        operation.prepare()?;
+        // A remount looks before as well.
+        let nth = if operation.name == "remount" { 2 } else { 1 };
+        let fail = Interference::Fail { call: STATMOUNT, nth, errno: nix::libc::EIO };
+        let traced = run(operation.command()?, fail, Some(&words))?;
+        let said = std::fs::read_to_string(&words)?;
+        ensure!(traced.status == Some(32) && state()? == before, "{traced:?}\n{said}");
+        ensure!(said.contains("undone: ") && !said.contains("NOT undone"), "{said}");
+    }
+    println!("{}: every call failed", operation.name);
+    Ok(())
+}
+
+/// Runs a command on a kernel that knows neither statmount(2) nor listmount(2).
+fn without_statmount(command: &[&str]) -> Result<()> {
+    let (program, arguments) = command.split_first().context("no command")?;
+    let mut traced = Command::new(program);
+    traced.args(arguments);
+    let words = variable("W")?.join("words");
+    let traced = run(traced, Interference::NoStatmount, Some(&words))?;
+    ensure!(traced.failed > 0, "statmount(2) isn't called");
+    print!("{}", std::fs::read_to_string(words)?);
+    ensure!(traced.status == Some(0), "{traced:?}");
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! The program, its policies and real namespaces, tested together. One binary, so that it's linked once.
+
+#![expect(clippy::disallowed_methods, reason = "tests start programs and mount")]
+
+#[macro_use]
+mod support;
+
+mod cli;
+mod deadlines;
+mod directory;
+mod faults;
+mod fuzz;
+mod gated;
+mod inside;
+mod list;
+mod misbehaving;
+mod operations;
+mod places;
+mod race;
+mod sound;
+mod systemd;
+mod tracer;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((inside, job)) = arguments.split_first()
+        && inside == "inside"
+    {
+        if let Err(error) = inside::main(job) {
+            eprintln!("error: {error:#}");
+            std::process::exit(1);
+        }
+        return;
+    }
+    let mut arguments = Arguments::from_args();
+    // Each test starts processes of its own.
+    arguments.test_threads.get_or_insert(2);
+    libtest_mimic::run(&arguments, all_tests()).exit();
+}
+
+/// Every test of this program.
+fn all_tests() -> Vec<Trial> {
+    let groups = [
+        cli::tests(),
+        directory::tests(),
+        misbehaving::tests(),
+        fuzz::tests(),
+        gated::tests(),
+        list::tests(),
+        operations::tests(),
+        sound::tests(),
+        deadlines::tests(),
+        systemd::tests(),
+        faults::tests(),
+        places::tests(),
+    ];
+    groups.into_iter().flatten().collect()
+}

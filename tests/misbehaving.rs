@@ -1,0 +1,210 @@
+//! A plugin that does wrong: exit 4 (or 3 where it denied), the policy named, the process alive and small.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use mountgate::decision::case::{Case, Resolution};
+use mountgate::decision::ruling::Ruling;
+use mountgate::gate::Gate;
+use mountgate::model::failure::FailureKind;
+use mountgate::model::requester::Requester;
+use mountgate::mount_table::snapshot::Snapshot;
+use mountgate::mount_table::table::MountTable;
+use mountgate::policy::cache::Cache;
+use mountgate::policy::directory::open::PolicyDirectory;
+use serde_json::Value;
+
+use crate::support::{check, folder, mountgate, policies, program, status, tmpfs, words};
+
+tests! {
+    plain a_trap_denies,
+    plain an_endless_loop_denies,
+    plain a_memory_bomb_denies,
+    plain a_stack_overflow_denies,
+    plain a_verdict_of_100_mb_denies,
+    plain calls_without_end_deny,
+    plain a_rewrite_that_never_settles_denies,
+    plain a_dropped_nosuid_denies,
+    plain an_edit_without_permission_denies,
+    plain a_denial_without_a_reason_is_malformed,
+    plain words_that_drive_a_terminal_are_malformed,
+    plain a_validator_judges_what_a_mutator_made_of_the_request,
+    plain giving_up_denies,
+    plain a_deadline_ends_a_loop_with_wasi_and_without,
+    plain a_flood_of_log_lines_is_cut,
+    plain a_failure_in_monitor_mode_denies,
+    plain a_denial_in_monitor_mode_is_recorded,
+    plain a_bomb_leaves_the_process_within_64_mb,
+}
+
+fn a_trap_denies() -> Result<()> {
+    fails("trap", "trap")
+}
+
+fn an_endless_loop_denies() -> Result<()> {
+    fails("loop", "fuel")
+}
+
+fn a_memory_bomb_denies() -> Result<()> {
+    fails("take-memory", "memory")
+}
+
+fn a_stack_overflow_denies() -> Result<()> {
+    fails("recurse", "stack")
+}
+
+fn a_verdict_of_100_mb_denies() -> Result<()> {
+    fails("answer-with100-mb", "memory")
+}
+
+fn calls_without_end_deny() -> Result<()> {
+    fails("call-without-end", "host-calls")
+}
+
+fn a_rewrite_that_never_settles_denies() -> Result<()> {
+    fails("never-settle", "not-converged")
+}
+
+fn a_dropped_nosuid_denies() -> Result<()> {
+    fails("drop-nosuid", "weakened")
+}
+
+fn an_edit_without_permission_denies() -> Result<()> {
+    fails("change-target", "not-permitted")
+}
+
+fn a_denial_without_a_reason_is_malformed() -> Result<()> {
+    fails("deny-without-reason", "malformed")
+}
+
+fn words_that_drive_a_terminal_are_malformed() -> Result<()> {
+    fails("drive-the-terminal", "malformed")
+}
+
+fn giving_up_denies() -> Result<()> {
+    fails("give-up", "gave-up")
+}
+
+fn directory(act: &str, mode: &str) -> Result<tempfile::TempDir> {
+    let text = format!(
+        "[[policy]]\nname = \"suspect\"\nplugin = \"misbehaving-guest.wasm\"\nrewrites = [\"options\"]\nmode = {mode:?}\n\
+         [policy.settings]\nrules = [{{ act = {act:?} }}]\n"
+    );
+    policies(&text, &["misbehaving-guest"])
+}
+
+fn judged(act: &str, mode: &str) -> Result<(i32, Value, String)> {
+    check(directory(act, mode)?.path(), &tmpfs("/mnt", &["nosuid"]))
+}
+
+fn fails(act: &str, code: &str) -> Result<()> {
+    let (status, json, stderr) = judged(act, "enforce")?;
+    ensure!(status == 4, "{json}\n{stderr}");
+    ensure!(json["verdict"] == "deny", "{json}");
+    ensure!(json["denied_by"]["policy"] == "suspect" && json["denied_by"]["code"] == code, "{json}");
+    ensure!(json["plan"] == Value::Array(Vec::new()), "{json}");
+    Ok(())
+}
+
+fn a_validator_judges_what_a_mutator_made_of_the_request() -> Result<()> {
+    let text = "[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = { deny-targets = [\"/srv\"] }\n\
+                [[policy]]\nname = \"mover\"\nplugin = \"misbehaving-guest.wasm\"\nrewrites = [\"target\"]\n\
+                settings = { rules = [{ act = \"change-target\" }] }\n";
+    let directory = policies(text, &["path-guard", "misbehaving-guest"])?;
+    let (status, json, _) = check(directory.path(), &tmpfs("/mnt", &[]))?;
+    ensure!(status == 3 && json["denied_by"]["policy"] == "guard", "{json}");
+    ensure!(json["request"]["target"] == "/mnt" && json["final"]["target"] == "/srv", "{json}");
+    Ok(())
+}
+
+/// One plugin twice, granted WASI and not: both judge, and either one's loop ends in time.
+fn a_deadline_ends_a_loop_with_wasi_and_without() -> Result<()> {
+    let policy = |name: &str, grants: &str, target: &str| {
+        format!(
+            "[[policy]]\nname = {name:?}\nplugin = \"misbehaving-guest.wasm\"\ngrants = [{grants}]\n\
+             limits = {{ fuel = 1_000_000_000_000, deadline = \"50ms\" }}\n\
+             settings = {{ rules = [{{ act = \"loop\", target = {target:?} }}] }}\n"
+        )
+    };
+    let text = policy("closed", "", "/mnt/closed") + &policy("granted", "\"wasi\"", "/mnt/granted");
+    let directory = policies(&text, &["misbehaving-guest"])?;
+    let (status, json, stderr) = check(directory.path(), &tmpfs("/mnt", &[]))?;
+    ensure!(status == 0, "{json}\n{stderr}");
+    // And in a gate that outlives what made it, as `fuzz` and library users have it.
+    let gate = Gate::new(PolicyDirectory::open(directory.path(), &Cache::none())?, &Cache::none())?;
+    std::thread::sleep(Duration::from_millis(50));
+    for name in ["closed", "granted"] {
+        let case = Case {
+            request: serde_json::from_value(tmpfs(&format!("/mnt/{name}"), &[])["request"].clone())?,
+            requester: Requester::default(),
+            resolution: Resolution::Recorded { source: None, target: None },
+            snapshot: Arc::new(Snapshot::of(MountTable::parse(Vec::new())?)),
+            locks: None,
+        };
+        let decision = gate.chain().decide(&case, false)?;
+        let Ruling::Fail { policy, failure } = decision.ruling else { bail!("{name} wasn't stopped") };
+        ensure!(policy == name && failure.kind == FailureKind::Deadline, "{policy}: {failure}");
+    }
+    for name in ["closed", "granted"] {
+        let (status, json, stderr) = check(directory.path(), &tmpfs(&format!("/mnt/{name}"), &[]))?;
+        let by = &json["denied_by"];
+        ensure!(status == 4 && by["policy"] == name && by["code"] == "deadline", "{json}\n{stderr}");
+    }
+    Ok(())
+}
+
+fn a_flood_of_log_lines_is_cut() -> Result<()> {
+    let (status, json, stderr) = judged("flood-the-log", "enforce")?;
+    let lines = stderr.lines().filter(|line| line.contains("suspect: line ")).count();
+    ensure!(status == 0 && lines == 64, "{lines} lines\n{json}\n{stderr}");
+    ensure!(stderr.contains("suspect: 936 more lines were left out"), "{stderr}");
+    Ok(())
+}
+
+fn a_failure_in_monitor_mode_denies() -> Result<()> {
+    let (status, json, _) = judged("trap", "monitor")?;
+    ensure!(status == 4, "{json}");
+    Ok(())
+}
+
+fn a_denial_in_monitor_mode_is_recorded() -> Result<()> {
+    let (status, json, _) = judged("deny", "monitor")?;
+    ensure!(status == 0 && json["trace"][0]["verdict"] == "deny" && json["trace"][0]["monitor"] == true, "{json}");
+    let (status, json, _) = judged("deny", "enforce")?;
+    ensure!(status == 3 && json["denied_by"]["code"] == "told-to", "{json}");
+    Ok(())
+}
+
+fn a_bomb_leaves_the_process_within_64_mb() -> Result<()> {
+    let directory = directory("take-memory", "enforce")?;
+    let cache = folder()?;
+    fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o700))?;
+    let request = cache.path().join("request.json");
+    fs::write(&request, tmpfs("/mnt", &[]).to_string())?;
+    let run = |mut command: Command| -> Result<()> {
+        command.arg("check").arg("--policies").arg(directory.path()).arg("--request").arg(&request);
+        let output = command.env("MOUNTGATE_CACHE", cache.path()).output()?;
+        ensure!(status(&output) == 4, "{}", words(&output));
+        Ok(())
+    };
+    // Compiling takes more; what is measured is a gate whose plugins are compiled.
+    run(mountgate(&[]))?;
+    let peak = cache.path().join("peak");
+    let mut measured = Command::new("/usr/bin/python3");
+    measured.args(["-c", MEASURE]).arg(&peak).arg(program());
+    run(measured)?;
+    let kilobytes: u64 = fs::read_to_string(peak)?.trim().parse()?;
+    ensure!(kilobytes <= 64 << 10, "the process took {kilobytes} kB");
+    Ok(())
+}
+
+/// Runs a program and writes the most memory that it held, in kB, to a file.
+const MEASURE: &str = "
+import resource, subprocess, sys
+status = subprocess.call(sys.argv[2:])
+open(sys.argv[1], 'w').write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(status)";

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::support::{program, root};
+use crate::support::{cache, program, root};
 
 tests! {
     plain the_examples_print_what_they_say,
@@ -12,7 +12,7 @@ tests! {
 fn the_examples_print_what_they_say() -> Result<()> {
     trycmd::TestCases::new()
         .register_bin("mountgate", program())
-        .env("MOUNTGATE_CACHE", "")
+        .env("MOUNTGATE_CACHE", cache().display().to_string())
         .env("MOUNTGATE_POLICIES", root().join("policies/baseline").display().to_string())
         .case(root().join("tests/cli/*.trycmd"))
         .run();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::support::{on_host, on_host_succeeds, on_host_with, words};
+use crate::support::{on_host, on_host_succeeds, on_host_with, text_of};
 
 tests! {
     privileged a_helper_that_never_returns_is_killed,
@@ -64,7 +64,7 @@ fn hangs(how: &str, expected: &str) -> Result<()> {
             left; absent /mnt/x"
         ),
     )?;
-    let text = words(&output);
+    let text = text_of(&output);
     ensure!(text.contains("ended with 32") && text.contains(expected), "{text}");
     ensure!(!text.contains("left: ") && output.status.success(), "{text}");
     let took = text.split("took ").filter_map(|part| part.split_once(" ms")?.0.parse::<u64>().ok()).next();
@@ -75,7 +75,7 @@ fn hangs(how: &str, expected: &str) -> Result<()> {
 /// A directory of a FUSE daemon that was stopped: looking at it doesn't return.
 fn a_frozen_file_system_does_not_hold_the_program() -> Result<()> {
     let start = Instant::now();
-    let text = words(&on_host_with(
+    let text = text_of(&on_host_with(
         HANGING,
         &["fstype-allow"],
         r#"
@@ -107,7 +107,7 @@ fn callers_for_one_target_are_served_one_after_the_other() -> Result<()> {
         at /mnt/x
         "#,
     )?;
-    let text = words(&output);
+    let text = text_of(&output);
     ensure!(text.matches("caller 0").count() == 1 && text.matches("caller 3").count() == 7, "{text}");
     ensure!(text.matches("at: ").count() == 1, "{text}");
     Ok(())
@@ -131,6 +131,6 @@ fn different_targets_do_not_wait_and_a_dead_owner_holds_nothing() -> Result<()> 
         timeout 2 $M --policies $P mount -t tmpfs tmpfs /mnt/x || echo waited, $?
         kill -KILL $owner; pkill -KILL sleep || true; absent /mnt/x"
     ))?;
-    ensure!(words(&waits).contains("waited, 124"), "{}", words(&waits));
+    ensure!(text_of(&waits).contains("waited, 124"), "{}", text_of(&waits));
     Ok(())
 }

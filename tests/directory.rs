@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-use crate::support::{folder, mountgate, plugin, policies, root, status, tmpfs, unpinned, words};
+use crate::support::{folder, mountgate, plugin, policies, private_folder, root, status, text_of, tmpfs, unpinned};
 
 tests! {
     plain an_unknown_key_is_refused,
@@ -18,6 +18,9 @@ tests! {
     plain a_truncated_plugin_is_refused,
     plain a_component_for_another_world_is_refused,
     plain one_that_others_can_write_is_refused,
+    plain one_below_a_folder_that_others_can_write_is_refused,
+    plain one_behind_a_link_that_others_can_replace_is_refused,
+    privileged one_of_another_user_is_refused,
     plain a_linked_plugin_is_refused,
     plain every_wrong_setting_is_named,
     plain one_without_policies_is_refused,
@@ -33,7 +36,7 @@ fn refused(directory: &Path, expected: &[&str]) -> Result<()> {
     let request = file.path().join("request.json");
     fs::write(&request, tmpfs("/mnt", &[]).to_string())?;
     let output = mountgate(&["check", "--policies"]).arg(directory).arg("--request").arg(&request).output()?;
-    let text = words(&output);
+    let text = text_of(&output);
     ensure!(status(&output) == 4, "{text}");
     for part in expected.iter().chain(&["hint: "]) {
         ensure!(text.contains(part), "{part:?} isn't in\n{text}");
@@ -69,7 +72,7 @@ fn with_plugin(bytes: &[u8]) -> Result<tempfile::TempDir> {
     let directory = unpinned(ONE, &[])?;
     fs::write(directory.path().join("fstype-allow.wasm"), bytes)?;
     let locked = mountgate(&["policy", "lock"]).arg(directory.path()).output()?;
-    ensure!(locked.status.success(), "{}", words(&locked));
+    ensure!(locked.status.success(), "{}", text_of(&locked));
     Ok(directory)
 }
 
@@ -97,6 +100,46 @@ fn one_that_others_can_write_is_refused() -> Result<()> {
     refused(directory.path(), &["others can write", "chmod go-w"])
 }
 
+/// A policy directory in a folder that others can write.
+fn below_an_open_folder() -> Result<(tempfile::TempDir, PathBuf)> {
+    let open = folder()?;
+    let directory = open.path().join("policies");
+    fs::rename(policies(ONE, &["fstype-allow"])?.keep(), &directory)?;
+    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777))?;
+    Ok((open, directory))
+}
+
+fn one_below_a_folder_that_others_can_write_is_refused() -> Result<()> {
+    let (open, directory) = below_an_open_folder()?;
+    refused(&directory, &["others can write", "put another policy directory in its place", "chmod go-w"])?;
+    // Sticky, as /tmp is: others can't rename what isn't theirs.
+    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o1777))?;
+    let output = mountgate(&["policy", "validate"]).arg(&directory).output()?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
+}
+
+fn one_behind_a_link_that_others_can_replace_is_refused() -> Result<()> {
+    let directory = policies(ONE, &["fstype-allow"])?;
+    let open = folder()?;
+    let link = open.path().join("link");
+    std::os::unix::fs::symlink(directory.path(), &link)?;
+    let output = mountgate(&["policy", "validate"]).arg(&link).output()?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777))?;
+    refused(&link, &["others can write", "put another policy directory in its place"])
+}
+
+fn one_of_another_user_is_refused() -> Result<()> {
+    let directory = policies(ONE, &["fstype-allow"])?;
+    let plugin = directory.path().join("fstype-allow.wasm");
+    std::os::unix::fs::chown(&plugin, Some(1000), None)?;
+    refused(directory.path(), &["fstype-allow.wasm", "belongs to user 1000", "chown root"])?;
+    std::os::unix::fs::chown(&plugin, Some(0), None)?;
+    std::os::unix::fs::chown(directory.path(), Some(1000), None)?;
+    refused(directory.path(), &["belongs to user 1000", "chown root"])
+}
+
 fn a_linked_plugin_is_refused() -> Result<()> {
     let directory = unpinned(ONE, &[])?;
     std::os::unix::fs::symlink(plugin("fstype-allow"), directory.path().join("fstype-allow.wasm"))?;
@@ -115,16 +158,15 @@ fn one_without_policies_is_refused() -> Result<()> {
 
 fn compiled_code_that_others_can_reach_is_not_used() -> Result<()> {
     let directory = policies(ONE, &["fstype-allow"])?;
-    let cache = folder()?;
-    fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o700))?;
+    let cache = private_folder()?;
     let request = cache.path().join("request.json");
     fs::write(&request, tmpfs("/mnt", &[]).to_string())?;
     let check = || -> Result<String> {
         let mut check = mountgate(&["check", "--policies"]);
         let output =
             check.arg(directory.path()).arg("--request").arg(&request).env("MOUNTGATE_CACHE", cache.path()).output()?;
-        ensure!(output.status.success(), "{}", words(&output));
-        Ok(words(&output))
+        ensure!(output.status.success(), "{}", text_of(&output));
+        Ok(text_of(&output))
     };
     ensure!(!check()?.contains("WARN"));
     let compiled = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|end| end == "cwasm");
@@ -142,7 +184,7 @@ fn compiled_code_that_others_can_reach_is_not_used() -> Result<()> {
 fn the_shipped_ones_are_sound() -> Result<()> {
     for name in ["baseline", "strict"] {
         let output = mountgate(&["policy", "validate"]).arg(root().join("policies").join(name)).output()?;
-        ensure!(output.status.success(), "{}", words(&output));
+        ensure!(output.status.success(), "{}", text_of(&output));
     }
     Ok(())
 }

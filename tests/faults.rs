@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use mountgate::mount_table::table::MountTable;
 use serde_json::Value;
 
-use crate::support::{mountgate, on_host, on_host_succeeds, status, words};
+use crate::support::{mountgate, on_host, on_host_succeeds, status, text_of};
 
 tests! {
     privileged a_failed_mount_tells_no_more_than_its_exit_status,
@@ -22,7 +22,7 @@ tests! {
 }
 
 fn a_failed_mount_tells_no_more_than_its_exit_status() -> Result<()> {
-    let text = words(&on_host(
+    let text = text_of(&on_host(
         r#"
         gate mount -t tmpfs -o mode=oops tmpfs /mnt/x || echo ended with $?
         gate mount -t fuse.bindfs /mnt/not-there /mnt/x || echo ended with $?
@@ -68,7 +68,7 @@ fn host_programs_are_looked_for_in_the_containers_view() -> Result<()> {
     ensure!(text.contains("run: /usr/bin/mount --no-canonicalize"), "{text}");
     ensure!(text.contains("/mnt/x rw") && !text.contains("fake mount ran"), "{text}");
     // One that others can write isn't run at all.
-    let text = words(&on_host(
+    let text = text_of(&on_host(
         r#"
         cp /usr/bin/mount $W/mount; chmod 777 $W/mount; mount --bind $W/mount /usr/bin/mount
         gate mount -t fuse.bindfs /mnt/source /mnt/x || echo ended with $?
@@ -80,7 +80,7 @@ fn host_programs_are_looked_for_in_the_containers_view() -> Result<()> {
 }
 
 fn a_failed_second_step_leaves_a_writable_bind() -> Result<()> {
-    let text = words(&on_host(
+    let text = text_of(&on_host(
         r#"
         mount -o remount,nosuid /mnt
         strace -f -o $W/trace $M --policies $P --sandbox mount --bind -o ro,suid /mnt/source /mnt/x || echo ended with $?
@@ -97,7 +97,7 @@ fn a_source_is_taken_for_a_flag() -> Result<()> {
     for source in ["--version", "-V", "--fake", "-o"] {
         let mut check = mountgate(&["check", "--policies", "policies/baseline", "mount", "-t", "tmpfs", "--"]);
         let output = check.args([source, "/mnt"]).output()?;
-        ensure!(status(&output) == 2 && words(&output).contains("SOURCE: "), "{}", words(&output));
+        ensure!(status(&output) == 2 && text_of(&output).contains("SOURCE: "), "{}", text_of(&output));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::support::{folder, mountgate, policies, root, status, words};
+use crate::support::{folder, mountgate, policies, root, status, text_of};
 
 tests! {
     plain every_misdeed_is_found_shrunk_and_replayed,
@@ -33,7 +33,7 @@ fn every_misdeed_is_found_shrunk_and_replayed() -> Result<()> {
     let report = format!("junit={}", out.path().join("report.xml").display());
     let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "20000", "--report", &report, "--policies"]);
     let output = fuzz.arg(directory.path()).arg("--output").arg(out.path()).output()?;
-    ensure!(status(&output) == 5, "{}", words(&output));
+    ensure!(status(&output) == 5, "{}", text_of(&output));
     let json: Value = serde_json::from_slice(&output.stdout)?;
     let findings = json["findings"].as_array().context("no findings")?;
     for code in ["trap", "fuel", "weakened", "two-verdicts", "not-converged"] {
@@ -78,7 +78,7 @@ fn the_shipped_policies_have_no_findings() -> Result<()> {
         let out = folder()?;
         let mut fuzz = mountgate(&["fuzz", "--runs", "200000", "--output"]);
         let output = fuzz.arg(out.path()).arg("--policies").arg(root().join("policies").join(name)).output()?;
-        ensure!(output.status.success(), "{}", words(&output));
+        ensure!(output.status.success(), "{}", text_of(&output));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::support::{mountgate, on_host, on_host_succeeds, status, words};
+use crate::support::{mountgate, on_host, on_host_succeeds, on_host_with, status, text_of};
 
 tests! {
     privileged a_container_mounts_on_its_host,
@@ -14,6 +14,7 @@ tests! {
     privileged a_failed_mount_says_why,
     privileged a_symlinked_target_is_judged_by_what_it_names,
     privileged a_host_without_proc_cannot_be_entered,
+    privileged a_secret_is_masked_in_what_a_helper_prints,
     plain a_sandbox_needs_no_root,
     plain requests_that_the_host_refuses_end_with_2,
 }
@@ -30,7 +31,7 @@ fn a_container_mounts_on_its_host() -> Result<()> {
         sed 's/^/host: /' /proc/1/mountinfo
         "#,
     )?;
-    let text = words(&output);
+    let text = text_of(&output);
     ensure!(output.status.success(), "{text}");
     let json: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).context("no JSON")?)?;
     ensure!(json["verdict"] == "allow" && json["outcome"]["status"] == "applied", "{json}");
@@ -49,7 +50,7 @@ fn a_denied_mount_changes_nothing() -> Result<()> {
         cmp $W/before /proc/1/mountinfo
         "#,
     )?;
-    let text = words(&output);
+    let text = text_of(&output);
     ensure!(output.status.success() && text.contains("status 3"), "{text}");
     let json: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).context("no JSON")?)?;
     let denial = &json["denied_by"];
@@ -71,7 +72,7 @@ fn a_bind_gets_its_flags() -> Result<()> {
 
 fn a_bind_that_cannot_have_its_flags_is_never_seen() -> Result<()> {
     // In a user namespace the host's nosuid is locked: the copy can be made, and not be made suid.
-    let text = words(&on_host(
+    let text = text_of(&on_host(
         r#"
         mount -o remount,nosuid /mnt
         gate --sandbox mount --bind -o suid /mnt/x /mnt/y || echo status $?
@@ -88,7 +89,7 @@ fn check_mounts_nothing() -> Result<()> {
         grep -E ' (u?mount2?|setns|unshare|execve|fsopen|fspick|fsmount|move_mount|open_tree|mount_setattr)\(' $W/trace
         "#,
     )?;
-    let text = words(&output);
+    let text = text_of(&output);
     let calls: Vec<&str> = text.lines().filter(|line| line.contains('(') && line.contains(") ")).collect();
     let calls: Vec<&&str> = calls.iter().filter(|line| !line.contains("run:") && line.contains(" = ")).collect();
     ensure!(calls.len() == 1 && calls[0].contains("execve") && calls[0].contains("check"), "{text}");
@@ -97,7 +98,7 @@ fn check_mounts_nothing() -> Result<()> {
 }
 
 fn a_failed_mount_says_why() -> Result<()> {
-    let text = words(&on_host(
+    let text = text_of(&on_host(
         r#"container "$M mount -t tmpfs -o size=oops tmpfs /mnt/x --host-root $W/rootfs --policies $B" || echo status $?"#,
     )?);
     ensure!(text.contains("status 32") && text.contains("tmpfs: Bad value for 'size'"), "{text}");
@@ -105,7 +106,7 @@ fn a_failed_mount_says_why() -> Result<()> {
 }
 
 fn a_symlinked_target_is_judged_by_what_it_names() -> Result<()> {
-    let text = words(&on_host(
+    let text = text_of(&on_host(
         r#"
         ln -s /etc /mnt/link
         cat /proc/1/mountinfo > $W/before
@@ -117,8 +118,34 @@ fn a_symlinked_target_is_judged_by_what_it_names() -> Result<()> {
     Ok(())
 }
 
+fn a_secret_is_masked_in_what_a_helper_prints() -> Result<()> {
+    let policies = "[host]
+helpers = [\"hang\"]
+options = [\"password\"]
+[[policy]]
+name = \"types\"
+plugin = \"fstype-allow.wasm\"
+settings = { allow = [\"hang\"] }
+";
+    let text = text_of(&on_host_with(
+        policies,
+        &["fstype-allow"],
+        r#"
+        mkdir /run/upper /run/work
+        mount -t overlay -o lowerdir=/usr/sbin,upperdir=/run/upper,workdir=/run/work overlay /usr/sbin
+        printf '#!/bin/sh\necho "called with $*"; exit 1' > /usr/sbin/mount.hang
+        chmod 755 /usr/sbin/mount.hang
+        for how in "" --json -v; do gate $how mount -t hang -o password=sesame tmpfs /mnt/x || echo ended with $?; done
+        gate check mount -t hang -o password=sesame tmpfs /mnt/x
+        "#,
+    )?);
+    ensure!(text.matches("ended with 32").count() == 3 && text.contains("called with"), "{text}");
+    ensure!(text.contains("password=****") && !text.contains("sesame"), "{text}");
+    Ok(())
+}
+
 fn a_host_without_proc_cannot_be_entered() -> Result<()> {
-    let text = words(&on_host(
+    let text = text_of(&on_host(
         r#"mkdir $W/mnt; $M mount -t tmpfs tmpfs /mnt --host-root $W --policies $B && echo done || echo ended with $?"#,
     )?);
     ensure!(text.contains("ended with 1") && text.contains("ns/mnt): No such file"), "{text}");
@@ -130,7 +157,7 @@ fn a_sandbox_needs_no_root() -> Result<()> {
     let arguments =
         ["--sandbox", "--policies", "policies/baseline", "mount", "-t", "tmpfs", "tmpfs", "/mnt", "--show-table"];
     let output = mountgate(&arguments).output()?;
-    let text = words(&output);
+    let text = text_of(&output);
     ensure!(output.status.success(), "{text}");
     ensure!(lines_with(&text, "/mnt  tmpfs  tmpfs").iter().any(|line| line.contains("nosuid,nodev")), "{text}");
     let mine = std::fs::read_to_string("/proc/self/mountinfo")?;
@@ -158,7 +185,7 @@ fn requests_that_the_host_refuses_end_with_2() -> Result<()> {
         (&["--bind", "-o", "remount", "/srv", "/mnt"], "-o: "),
     ] {
         let output = mountgate(&["check", "--policies", "policies/baseline", "mount"]).args(arguments).output()?;
-        let text = words(&output);
+        let text = text_of(&output);
         ensure!(status(&output) == 2 && text.contains(argument), "{arguments:?}: {text}");
     }
     Ok(())

@@ -16,6 +16,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         ["kill-anywhere", operation] => kill_anywhere(operation_named(operation)?),
         ["fail-calls", operation] => fail_calls(operation_named(operation)?),
         ["without-statmount", command @ ..] => without_statmount(command),
+        ["resolver"] => crate::resolver::with_mounts(),
         ["race", what] => crate::race::attack(what),
         other => bail!("{other:?} is no job"),
     }
@@ -184,12 +185,12 @@ fn fail_calls(operation: &Operation) -> Result<()> {
             operation.prepare()?;
             let fail = Interference::Fail { call: *call, nth, errno: nix::libc::EIO };
             let traced = run(operation.command()?, fail, Some(&words))?;
-            let said = std::fs::read_to_string(&words)?;
-            ensure!(traced.failed == 1, "{name} isn't called {nth} times: {said}");
-            ensure!(traced.status == Some(32) && said.contains(name), "{name} {nth}: {traced:?}\n{said}");
-            ensure!(said.contains("Input/output error") && !said.contains("NOT undone"), "{said}");
+            let output = std::fs::read_to_string(&words)?;
+            ensure!(traced.failed == 1, "{name} isn't called {nth} times: {output}");
+            ensure!(traced.status == Some(32) && output.contains(name), "{name} {nth}: {traced:?}\n{output}");
+            ensure!(output.contains("Input/output error") && !output.contains("NOT undone"), "{output}");
             let now = state()?;
-            ensure!(now == before, "{name} {nth} leaves\n{now:#?}\nwhere it found\n{before:#?}\n{said}");
+            ensure!(now == before, "{name} {nth} leaves\n{now:#?}\nwhere it found\n{before:#?}\n{output}");
         }
     }
     // A lookup that fails after the mount is there: it's taken away again.
@@ -199,9 +200,9 @@ fn fail_calls(operation: &Operation) -> Result<()> {
         let nth = if operation.name == "remount" { 2 } else { 1 };
         let fail = Interference::Fail { call: STATMOUNT, nth, errno: nix::libc::EIO };
         let traced = run(operation.command()?, fail, Some(&words))?;
-        let said = std::fs::read_to_string(&words)?;
-        ensure!(traced.status == Some(32) && state()? == before, "{traced:?}\n{said}");
-        ensure!(said.contains("undone: ") && !said.contains("NOT undone"), "{said}");
+        let output = std::fs::read_to_string(&words)?;
+        ensure!(traced.status == Some(32) && state()? == before, "{traced:?}\n{output}");
+        ensure!(output.contains("undone: ") && !output.contains("NOT undone"), "{output}");
     }
     println!("{}: every call failed", operation.name);
     Ok(())

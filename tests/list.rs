@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use mountgate::mount_table::table::MountTable;
 use serde_json::Value;
 
-use crate::support::{folder, mountgate, on_host, words};
+use crate::support::{folder, mountgate, on_host, text_of};
 
 tests! {
     plain ten_thousand_mounts_are_listed,
@@ -22,7 +22,7 @@ fn list(text: &[u8]) -> Result<Value> {
     let file = folder.path().join("mountinfo");
     fs::write(&file, text)?;
     let output = mountgate(&["list", "--json", "--file"]).arg(&file).output()?;
-    ensure!(output.status.success(), "{}", words(&output));
+    ensure!(output.status.success(), "{}", text_of(&output));
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
@@ -82,7 +82,7 @@ fn what_the_kernel_prints_for_any_name_is_read_back() -> Result<()> {
         list.display()
     );
     let output = on_host(&script)?;
-    ensure!(list.exists(), "{}", words(&output));
+    ensure!(list.exists(), "{}", text_of(&output));
     let table = MountTable::read(&list)?;
     ensure!(table.bad_lines().is_empty(), "{:?}", table.bad_lines());
     for (i, name) in names.iter().enumerate() {

@@ -5,6 +5,7 @@
 #[macro_use]
 mod support;
 
+mod claims;
 mod cli;
 mod deadlines;
 mod directory;
@@ -17,6 +18,7 @@ mod misbehaving;
 mod operations;
 mod places;
 mod race;
+mod resolver;
 mod sound;
 mod systemd;
 mod tracer;
@@ -35,9 +37,18 @@ fn main() {
         return;
     }
     let mut arguments = Arguments::from_args();
+    if !arguments.list
+        && let Err(error) = support::compile_plugins()
+    {
+        eprintln!("error: the plugins can't be compiled: {error:#}");
+        std::process::exit(1);
+    }
     // Each test starts processes of its own.
     arguments.test_threads.get_or_insert(2);
-    libtest_mimic::run(&arguments, all_tests()).exit();
+    let conclusion = libtest_mimic::run(&arguments, all_tests());
+    // Exiting drops no static.
+    let _ = std::fs::remove_dir_all(support::cache());
+    conclusion.exit();
 }
 
 /// Every test of this program.
@@ -55,6 +66,8 @@ fn all_tests() -> Vec<Trial> {
         systemd::tests(),
         faults::tests(),
         places::tests(),
+        resolver::tests(),
+        claims::tests(),
     ];
     groups.into_iter().flatten().collect()
 }

@@ -1,7 +1,6 @@
 //! A plugin that does wrong: exit 4 (or 3 where it denied), the policy named, the process alive and small.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use mountgate::policy::cache::Cache;
 use mountgate::policy::directory::open::PolicyDirectory;
 use serde_json::Value;
 
-use crate::support::{check, folder, mountgate, policies, program, status, tmpfs, words};
+use crate::support::{check, mountgate, policies, private_folder, program, status, text_of, tmpfs};
 
 tests! {
     plain a_trap_denies,
@@ -33,6 +32,7 @@ tests! {
     plain a_denial_without_a_reason_is_malformed,
     plain words_that_drive_a_terminal_are_malformed,
     plain a_validator_judges_what_a_mutator_made_of_the_request,
+    plain the_host_refuses_what_a_mutator_made_of_the_request,
     plain giving_up_denies,
     plain a_deadline_ends_a_loop_with_wasi_and_without,
     plain a_flood_of_log_lines_is_cut,
@@ -121,6 +121,17 @@ fn a_validator_judges_what_a_mutator_made_of_the_request() -> Result<()> {
     Ok(())
 }
 
+fn the_host_refuses_what_a_mutator_made_of_the_request() -> Result<()> {
+    let text = "[[policy]]\nname = \"mover\"\nplugin = \"misbehaving-guest.wasm\"\nrewrites = [\"target\"]\n\
+                settings = { rules = [{ act = \"change-target-to-proc\" }] }\n";
+    let directory = policies(text, &["misbehaving-guest"])?;
+    let (status, json, _) = check(directory.path(), &tmpfs("/mnt", &[]))?;
+    let by = &json["denied_by"];
+    ensure!(status == 4 && by["policy"] == "mover" && by["code"] == "host-refused", "{json}");
+    ensure!(by["reason"].as_str().is_some_and(|reason| reason.contains("/proc")), "{json}");
+    Ok(())
+}
+
 /// One plugin twice, granted WASI and not: both judge, and either one's loop ends in time.
 fn a_deadline_ends_a_loop_with_wasi_and_without() -> Result<()> {
     let policy = |name: &str, grants: &str, target: &str| {
@@ -181,14 +192,13 @@ fn a_denial_in_monitor_mode_is_recorded() -> Result<()> {
 
 fn a_bomb_leaves_the_process_within_64_mb() -> Result<()> {
     let directory = directory("take-memory", "enforce")?;
-    let cache = folder()?;
-    fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o700))?;
+    let cache = private_folder()?;
     let request = cache.path().join("request.json");
     fs::write(&request, tmpfs("/mnt", &[]).to_string())?;
     let run = |mut command: Command| -> Result<()> {
         command.arg("check").arg("--policies").arg(directory.path()).arg("--request").arg(&request);
         let output = command.env("MOUNTGATE_CACHE", cache.path()).output()?;
-        ensure!(status(&output) == 4, "{}", words(&output));
+        ensure!(status(&output) == 4, "{}", text_of(&output));
         Ok(())
     };
     // Compiling takes more; what is measured is a gate whose plugins are compiled.

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::support::{on_host, on_host_succeeds, words};
+use crate::support::{on_host, on_host_succeeds, text_of};
 
 tests! {
     privileged all_of_them_on_tmpfs,
@@ -120,7 +120,7 @@ fn all_of_them_without_statmount() -> Result<()> {
 }
 
 fn a_recursive_umount_that_fails_puts_back_what_it_took() -> Result<()> {
-    let text = words(&on_host(
+    let text = text_of(&on_host(
         r#"
         gate mount -t tmpfs -o nosuid,size=1m top /mnt/x; mkdir /mnt/x/a /mnt/x/b
         mount -t tmpfs one /mnt/x/a; mount -t tmpfs -o ro two /mnt/x/b
@@ -138,7 +138,7 @@ fn a_recursive_umount_that_fails_puts_back_what_it_took() -> Result<()> {
 }
 
 fn a_remount_that_fails_leaves_the_mount_as_it_was() -> Result<()> {
-    let text = words(&on_host(
+    let text = text_of(&on_host(
         r#"
         gate mount -t tmpfs -o size=8m tmpfs /mnt/x
         gate mount -o remount,ro,nosuid,size=oops /mnt/x || echo status $?
@@ -156,7 +156,7 @@ fn a_remount_that_fails_leaves_the_mount_as_it_was() -> Result<()> {
 /// The device's folder belongs to somebody else, who puts another one in its place when the name is looked up: for a
 /// file system that has no number of a device, that can't be seen afterwards, so it isn't mounted at all.
 fn a_device_whose_name_is_swapped_is_not_mounted() -> Result<()> {
-    let text = words(&on_host(&format!(
+    let text = text_of(&on_host(&format!(
         r#"
         fs=btrfs
         {SOURCES}

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::support::{on_host, on_host_succeeds, words};
+use crate::support::{on_host, on_host_succeeds, text_of};
 
 tests! {
     privileged the_binary_alone_in_an_empty_container_mounts_on_the_host,
@@ -43,7 +43,7 @@ END
 }
 
 fn without_root_what_the_kernel_allows_works_and_the_rest_says_why() -> Result<()> {
-    let text = words(&on_host(
+    let text = text_of(&on_host(
         r#"
         truncate -s 8M $W/image; mkfs.ext4 -q $W/image; disk=$(losetup --find --show $W/image)
         trap 'losetup -d $disk' EXIT

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::support::{on_host_succeeds, on_host_with, words};
+use crate::support::{on_host_succeeds, on_host_with, text_of};
 
 tests! {
     privileged a_race_for_the_paths_is_never_won,
@@ -71,6 +71,6 @@ settings = { allow-targets = [\"/mnt/race\"], allow-sources = [\"/mnt/race\"] }
 
 fn race(what: &str, expected: &str) -> Result<()> {
     let output = on_host_with(BELOW_RACE, &["path-guard"], &format!("$T inside race {what}"))?;
-    ensure!(output.status.success() && words(&output).contains(expected), "{}", words(&output));
+    ensure!(output.status.success() && text_of(&output).contains(expected), "{}", text_of(&output));
     Ok(())
 }

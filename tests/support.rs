@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
@@ -71,14 +72,42 @@ fn fill(directory: &Path, text: &str, plugins: &[&str]) -> Result<()> {
 pub(crate) fn policies(text: &str, plugins: &[&str]) -> Result<TempDir> {
     let directory = unpinned(text, plugins)?;
     let locked = mountgate(&["policy", "lock"]).arg(directory.path()).output()?;
-    ensure!(locked.status.success(), "{}", words(&locked));
+    ensure!(locked.status.success(), "{}", text_of(&locked));
     Ok(directory)
 }
 
-/// The program with arguments, without a cache unless one is named.
+/// The folder of compiled plugins that all tests share: to compile them anew in each test would take most of the time.
+pub(crate) fn cache() -> &'static Path {
+    static CACHE: OnceLock<TempDir> = OnceLock::new();
+    CACHE.get_or_init(|| private_folder().expect("a folder can be made")).path()
+}
+
+/// A folder that only its owner can enter, as caches must be.
+pub(crate) fn private_folder() -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("mountgate-cache-").permissions(fs::Permissions::from_mode(0o700)).tempdir()?)
+}
+
+/// Compiles the plugins that the tests use, so that no test with a deadline has to.
+pub(crate) fn compile_plugins() -> Result<()> {
+    let plugins = ["fstype-allow", "mount-limits", "path-guard", "secure-flags", "misbehaving-guest"];
+    if plugins.iter().any(|name| !plugin(name).exists()) {
+        // Each test that needs one says so.
+        return Ok(());
+    }
+    let settings = ["allow = [\"tmpfs\"]", "", "", "rules = []", "rules = []"];
+    let mut text = String::new();
+    for (name, settings) in plugins.iter().zip(settings) {
+        text += &format!("[[policy]]\nname = {name:?}\nplugin = \"{name}.wasm\"\nsettings = {{ {settings} }}\n");
+    }
+    let output = mountgate(&["policy", "validate"]).arg(policies(&text, &plugins)?.path()).output()?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
+}
+
+/// The program with arguments, with the cache that all tests share.
 pub(crate) fn mountgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(program());
-    command.args(arguments).env("MOUNTGATE_CACHE", "").current_dir(root());
+    command.args(arguments).env("MOUNTGATE_CACHE", cache()).current_dir(root());
     command
 }
 
@@ -89,7 +118,7 @@ pub(crate) fn check(directory: &Path, request: &Value) -> Result<(i32, Value, St
     fs::write(&file, request.to_string())?;
     let mut command = mountgate(&["check", "--json", "--policies"]);
     let output = command.arg(directory).arg("--request").arg(file).output()?;
-    let json = serde_json::from_slice(&output.stdout).with_context(|| words(&output))?;
+    let json = serde_json::from_slice(&output.stdout).with_context(|| text_of(&output))?;
     Ok((status(&output), json, String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
@@ -105,7 +134,7 @@ pub(crate) fn status(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
 }
 
-pub(crate) fn words(output: &Output) -> String {
+pub(crate) fn text_of(output: &Output) -> String {
     format!("{}\n{}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -137,7 +166,7 @@ pub(crate) fn on_host_with(text: &str, plugins: &[&str], script: &str) -> Result
     fs::create_dir(&directory)?;
     fill(&directory, text, plugins)?;
     let locked = mountgate(&["policy", "lock"]).arg(&directory).output()?;
-    ensure!(locked.status.success(), "{}", words(&locked));
+    ensure!(locked.status.success(), "{}", text_of(&locked));
     let prelude = r#"
         mount -t tmpfs tmpfs /mnt
         mount -t tmpfs tmpfs /run
@@ -158,7 +187,7 @@ pub(crate) fn on_host_with(text: &str, plugins: &[&str], script: &str) -> Result
         .env("W", folder.path())
         .env("B", root().join("policies/baseline"))
         .env("P", &directory)
-        .env("MOUNTGATE_CACHE", "")
+        .env("MOUNTGATE_CACHE", cache())
         .current_dir("/")
         .output()?;
     Ok(output)
@@ -167,6 +196,6 @@ pub(crate) fn on_host_with(text: &str, plugins: &[&str], script: &str) -> Result
 /// Runs a shell script as [`on_host`] does, and fails where the script fails. Returns its output.
 pub(crate) fn on_host_succeeds(script: &str) -> Result<String> {
     let output = on_host(script)?;
-    ensure!(output.status.success(), "{}", words(&output));
-    Ok(words(&output))
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(text_of(&output))
 }

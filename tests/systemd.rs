@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::support::{on_host, on_host_succeeds, words};
+use crate::support::{on_host, on_host_succeeds, text_of};
 
 tests! {
     privileged a_daemon_outlives_its_container_in_a_scope_of_its_own,
@@ -91,7 +91,7 @@ fn without_it_a_helper_runs_plainly_and_the_output_says_so() -> Result<()> {
 }
 
 fn a_required_scope_that_cannot_be_had_refuses_the_mount() -> Result<()> {
-    let text = words(&on_host(
+    let text = text_of(&on_host(
         r#"
         sed -i 's/^\[host\]/[host]\nscope = "require"/' $P/policies.toml
         gate mount -t fuse.bindfs /mnt/source /mnt/x || echo ended with $?
@@ -104,7 +104,7 @@ fn a_required_scope_that_cannot_be_had_refuses_the_mount() -> Result<()> {
 
 /// The host looks as if it was booted with systemd, and nobody answers on its bus.
 fn a_scope_that_systemd_refuses_is_gone_without_or_is_an_error() -> Result<()> {
-    let text = words(&on_host(
+    let text = text_of(&on_host(
         r#"
         mkdir -p /run/systemd/system /mnt/data
         gate mount -t fuse.bindfs /mnt/data /mnt/x && echo mounted anyway

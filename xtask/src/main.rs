@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod dist;
 mod imports;
+mod package;
 mod plugins;
 mod setup;
 mod test;
@@ -41,6 +42,8 @@ enum Xtask {
     },
     /// Build the program as it's shipped, and say where it is.
     Dist,
+    /// Build what a release consists of, and pack it with its checksum into target/package.
+    Package,
     /// Print how the files of a crate import each other: files, arrows, circles.
     Imports {
         /// The folder of the crate's source.
@@ -67,6 +70,7 @@ fn main() -> Result<()> {
         Xtask::Test { arguments } => test::run(&arguments),
         Xtask::Bench { filter } => bench::run(filter.as_deref()),
         Xtask::Dist => dist::program().map(|program| println!("{}", program.display())),
+        Xtask::Package => package::build(),
         Xtask::Imports { folder } => imports::print(&folder),
         Xtask::Man { folder } => run(Command::new(mountgate()?).arg("man").arg(folder)),
     }
@@ -79,7 +83,7 @@ fn root() -> &'static Path {
 /// Builds the program and says where it is.
 fn mountgate() -> Result<PathBuf> {
     step("building mountgate (the first time takes some minutes)");
-    run(cargo().args(["build", "--release", "--locked", "--package", "mountgate"]))?;
+    run(cargo().args(["build", "--locked", "--package", "mountgate"]))?;
     built("mountgate")
 }
 

@@ -11,12 +11,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     step("cargo xtask plugins");
     plugins::build()?;
     let mut test = cargo();
-    test.args(["test", "--release", "--locked"]);
+    test.args(["test", "--locked"]);
     if arguments.is_empty() {
-        step("cargo test --release --workspace");
+        step("cargo test --workspace");
         test.arg("--workspace");
     } else {
-        step("cargo test --release --package mountgate --test integration");
+        step("cargo test --package mountgate --test integration");
         test.args(["--package", "mountgate", "--test", "integration", "--"]).args(arguments);
     }
     crate::run(&mut test)

@@ -15,8 +15,8 @@ use crate::model::untrusted;
 const SOURCE: &str = "SOURCE";
 const TARGET: &str = "TARGET";
 
-/// Judges a request by its words alone. The host is asked only for what it has installed; without one (a replayed
-/// request) helpers go by their type's name.
+/// Judges a request by its text alone. The host is asked only for what it has installed. A replayed request has no host:
+/// then a type that begins with `fuse` has a helper.
 ///
 /// # Errors
 /// Every reason to refuse it.
@@ -55,7 +55,7 @@ pub(crate) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &E
     if let Some(source) = source {
         check.no_magic(SOURCE, &source.path);
         if request.operation == Operation::Move {
-            // It's a place that loses what is mounted there.
+            // A move takes away what is mounted at the source.
             check.place(SOURCE, &source.path);
         }
         let is_image = request.operation == Operation::Mount && source.kind == FileKind::Regular;
@@ -120,7 +120,7 @@ impl Check<'_> {
         self.refusals.push(Refusal::new(argument, message, hint));
     }
 
-    /// What no argument may be. Says whether it may be looked at further.
+    /// Refuses what no argument may be. Says whether the argument may be checked further.
     fn text(&mut self, argument: &str, text: &str) -> bool {
         let problem = if text.is_empty() {
             "it's empty"
@@ -175,7 +175,7 @@ impl Check<'_> {
         if let Some(system) = in_system
             && !self.is_allowed_target(path)
         {
-            self.refuse(argument, format!("nothing is mounted on {system} or below it"), Some(NAME_TARGET));
+            self.refuse(argument, format!("{system} and all below it can't be mounted on"), Some(NAME_TARGET));
         }
     }
 
@@ -191,7 +191,7 @@ impl Check<'_> {
             if TAGS.iter().any(|tag| source.to_ascii_uppercase().starts_with(tag)) {
                 self.refuse(
                     SOURCE,
-                    format!("{source:?} could mean any device"),
+                    format!("{source:?} can mean another device each time"),
                     Some("name the device itself, e.g. by /dev/disk/by-uuid/…"),
                 );
             } else if is_source_path(source) {
@@ -200,8 +200,8 @@ impl Check<'_> {
         }
     }
 
-    /// A file system on a device has the device's path for its source: anything else the kernel would look for itself,
-    /// from wherever it happens to stand.
+    /// A file system on a device must have the device's absolute path for its source. The kernel would look up any other
+    /// name itself, from its own working directory.
     fn source_of_type(&mut self, request: &MountRequest, fstype: &str, host: Option<&HostRoot>) {
         let Some(source) = request.source.as_deref().filter(|source| !is_source_path(source)) else { return };
         if self.rules.helpers.iter().any(|named| named == fstype) {
@@ -209,7 +209,7 @@ impl Check<'_> {
         }
         let needs_device = host.is_some_and(|host| match host.file_systems().find(fstype) {
             Some(KernelType { needs_device }) => needs_device,
-            // Its module isn't loaded yet: a word is a name, and what has a slash could be a path.
+            // The module isn't loaded yet. A source with a slash could be a path.
             None => source.contains('/'),
         });
         if needs_device {
@@ -230,7 +230,7 @@ impl Check<'_> {
         if matches!(fstype, "auto" | "none") {
             self.refuse(
                 "-t",
-                format!("{fstype:?} leaves open what is mounted"),
+                format!("{fstype:?} doesn't say what is mounted"),
                 Some("name the file system type: policies decide by it"),
             );
             return;
@@ -251,7 +251,7 @@ impl Check<'_> {
     fn option(&mut self, option: &MountOption, is_helped: bool) {
         let name = option.name.as_str();
         let text = option.to_string();
-        // A refusal must not show what it refuses to pass on.
+        // A refusal must not show a secret.
         let shown = shorten(&option.masked().to_string());
         let is_named = self.rules.options.iter().any(|named| named == name);
         let argument = "-o";
@@ -263,7 +263,7 @@ impl Check<'_> {
             self.refuse(
                 argument,
                 format!("an option holds a comma or a quote: \"{shown}\""),
-                Some("mount(8) and its helpers don't agree on what that means"),
+                Some("leave it out: mount(8) and its helpers read it in different ways"),
             );
         } else if text.len() > 4095 {
             self.refuse(argument, format!("an option is longer than a page: \"{shown}\""), None);
@@ -291,8 +291,8 @@ impl Check<'_> {
         let operation = request.operation;
         let needs_source = matches!(operation, Operation::Mount | Operation::Bind { .. } | Operation::Move);
         if needs_source != request.source.is_some() {
-            let message = if needs_source { "is missing" } else { "is there and has no meaning" };
-            self.refuse(SOURCE, format!("it {message} in {}", operation.name()), None);
+            let verb = if needs_source { "needs a" } else { "takes no" };
+            self.refuse(SOURCE, format!("{} {verb} source", operation.name()), None);
         }
         let needs_fstype = operation == Operation::Mount;
         if needs_fstype && request.fstype.is_none() {
@@ -302,11 +302,11 @@ impl Check<'_> {
                 Some("name it with -t: policies decide by it, so it isn't guessed"),
             );
         } else if !needs_fstype && request.fstype.is_some() {
-            self.refuse("-t", format!("it has no meaning in {}", operation.name()), None);
+            self.refuse("-t", format!("{} takes no file system type", operation.name()), None);
         }
         let takes_options = matches!(operation, Operation::Mount | Operation::Bind { .. } | Operation::Remount { .. });
         if !takes_options && !request.options.is_empty() {
-            self.refuse("-o", format!("it has no meaning in {}", operation.name()), None);
+            self.refuse("-o", format!("{} takes no options", operation.name()), None);
         }
         let one_mount_point =
             matches!(operation, Operation::Bind { .. } | Operation::Remount { mount_point_only: true });
@@ -385,8 +385,46 @@ mod tests {
         for fstype in ["", "-x", "auto", "a,b", "fuse", "fuse.sshfs", "a b", "../x"] {
             assert!(refused(|r| r.fstype = Some(fstype.to_owned())).starts_with("-t: "), "{fstype:?}");
         }
+        // A request file can hold a name that the command line can't.
+        for name in ["a=b", "a,b", "-o", "", "a\u{7f}"] {
+            let option = MountOption { name: name.to_owned(), value: None };
+            assert!(refused(|r| r.options.push(option)).starts_with("-o: "), "{name:?}");
+        }
         assert!(refused(|r| r.source = None).starts_with("SOURCE: "));
         assert!(refused(|r| r.fstype = None).starts_with("-t: "));
+    }
+
+    #[test]
+    fn a_named_helper_is_given_generic_and_named_options_only() {
+        let mut rules = HostRules { helpers: vec!["nfs".to_owned()], ..HostRules::default() };
+        let mut judged = |options: &str, named: &str| {
+            rules.options = vec![named.to_owned()];
+            let request = MountRequest {
+                operation: Operation::Mount,
+                source: Some("server:/export".to_owned()),
+                target: "/mnt/x".to_owned(),
+                fstype: Some("nfs".to_owned()),
+                options: Options::parse(options),
+            };
+            check_request(&rules, None, &request).is_ok()
+        };
+        assert!(judged("ro,nosuid,noatime,sync", ""));
+        for option in ["vers=4", "ssh_command=/bin/sh", "helper=x", "X-mount.mkdir", "uhelper=x"] {
+            let name = option.split('=').next().unwrap_or_default();
+            assert!(!judged(option, ""), "{option}");
+            assert!(!judged(option, "other"), "{option}");
+            assert!(judged(option, name), "{option}");
+        }
+    }
+
+    #[test]
+    fn a_type_with_a_helper_must_be_named() {
+        for fstype in ["fuse", "fuse.sshfs", "fuseblk"] {
+            assert!(
+                refused(|r| r.fstype = Some(fstype.to_owned())).contains("runs a helper program as root"),
+                "{fstype}"
+            );
+        }
     }
 
     #[test]

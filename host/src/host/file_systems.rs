@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::OnceLock;
 
-/// The text of `/proc/filesystems`, read when somebody asks.
+/// The text of `/proc/filesystems`, read at the first question.
 #[derive(Debug, Default)]
 pub(crate) struct FileSystems(OnceLock<String>);
 

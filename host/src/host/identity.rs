@@ -23,12 +23,12 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Of what a descriptor stands for. Nobody is asked who might not answer.
+    /// The identity of what a descriptor stands for. Servers, which might not answer, aren't asked.
     pub(crate) fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
         Self::at(fd, c"", AtFlags::EMPTY_PATH)
     }
 
-    /// Of a name in a folder.
+    /// The identity of what a name in a folder stands for.
     pub(crate) fn at(folder: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> io::Result<Self> {
         let flags = flags | AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
         let stat = statx(folder, name, flags, StatxFlags::INO | StatxFlags::MNT_ID)?;
@@ -41,7 +41,7 @@ impl Identity {
         })
     }
 
-    /// Of a mount of which no more than its ids is known.
+    /// The identity of a mount of which only the ids are known.
     pub(crate) fn of_mount(unique_id: Option<u64>, id: u64) -> Self {
         Self { unique_id, id, device: Device { major: 0, minor: 0 }, inode: 0, is_mount_root: true }
     }
@@ -65,5 +65,5 @@ pub(crate) fn unique_id(folder: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> 
     Ok((stat.stx_mask & STATX_MNT_ID_UNIQUE != 0).then_some(stat.stx_mnt_id))
 }
 
-/// Of `include/uapi/linux/stat.h`.
+/// See `include/uapi/linux/stat.h`.
 const STATX_MNT_ID_UNIQUE: u32 = 0x4000;

@@ -8,6 +8,3 @@ pub(crate) mod programs;
 pub mod resolve;
 pub mod root;
 pub mod target_lock;
-
-#[cfg(test)]
-mod resolver_tests;

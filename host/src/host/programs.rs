@@ -16,7 +16,7 @@ impl HostRoot {
         self.look_up("/run/systemd/system").is_some()
     }
 
-    /// The path of a host program in the first of these folders that has it. A program that somebody other than root can
+    /// The path of a host program in the first of these folders that has it. A program that others than root can
     /// write is passed over.
     pub(crate) fn program(&self, name: &str, folders: &[&str]) -> Option<String> {
         folders.iter().map(|folder| format!("{folder}/{name}")).find(|path| {
@@ -27,7 +27,7 @@ impl HostRoot {
         })
     }
 
-    /// Whether the host has a mount helper for a file system type, whoever owns it.
+    /// Whether the host has a mount helper for a file system type. It counts with any owner.
     pub(crate) fn has_helper(&self, fstype: &str) -> bool {
         let mut known = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
         *known.entry(fstype.to_owned()).or_insert_with(|| {
@@ -44,7 +44,7 @@ impl HostRoot {
     }
 }
 
-/// Whether root owns a file and nobody else can write it.
+/// Whether root owns a file and only root can write it.
 fn is_roots_alone(found: &Statx) -> bool {
     found.stx_uid == 0 && found.stx_mode & 0o022 == 0
 }

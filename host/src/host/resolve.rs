@@ -1,19 +1,21 @@
-//! Follows a request's paths on the host, on descriptors below the host's root.
+//! Resolves a request's paths on the host, on descriptors below the host's root.
 //!
-//! What is found (real path, kind, device, the links on the way, the mount it lies on) is what policies judge, and the
-//! descriptor that it was found with is what is mounted. A path without symbolic links takes one openat2(2); one with
-//! links is walked component by component, so that each is seen.
+//! Policies judge what is found: the real path, the kind, the device, the links on the way, the mount that it lies on. The
+//! descriptor that it was found with is what is mounted. A path without symbolic links takes one openat2(2). A path with
+//! links is walked component by component, so that each link is seen. Then the kernel resolves the same path and has the
+//! last word: it knows rules that no walk sees, such as `nosymfollow` mounts and `fs.protected_symlinks` of proc(5).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstatfs, openat, openat2, readlinkat, statx,
 };
 use rustix::io::Errno;
 
+use super::identity::Identity;
 use super::root::HostRoot;
 use crate::model::ends::{Device, FileKind, PinnedPath, ResolvedPath};
-use crate::model::paths::{components, lexical, relative};
+use crate::model::paths::{components, lexical, names_directory, relative};
 use crate::model::rules::Symlinks;
 
 /// Why a path can't be followed.
@@ -22,7 +24,7 @@ use crate::model::rules::Symlinks;
 pub enum ResolveError {
     #[error("{0} doesn't exist on the host")]
     Missing(String),
-    #[error("{0} isn't a directory on the host, and more follows behind it")]
+    #[error("{0} isn't a directory on the host, and the path asks for one")]
     NotADirectory(String),
     #[error("{0} is a symbolic link, and `[host] symlinks` is \"refuse\"")]
     SymlinkRefused(String),
@@ -38,32 +40,40 @@ pub enum ResolveError {
     Io { call: &'static str, path: String, error: std::io::Error },
     #[error("{0} leads to a path with a control character in it")]
     ControlCharacter(String),
+    #[error("{0} changed while it was resolved")]
+    Changed(String),
 }
 
-/// As many as the kernel follows, see path_resolution(7).
+/// The kernel follows at most so many links, see path_resolution(7).
 const MAX_SYMLINKS: usize = 40;
 /// The magic number of procfs, see statfs(2).
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 
-/// Follows an absolute path below the host's root.
+/// Resolves an absolute path below the host's root, see path_resolution(7).
 ///
 /// # Errors
 /// When it isn't there, or must not be followed.
-pub(crate) fn resolve(host: &HostRoot, path: &str, links: Symlinks) -> Result<PinnedPath, ResolveError> {
+pub fn resolve(host: &HostRoot, path: &str, links: Symlinks) -> Result<PinnedPath, ResolveError> {
     let plain = lexical(path);
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
-    match openat2(host.root(), relative(&plain), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
+    let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+    flags.set(OFlags::DIRECTORY, names_directory(path));
+    match openat2(host.root(), relative(&plain), flags, Mode::empty(), how) {
         Ok(pin) => pinned(plain, Vec::new(), pin),
-        // A link on the way, or something that the walk below finds words for.
+        // A link on the way, or something that the walk finds words for.
         Err(_) => walk(host, path, links),
     }
 }
 
 fn walk(host: &HostRoot, path: &str, links: Symlinks) -> Result<PinnedPath, ResolveError> {
     let mut walk = Walk { host, trail: Vec::new(), symlinks: Vec::new() };
-    let mut todo: Vec<String> = components(path).rev().map(str::to_owned).collect();
+    let mut todo = steps(path);
     while let Some(name) = todo.pop() {
+        if let "." | ".." = name.as_str() {
+            walk.check_directory()?;
+        }
         match name.as_str() {
+            "." => {}
             ".." => drop(walk.trail.pop()),
             name => {
                 if let Some(link) = walk.step(name)? {
@@ -75,7 +85,30 @@ fn walk(host: &HostRoot, path: &str, links: Symlinks) -> Result<PinnedPath, Reso
             }
         }
     }
-    walk.found()
+    let found = walk.found()?;
+    confirm(host, path, found)
+}
+
+/// The steps of a walk, the last one first. A path that can only name a directory ends with `.`.
+fn steps(path: &str) -> Vec<String> {
+    let end = names_directory(path).then_some(".");
+    end.into_iter().chain(components(path).rev()).map(str::to_owned).collect()
+}
+
+/// Has the kernel resolve the same path: it must lead to what the walk found.
+fn confirm(host: &HostRoot, path: &str, found: PinnedPath) -> Result<PinnedPath, ResolveError> {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let kernels = openat2(host.root(), relative(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)
+        .map_err(|errno| ResolveError::Call { call: "openat2", path: path.to_owned(), errno })?;
+    let identity = |fd: BorrowedFd<'_>| {
+        Identity::of(fd).map_err(|error| ResolveError::Io { call: "statx", path: path.to_owned(), error })
+    };
+    let theirs = identity(kernels.as_fd())?;
+    let is_same = |ours: Identity| ours.is_same_file(&theirs) && ours.is_same_mount(&theirs);
+    match found.pin.as_ref().map(|pin| identity(pin.as_fd())).transpose()?.is_some_and(is_same) {
+        true => Ok(found),
+        false => Err(ResolveError::Changed(path.to_owned())),
+    }
 }
 
 /// Looks at what was found.
@@ -103,17 +136,24 @@ fn pinned(path: String, symlinks: Vec<String>, pin: OwnedFd) -> Result<PinnedPat
     Ok(PinnedPath { found, pin: Some(pin) })
 }
 
-/// A walk from the host's root: the folders gone through, each with its descriptor.
+/// A walk from the host's root: what was gone through, each by its name and descriptor.
 struct Walk<'h> {
     host: &'h HostRoot,
-    trail: Vec<(String, OwnedFd)>,
+    trail: Vec<Passed>,
     symlinks: Vec<String>,
 }
 
+/// A component that a walk went through.
+struct Passed {
+    name: String,
+    fd: OwnedFd,
+    is_directory: bool,
+}
+
 impl Walk<'_> {
-    /// Goes to a child, or returns what it says where it's a symbolic link.
+    /// Goes to a child. Returns the text of the child instead, where that is a symbolic link.
     fn step(&mut self, name: &str) -> Result<Option<String>, ResolveError> {
-        let current = self.trail.last().map_or(self.host.root(), |(_, fd)| fd.as_fd());
+        let current = self.trail.last().map_or(self.host.root(), |passed| passed.fd.as_fd());
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let there = openat(current, name, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT => ResolveError::Missing(self.path_of(name)),
@@ -121,11 +161,12 @@ impl Walk<'_> {
             errno => ResolveError::Call { call: "openat", path: self.path_of(name), errno },
         })?;
         let call = |call, errno| ResolveError::Call { call, path: self.path_of(name), errno };
-        // Nobody is asked who might not answer: what the kernel remembers is enough to tell a link.
+        // A server that doesn't answer isn't asked: what the kernel remembers is enough to tell a link.
         let stat = statx(&there, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)
             .map_err(|errno| call("statx", errno))?;
-        if FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Symlink {
-            self.trail.push((name.to_owned(), there));
+        let kind = FileType::from_raw_mode(stat.stx_mode.into());
+        if kind != FileType::Symlink {
+            self.trail.push(Passed { name: name.to_owned(), fd: there, is_directory: kind == FileType::Directory });
             return Ok(None);
         }
         if fstatfs(&there).map_err(|errno| call("fstatfs", errno))?.f_type == PROC_SUPER_MAGIC {
@@ -139,6 +180,14 @@ impl Walk<'_> {
         }
     }
 
+    /// The host's root is a directory, and so is everything that has a child. Only the last component may be something else.
+    fn check_directory(&self) -> Result<(), ResolveError> {
+        match self.trail.last().is_none_or(|passed| passed.is_directory) {
+            true => Ok(()),
+            false => Err(ResolveError::NotADirectory(self.path())),
+        }
+    }
+
     fn follow(&mut self, name: &str, link: &str, todo: &mut Vec<String>) -> Result<(), ResolveError> {
         self.symlinks.push(self.path_of(name));
         if self.symlinks.len() > MAX_SYMLINKS {
@@ -147,14 +196,14 @@ impl Walk<'_> {
         if link.starts_with('/') {
             self.trail.clear();
         }
-        todo.extend(components(link).rev().map(str::to_owned));
+        todo.extend(steps(link));
         Ok(())
     }
 
     fn found(mut self) -> Result<PinnedPath, ResolveError> {
         let path = self.path();
         let pin = match self.trail.pop() {
-            Some((_, pin)) => pin,
+            Some(passed) => passed.fd,
             None => self.host.root().try_clone_to_owned().map_err(|error| ResolveError::Io {
                 call: "dup",
                 path: path.clone(),
@@ -168,7 +217,7 @@ impl Walk<'_> {
         if self.trail.is_empty() {
             return "/".to_owned();
         }
-        self.trail.iter().fold(String::new(), |path, (name, _)| path + "/" + name)
+        self.trail.iter().fold(String::new(), |path, passed| path + "/" + &passed.name)
     }
 
     fn path_of(&self, name: &str) -> String {

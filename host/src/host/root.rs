@@ -29,7 +29,7 @@ pub struct HostRoot {
     namespace: Namespace,
     /// The folder of the host's PID 1 in its `/proc`, or of this process for a sandbox.
     process: Result<OwnedFd, HostError>,
-    /// Whether this process made the host for itself. Then nobody on it is to be feared.
+    /// Whether this process made the host for itself. Then no other user can act on it.
     is_sandbox: bool,
     file_systems: FileSystems,
     /// The types that were asked about, and whether they have a helper.
@@ -39,7 +39,7 @@ pub struct HostRoot {
 }
 
 impl HostRoot {
-    /// The folder that holds the host when nobody says: `/rootfs` where there is one, else `/`.
+    /// The folder that holds the host where none is given: `/rootfs` where that holds a host, else `/`.
     pub fn default_folder() -> PathBuf {
         let rootfs = Path::new("/rootfs");
         let is_host = rootfs.join("proc/1/mountinfo").exists();
@@ -129,7 +129,7 @@ impl HostRoot {
         MountTable::read_from(file.into()).map_err(failed)
     }
 
-    /// The same, to be read when somebody asks.
+    /// The mounts of the host, read when a question needs them.
     pub fn snapshot(self: &Arc<Self>) -> Snapshot {
         let (whole, one) = (self.clone(), self.clone());
         Snapshot::lazy(move || whole.mount_table(), move |path| one.covering(path))
@@ -149,8 +149,8 @@ impl HostRoot {
         Ok(Place { folder, name: CString::new(name)?, path: path.to_owned() })
     }
 
-    /// The mount that a real path lies on, asked of the kernel. Nothing where it can't tell, or would have to wait for
-    /// somebody: the table knows.
+    /// Asks the kernel for the mount that a real path lies on. Nothing is returned where the kernel can't tell, or would have
+    /// to wait for a server. Then the table knows.
     pub(crate) fn covering(&self, path: &str) -> Option<MountText> {
         let namespace = match &self.namespace {
             Namespace::Own => None,

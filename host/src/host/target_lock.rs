@@ -32,7 +32,7 @@ const FOLDER: &str = "mountgate";
 const FILE: &str = "targets.lock";
 
 impl<'h> TargetLocks<'h> {
-    /// For a request that must have its locks within this time.
+    /// The locks of a request, which must have them within this time.
     pub fn new(host: &'h HostRoot, within: Duration) -> Self {
         Self { host, deadline: Instant::now() + within, file: OnceCell::new(), held: RefCell::default() }
     }

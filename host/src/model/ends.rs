@@ -48,9 +48,11 @@ pub struct Device {
 /// A path that the host resolved, with the descriptor that holds on to what was found. A replayed request has no
 /// descriptors.
 #[derive(Debug)]
-pub(crate) struct PinnedPath {
-    pub(crate) found: ResolvedPath,
-    pub(crate) pin: Option<OwnedFd>,
+pub struct PinnedPath {
+    /// What was found.
+    pub found: ResolvedPath,
+    /// Holds on to it.
+    pub pin: Option<OwnedFd>,
 }
 
 /// The source and the target of a request as the host found them.

@@ -11,6 +11,11 @@ pub(crate) fn lexical(path: &str) -> String {
     if joined.is_empty() { "/".to_owned() } else { joined }
 }
 
+/// Whether a path can only name a directory, as `a/` and `a/.` do.
+pub(crate) fn names_directory(path: &str) -> bool {
+    path.ends_with('/') || path == "." || path.ends_with("/.")
+}
+
 /// A path relative to a root, as openat2(2) takes it.
 pub(crate) fn relative(path: &str) -> &str {
     match path.trim_start_matches('/') {

@@ -41,6 +41,7 @@ pub enum Act {
     NeverSettle,
     DropNosuid,
     ChangeTarget,
+    ChangeTargetToProc,
     DenyWithoutReason,
     CallWithoutEnd,
     FloodTheLog,
@@ -101,6 +102,7 @@ fn misbehave(act: Act, review: &Review, mounts: &impl Mounts) -> Result<Verdict,
         }
         Act::DropNosuid => Verdict::Rewrite(vec![Edit::DropOption("nosuid".to_owned())]),
         Act::ChangeTarget => Verdict::Rewrite(vec![Edit::SetTarget("/srv".to_owned())]),
+        Act::ChangeTargetToProc => Verdict::Rewrite(vec![Edit::SetTarget("/proc/sys".to_owned())]),
         Act::DenyWithoutReason => deny("told-to", "target", String::new()),
         Act::CallWithoutEnd => loop {
             black_box(mounts.count());

@@ -1,36 +1,42 @@
-//! The memory of a plugin that lives for one call: it's handed out from front to back and never taken back.
+//! The default allocator of a plugin. It hands memory out from front to back, and never frees it.
 //!
-//! A fresh instance is made for every evaluation, so there is nothing to give back for. Most evaluations need less than
-//! what the linker left free in the last page behind a plugin's statics: then the instance's memory never grows, and making
-//! and clearing it costs the host no system call. What is handed out first shares its page with those statics, which
-//! spares the host a page fault.
+//! An instance lives for one call, so nothing needs to be given back. The last page with a plugin's statics has some free
+//! space, and most calls need no more than that. Then the instance's memory never grows, and the host makes and clears it
+//! without a system call. The first blocks share a page with the statics, which saves the host a page fault.
+//!
+//! The cargo feature `arena` turns the allocator on. For another allocator, turn the feature off with
+//! `default-features = false`.
 
 #![expect(unsafe_code, reason = "a global allocator can't be written without; each block says what it relies on")]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 
+#[cfg(target_family = "wasm")]
+#[global_allocator]
+static ARENA: Arena = Arena::new();
+
 #[cfg(all(target_family = "wasm", not(target_os = "unknown")))]
-compile_error!("WASI's libc hands out the same memory: build the plugin for wasm32-unknown-unknown");
+compile_error!(
+    "WASI's libc hands out the same memory: build for wasm32-unknown-unknown, or use mountgate-sdk with default-features = false"
+);
 
 /// A page of WebAssembly's memory.
 const PAGE: usize = 64 << 10;
 
-/// Hands out what is free from the start, and grows the memory behind it.
-pub struct Heap {
-    /// The next free address and the end of what is free; both 0 before the first allocation.
+/// Hands out the memory that is free at the start, and then grows the memory.
+struct Arena {
+    /// The start and the end of the free memory. Both are 0 before the first allocation.
     free: UnsafeCell<(usize, usize)>,
     #[cfg(not(target_family = "wasm"))]
     room: UnsafeCell<[u8; PAGE]>,
 }
 
 // SAFETY: a plugin is built for wasm32-unknown-unknown, which has one thread.
-unsafe impl Sync for Heap {}
+unsafe impl Sync for Arena {}
 
-impl Heap {
-    /// A heap with nothing handed out.
-    #[must_use]
-    pub const fn new() -> Self {
+impl Arena {
+    const fn new() -> Self {
         Self {
             free: UnsafeCell::new((0, 0)),
             #[cfg(not(target_family = "wasm"))]
@@ -38,17 +44,17 @@ impl Heap {
         }
     }
 
-    /// Where what is free from the start begins and ends.
+    /// The start and the end of the memory that is free at the start.
     #[cfg(target_family = "wasm")]
     fn room(&self) -> (usize, usize) {
         unsafe extern "C" {
-            /// Where the linker put nothing any more.
+            /// The first address behind everything that the linker placed.
             static __heap_base: u8;
         }
         ((&raw const __heap_base).expose_provenance(), core::arch::wasm32::memory_size::<0>() * PAGE)
     }
 
-    /// Where plugins are tested natively: a page, and no more.
+    /// In native tests: one page.
     #[cfg(not(target_family = "wasm"))]
     fn room(&self) -> (usize, usize) {
         let start = self.room.get().expose_provenance();
@@ -56,15 +62,9 @@ impl Heap {
     }
 }
 
-impl Default for Heap {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-// SAFETY: every block lies behind all statics or within pages that `memory.grow` gave to this heap alone, is aligned as
-// asked, and is handed out once: `free` only moves forward, past the end of what was handed out.
-unsafe impl GlobalAlloc for Heap {
+// SAFETY: every block lies behind all statics, or in pages that `memory.grow` gave to this arena alone. Every block has the
+// requested alignment. Every block is handed out once, because `free` only moves forward, past the end of each block.
+unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: one thread, and nothing in here allocates.
         let free = unsafe { &mut *self.free.get() };
@@ -81,7 +81,7 @@ unsafe impl GlobalAlloc for Heap {
                 let pages = (layout.size() + layout.align()).div_ceil(PAGE);
                 let Some(start) = grow(pages) else { return std::ptr::null_mut() };
                 let end = start + pages * PAGE;
-                // Where the new pages follow the old ones, what was left of those isn't lost.
+                // If the new pages follow the old ones, the rest of the old ones is still used.
                 if free.1 != start {
                     free.0 = start;
                 }
@@ -100,7 +100,7 @@ unsafe impl GlobalAlloc for Heap {
         // SAFETY: one thread.
         let free = unsafe { &mut *self.free.get() };
         let start = block as usize;
-        // The last block can grow where it is, as a text that is being written does; any block can shrink.
+        // Any block can shrink. The last block can grow in place, for example a text that is being written.
         if size <= layout.size() {
             return block;
         }
@@ -109,17 +109,17 @@ unsafe impl GlobalAlloc for Heap {
             return block;
         }
         let Ok(wanted) = Layout::from_size_align(size, layout.align()) else { return std::ptr::null_mut() };
-        // SAFETY: the caller's layout has a size above 0, and so has the new one, which is larger.
+        // SAFETY: the caller's layout has a size above 0, and the new layout is larger.
         let moved = unsafe { self.alloc(wanted) };
         if !moved.is_null() {
-            // SAFETY: both blocks are at least as large as the old one, and the new one is nobody else's.
+            // SAFETY: both blocks are at least as large as the old layout, and they don't overlap.
             unsafe { std::ptr::copy_nonoverlapping(block, moved, layout.size()) };
         }
         moved
     }
 }
 
-/// Adds pages to the memory, and says where they begin.
+/// Adds pages to the memory, and returns their address.
 #[cfg(target_family = "wasm")]
 fn grow(pages: usize) -> Option<usize> {
     match core::arch::wasm32::memory_grow::<0>(pages) {
@@ -128,7 +128,7 @@ fn grow(pages: usize) -> Option<usize> {
     }
 }
 
-/// Where plugins are tested natively.
+/// In native tests, the memory can't grow.
 #[cfg(not(target_family = "wasm"))]
 fn grow(_: usize) -> Option<usize> {
     None
@@ -140,12 +140,12 @@ mod tests {
 
     #[test]
     fn blocks_are_aligned_and_apart() {
-        let heap = Box::new(Heap::new());
+        let arena = Box::new(Arena::new());
         let mut end = 0;
         for (size, align) in [(1, 1), (3, 8), (100, 16), (8, 4)] {
             let layout = Layout::from_size_align(size, align).expect("a layout");
             // SAFETY: the size isn't 0.
-            let block = unsafe { heap.alloc(layout) } as usize;
+            let block = unsafe { arena.alloc(layout) } as usize;
             assert!(block.is_multiple_of(align) && block >= end);
             end = block + size;
         }
@@ -153,18 +153,18 @@ mod tests {
 
     #[test]
     fn the_last_block_grows_in_place_and_others_move_with_their_bytes() {
-        let heap = Box::new(Heap::new());
+        let arena = Box::new(Arena::new());
         let layout = Layout::from_size_align(4, 4).expect("a layout");
-        // SAFETY: the sizes aren't 0, and each block is used with the layout that it has.
+        // SAFETY: the sizes aren't 0, and each block is used with its own layout.
         unsafe {
-            let first = heap.alloc(layout);
+            let first = arena.alloc(layout);
             first.copy_from_nonoverlapping(b"abcd".as_ptr(), 4);
-            assert_eq!(heap.realloc(first, layout, 64), first);
-            let _other = heap.alloc(layout);
-            let moved = heap.realloc(first, Layout::from_size_align(64, 4).expect("a layout"), 128);
+            assert_eq!(arena.realloc(first, layout, 64), first);
+            let _other = arena.alloc(layout);
+            let moved = arena.realloc(first, Layout::from_size_align(64, 4).expect("a layout"), 128);
             assert_ne!(moved, first);
             assert_eq!(std::slice::from_raw_parts(moved, 4), b"abcd");
-            assert!(heap.alloc(Layout::from_size_align(PAGE, 1).expect("a layout")).is_null());
+            assert!(arena.alloc(Layout::from_size_align(PAGE, 1).expect("a layout")).is_null());
         }
     }
 }

@@ -1,12 +1,13 @@
-//! What a mountgate policy plugin in Rust is written with: implement [`Policy`], name it in [`export!`], build the crate
-//! as a component. See `docs/writing-a-plugin.md`.
+//! The SDK for mountgate policy plugins in Rust. Implement [`Policy`], name it in [`export!`], and build the crate as a
+//! component. See `docs/writing-a-plugin.md`.
 //!
-//! Rules are plain functions of a review and a [`Mounts`], so that plain `cargo test` can run them with a [`MountList`].
+//! A policy is a plain function of the settings, a review and a [`Mounts`]. Plain `cargo test` can test it with a
+//! [`MountList`].
 
+#[cfg(all(feature = "arena", any(target_family = "wasm", test)))]
+mod arena;
 #[doc(hidden)]
 pub mod bindings;
-#[doc(hidden)]
-pub mod heap;
 mod mounts;
 mod paths;
 mod settings;
@@ -38,35 +39,35 @@ pub trait Policy {
     const HELP: &'static str;
     /// The JSON Schema of its settings.
     const SCHEMA: &'static str;
-    /// Its settings. Derive `Deserialize` with `deny_unknown_fields`: a misspelt key must not be ignored.
+    /// Its settings. Derive `Deserialize` with `deny_unknown_fields`, so that a misspelt key is an error.
     type Settings: DeserializeOwned;
 
-    /// What is wrong with settings that have the right shape.
+    /// Problems in settings that could be deserialized.
     fn problems(_settings: &Self::Settings) -> Vec<Problem> {
         Vec::new()
     }
 
-    /// Judges a request by nothing but its arguments.
+    /// Judges a request. The verdict must depend only on the arguments.
     ///
     /// # Errors
-    /// Why it can't be judged; the request is then denied.
+    /// The reason why the request can't be judged. The request is then denied.
     fn evaluate(settings: &Self::Settings, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String>;
 
-    /// Hears how a request ended.
+    /// Is told how a request ended.
     fn observe(_settings: &Self::Settings, _outcome: &Outcome, _mounts: &impl Mounts) {}
 }
 
-/// A denial in one line.
+/// Makes a denial.
 pub fn deny(code: &str, field: &str, reason: String) -> Verdict {
     Verdict::Deny(Denial { code: code.to_owned(), reason, field: Some(field.to_owned()), hint: None })
 }
 
-/// The same with a hint.
+/// Makes a denial with a hint.
 pub fn deny_with_hint(code: &str, field: &str, reason: String, hint: &str) -> Verdict {
     Verdict::Deny(Denial { code: code.to_owned(), reason, field: Some(field.to_owned()), hint: Some(hint.to_owned()) })
 }
 
-/// Between a [`Policy`] and the component's exports.
+/// Connects a [`Policy`] to the component's exports.
 #[doc(hidden)]
 pub struct Adapter<P>(PhantomData<P>);
 
@@ -100,14 +101,12 @@ impl<P: Policy> bindings::exports::mountgate::policy::plugin::Guest for Adapter<
     }
 }
 
-/// Makes a [`Policy`] the one that this crate's component exports.
+/// Exports a [`Policy`] from this crate's component.
 #[macro_export]
 macro_rules! export {
     ($policy:ty) => {
         #[cfg(target_family = "wasm")]
         const _: () = {
-            #[global_allocator]
-            static HEAP: $crate::heap::Heap = $crate::heap::Heap::new();
             type Exported = $crate::Adapter<$policy>;
     $crate::bindings::export_policy!(Exported with_types_in $crate::bindings);
         };

@@ -1,9 +1,9 @@
-//! The host's mounts, and a list of them for tests.
+//! The host's mounts, and a list of mounts for tests.
 
 use crate::bindings::mountgate::policy::mount_table;
 use crate::{Device, Mount, is_within};
 
-/// Questions about a mount table. The meaning of each is in `wit/0.1.0/mount-table.wit`.
+/// Questions about a mount table. `wit/0.1.0/mount-table.wit` describes each.
 #[expect(missing_docs, reason = "named and described as in the WIT")]
 pub trait Mounts {
     fn count(&self) -> u64;
@@ -18,7 +18,7 @@ pub trait Mounts {
     fn by_id(&self, id: u64) -> Option<Mount>;
 }
 
-/// The host's own table.
+/// The mount table of the host.
 #[derive(Debug)]
 pub struct HostMounts;
 
@@ -64,8 +64,8 @@ impl Mounts for HostMounts {
     }
 }
 
-/// A table in memory, for tests of rules. Of the mounts that hold a path the one with the longest mount point covers it;
-/// the host itself walks as the kernel does, past mounts that are hidden.
+/// A mount table in memory, for tests. Here the mount with the longest matching mount point covers a path. The host
+/// instead follows the path like the kernel, and never finds a hidden mount.
 #[derive(Debug, Default, Clone)]
 pub struct MountList(pub Vec<Mount>);
 

@@ -1,4 +1,4 @@
-/// Whether a path is a folder or lies below it, by path component: `/a` holds `/a/b` and not `/ab`.
+/// Whether a path is a folder or lies below it, by path component: `/a/b` is within `/a`, and `/ab` isn't.
 pub fn is_within(path: &str, folder: &str) -> bool {
     let folder = folder.trim_end_matches('/');
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

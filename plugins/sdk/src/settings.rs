@@ -1,4 +1,4 @@
-//! Settings from JSON, with every problem named at once.
+//! Reads settings from JSON, and names all problems at once.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -6,14 +6,13 @@ use serde_path_to_error::{Path, Segment};
 
 use crate::{Policy, Problem};
 
-/// As many problems as are looked for.
+/// How many problems are named at most.
 const MAX_PROBLEMS: usize = 100;
 
 /// Reads settings.
 ///
 /// # Errors
-/// Everything that is wrong with their shape: each wrong value is noted and taken out, until what is left is sound or
-/// something is missing.
+/// All wrong values. Each wrong value is noted and removed, until the rest can be deserialized or something is missing.
 pub fn parse<S: DeserializeOwned>(settings: &str) -> Result<S, Vec<Problem>> {
     let problem = |path: String, message: String| Problem { path, message };
     let mut value: Value =
@@ -35,7 +34,7 @@ pub fn parse<S: DeserializeOwned>(settings: &str) -> Result<S, Vec<Problem>> {
     Err(problems)
 }
 
-/// Takes out the value at a path. Says whether it was there.
+/// Removes the value at a path. Says whether it was there.
 fn take_out(value: &mut Value, path: &Path) -> bool {
     let mut segments: Vec<&Segment> = path.iter().collect();
     let Some(last) = segments.pop() else { return false };
@@ -61,11 +60,11 @@ fn take_out(value: &mut Value, path: &Path) -> bool {
     }
 }
 
-/// For a plugin's own tests: checks that its schema is JSON, that its settings know every property the schema names,
-/// and that they refuse one it doesn't.
+/// For a plugin's own tests. Checks that its schema is JSON, and that its settings know every property in the schema
+/// and refuse any other.
 ///
 /// # Panics
-/// When they don't agree.
+/// If the schema and the settings don't agree.
 #[expect(clippy::panic, reason = "it's an assertion")]
 pub fn check_schema<P: Policy>() {
     let schema: Value = match serde_json::from_str(P::SCHEMA) {

@@ -1,19 +1,19 @@
-//! Reviews for tests of rules.
+//! Makes reviews for tests.
 
 use crate::{FileKind, MountOption, Operation, Request, Requester, ResolvedPath, Review};
 
-/// A review of a new mount; a source that is a path is found as a block device.
+/// A review of a new mount. A source that begins with `/` is a block device.
 pub fn mount(fstype: &str, source: &str, target: &str) -> Review {
     let found = source.starts_with('/').then(|| resolved(source, FileKind::BlockDevice));
     review(Operation::Mount, Some(fstype), source, found, target)
 }
 
-/// A review of a bind of one directory on another.
+/// A review of a bind of one directory to another.
 pub fn bind(source: &str, target: &str) -> Review {
     review(Operation::Bind(false), None, source, Some(resolved(source, FileKind::Directory)), target)
 }
 
-/// The same with one more option.
+/// This review with one more option.
 pub fn with_option(mut review: Review, name: &str, value: Option<&str>) -> Review {
     review.request.options.push(MountOption { name: name.to_owned(), value: value.map(str::to_owned) });
     review

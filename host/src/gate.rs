@@ -37,7 +37,7 @@ pub struct Gate {
 pub struct Ending {
     /// The decision.
     pub decision: Decision,
-    /// The calls of the plan, one line each, and what somebody who reads them should know.
+    /// The plan as a person reads it, where the request was allowed.
     pub plan: PlanText,
     /// What the executor did, where the request was allowed.
     pub applied: Option<Result<Applied, ApplyError>>,

@@ -1,7 +1,8 @@
 //! The memory of a program that is linked with musl, whose own allocator asks the kernel for memory a hundred times in the
 //! milliseconds of a request.
 //!
-//! It's dlmalloc behind the standard library's lock: taking musl's, as the crate does by itself, takes longer than what it guards.
+//! The allocator is dlmalloc behind the standard library's lock. The crate's own lock is musl's, and to take that one lasts
+//! longer than to allocate.
 
 #![expect(unsafe_code, reason = "a global allocator can't be written without; each block says what it relies on")]
 

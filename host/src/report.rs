@@ -33,7 +33,7 @@ pub struct Report {
     outcome: Option<ReportOutcome>,
 }
 
-/// The denial that counted, with the policy that it came from.
+/// The denial that counts, with the policy that it came from.
 #[derive(Debug, Serialize)]
 struct DeniedBy {
     policy: String,
@@ -111,12 +111,12 @@ impl Report {
         &self.final_request
     }
 
-    /// What somebody who reads the output should know.
+    /// Notes for the person who reads the output.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The denial that counted in one line, and its hint.
+    /// The denial that counts in one line, and its hint.
     pub fn denial_line(&self) -> Option<(String, Option<String>)> {
         let DeniedBy { policy, denial } = self.denied_by.as_ref()?;
         let field = denial.field.as_deref().map(|field| format!("{field}: ")).unwrap_or_default();

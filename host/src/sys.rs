@@ -1,4 +1,4 @@
-//! The only unsafe code beside the allocator: what neither the standard library nor a wrapper crate can promise for us.
+//! The only unsafe code beside the allocator: system calls that no wrapper crate has, and loading compiled plugins.
 
 #![expect(unsafe_code, reason = "each block says what it relies on")]
 
@@ -9,14 +9,14 @@ use std::path::Path;
 use nix::libc;
 use wasmtime::component::Component;
 
-/// Loads compiled code from a file that the caller has checked to be this user's own and nobody else's.
+/// Loads compiled code from a file. The caller has checked that only this user has access to it.
 pub(crate) fn deserialize_file(engine: &wasmtime::Engine, path: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the file was made by `precompile_component` of this program: only the cache calls this, for an open file
-    // that belongs to the caller, that nobody else can reach, and that was renamed into place when complete.
+    // that belongs to this user, that no other user can reach, and that was renamed into place when complete.
     unsafe { Component::deserialize_file(engine, path) }
 }
 
-/// The same for what was read from such a file.
+/// Loads compiled code that was read from such a file.
 pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: as above.
     unsafe { Component::deserialize(engine, code) }

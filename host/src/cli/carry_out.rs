@@ -54,7 +54,7 @@ fn explain(ending: &Ending, report: &Report, verbose: u8) {
     for note in report.notes() {
         tracing::warn!("{note}");
     }
-    // With -v the trace has shown them.
+    // With -v the trace has shown the lines.
     if verbose == 0 {
         report.log();
     }

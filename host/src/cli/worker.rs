@@ -20,7 +20,7 @@ use crate::policy::engine::clock::TICK;
 /// Makes a gate of a directory and does something with it on a thread of its own, and waits for that.
 ///
 /// # Errors
-/// Those of `work` and of [`Gate::new`]; and that time is up.
+/// What `work` and [`Gate::load`] return, and that the time is up.
 pub(crate) fn run<T: Send + 'static>(
     directory: PolicyDirectory,
     cache: Cache,
@@ -35,11 +35,11 @@ pub(crate) fn run<T: Send + 'static>(
         begun.begin();
         let gate = Gate::load(&engine, directory, &cache)?;
         let result = work(&gate, &begun);
-        // The process ends soon: taking the sandbox apart piece by piece takes time.
+        // The process ends soon, and to take the sandbox apart piece by piece would take time.
         std::mem::forget((gate, engine));
         result
     };
-    // After the time is up nobody receives this.
+    // After the time is up the receiver is gone.
     let thread = Builder::new().name("request".to_owned()).spawn(move || drop(done.send(work())));
     let thread = thread.map_err(|error| HostError::new("clone", "a thread for the request", error))?;
     let tick = || {

@@ -16,7 +16,7 @@ pub struct Case<'h> {
     pub request: MountRequest,
     /// Who asks.
     pub requester: Requester,
-    /// Where its paths are resolved.
+    /// Where the paths of the request are resolved.
     pub resolution: Resolution<'h>,
     /// The host's mounts.
     pub snapshot: Arc<Snapshot>,

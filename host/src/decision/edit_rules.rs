@@ -87,7 +87,7 @@ mod tests {
             let options = [Field::Options];
             assert_eq!(judged(&options, strict, &[Edit::DropOption(strict.to_owned())]), Some("weakened"), "-{strict}");
             assert_eq!(judged(&options, strict, &[add(lax)]), Some("weakened"), "+{lax} after {strict}");
-            // It isn't in the request, and the source's mount may have it.
+            // The request doesn't have the restriction, but the source's mount may.
             assert_eq!(judged(&options, "", &[add(lax)]), Some("weakened"), "+{lax}");
             // The requester asked for it.
             assert_eq!(judged(&options, lax, &[add(lax)]), None, "+{lax} after {lax}");

@@ -118,7 +118,7 @@ impl EndFinder<'_> {
                 Err(error) => return Ok(Err(error)),
             };
             let locks = case.locks.filter(|_| is_target);
-            // Whoever had the lock before may have changed what is there.
+            // The owner before may have changed what is there.
             if !locks.map_or(Ok(false), |locks| locks.hold(&found.found.path))? {
                 return Ok(Ok(found));
             }

@@ -18,6 +18,6 @@ pub struct Applied {
     /// The new mount's 64-bit id, which the kernel never uses again; none where no mount was made, or before Linux
     /// 6.8.
     pub mount_id: Option<u64>,
-    /// What somebody who reads the output should know: e.g. what the host's programs said.
+    /// Notes for the person who reads the output, e.g. what the host's programs printed.
     pub notes: Vec<String>,
 }

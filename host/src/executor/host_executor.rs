@@ -21,12 +21,13 @@ pub struct HostExecutor {
 }
 
 impl HostExecutor {
-    /// For this host. The work is done on a thread of its own, and this process stays where it is.
+    /// An executor for this host. A thread of its own does the work, and this process stays in its namespace.
     pub fn new(host: &Arc<HostRoot>) -> Self {
         Self { host: host.clone(), attended: None }
     }
 
-    /// For this host, on the calling thread. The thread stays in the host's namespace, and another one keeps its time.
+    /// An executor for this host on the calling thread. That thread stays in the host's namespace, and another thread keeps
+    /// its time.
     pub(crate) fn on_this_thread(host: &Arc<HostRoot>, watch: &Arc<Watch>) -> Self {
         Self { host: host.clone(), attended: Some(watch.clone()) }
     }
@@ -42,7 +43,7 @@ impl Executor for HostExecutor {
         let (done, result) = channel();
         let thread = std::thread::Builder::new().name("host".to_owned()).spawn(move || {
             watched.begin();
-            // After the time is up nobody receives this.
+            // After the time is up the receiver is gone.
             let _ = done.send(enter_and_run(&host, plan, &watched));
         });
         let thread =

@@ -1,5 +1,5 @@
-//! The operations of a plan on descriptors: a mount is made or copied where nobody sees it, gets its final flags, and is
-//! shown in one step. See fsopen(2), fsmount(2), open_tree(2), mount_setattr(2), move_mount(2).
+//! The operations of a plan on descriptors: a mount is made or copied out of sight, gets its final flags, and is shown in one
+//! step. See fsopen(2), fsmount(2), open_tree(2), mount_setattr(2), move_mount(2).
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -80,7 +80,7 @@ pub(super) fn bind(execution: &Execution<'_>, recursive: bool, attributes: Attri
     Ok(tree)
 }
 
-/// Puts a mount that nobody sees yet where the target is.
+/// Puts a mount that isn't shown yet on the target.
 fn show(execution: &Execution<'_>, mount: &OwnedFd) -> Result<(), StepError> {
     let line = || call("move_mount", &[execution.plan.target()]);
     execution.commit(line)?;

@@ -1,6 +1,6 @@
 //! What a failed helper leaves running, even in a session of its own.
 //!
-//! This process takes in the orphans of its children (`PR_SET_CHILD_SUBREAPER` of prctl(2)) for as long as it runs, so
+//! This process adopts the orphans of its children (`PR_SET_CHILD_SUBREAPER` of prctl(2)) for as long as it runs, so
 //! that what a helper left can be found and ended. After a mount that worked they go to init when this process ends.
 
 use std::collections::BTreeSet;
@@ -23,7 +23,7 @@ pub(super) struct Children(BTreeSet<i32>);
 const GRACE: Duration = Duration::from_millis(300);
 
 impl Children {
-    /// Those there are now. From here on orphans come to this process.
+    /// The children of this process now. From here on it adopts orphans.
     pub(super) fn now() -> Self {
         if let Err(errno) = set_child_subreaper(true) {
             tracing::debug!("orphans of helpers won't be found: {errno}");
@@ -31,7 +31,7 @@ impl Children {
         Self(children().into_iter().collect())
     }
 
-    /// Kills all that came since, and takes them in.
+    /// Kills all children that came since, and reaps them.
     pub(super) fn end_others(&self) {
         let start = Instant::now();
         loop {

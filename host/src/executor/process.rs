@@ -115,7 +115,7 @@ fn watch(pidfd: &OwnedFd, reader: &mut PipeReader, output: &mut Vec<u8>, deadlin
             return Ok(false);
         }
         if !reads {
-            // Nobody writes any more; a closed pipe would end every poll at once.
+            // The other end of the pipe is closed, which would end every poll at once.
             return wait_alone(pidfd, deadline);
         }
     }

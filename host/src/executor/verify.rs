@@ -1,5 +1,5 @@
-//! Looks at what is mounted after a step, by the mount's own id, and compares it with what was approved: that a call
-//! returned without an error proves nothing.
+//! Compares what is mounted after a step with what was approved, by the mount's own id. That a call returned without an
+//! error proves nothing.
 
 use std::collections::HashSet;
 use std::io;
@@ -34,7 +34,7 @@ pub(super) fn mount(
     let mut differs = Differences::default();
     differs.compare("type", &found.fstype, fstype);
     let is_device = execution.plan.found_source().is_some_and(|found| found.kind == FileKind::BlockDevice);
-    // The device was compared before the mount was shown; its name is what the file system makes of it.
+    // The device was compared before the mount was shown. The file system chooses the name that is shown for it.
     if !is_device {
         differs.compare("source", &found.source, source);
     }
@@ -178,11 +178,11 @@ pub(super) fn propagation(
     differs.done()
 }
 
-/// Whether a mount that nobody sees yet is of the device that was pinned: the kernel looked for it by its name.
+/// Compares the device of a mount that isn't shown yet with the device that was pinned: the kernel found it by its name.
 pub(super) fn device(execution: &Execution<'_>, fstype: &str, source: &str, mount: &OwnedFd) -> Result<(), StepError> {
     let failed = |reason: String| StepError::new(call("fsconfig", &["source", source]), reason);
     let Some(found) = execution.plan.found_source().filter(|found| found.kind == FileKind::BlockDevice) else {
-        // What was no device when it was approved mustn't be one by now.
+        // The source was no device when it was approved, and it must not be one now.
         return match execution.host.file_systems().is_mounted_from_device(fstype) {
             true => Err(failed("it was no block device when it was approved".to_owned())),
             false => Ok(()),
@@ -190,7 +190,7 @@ pub(super) fn device(execution: &Execution<'_>, fstype: &str, source: &str, moun
     };
     let mounted = Identity::of(mount.as_fd()).map_err(|error| failed(error.to_string()))?.device;
     let is_same = match mounted.major {
-        // A file system with a number of its own, as btrfs: then nobody may be able to swap the name.
+        // The file system has a number of its own, as btrfs has. Then only root may be able to swap the name.
         0 => execution.host.is_roots_alone(&found.path),
         _ => Some(mounted) == found.device,
     };
@@ -233,7 +233,7 @@ impl Differences {
         }
     }
 
-    /// A mount that lies on another one than its target did is where somebody else mounted meanwhile.
+    /// The new mount must lie on the mount that its target lay on. Otherwise something was mounted there meanwhile.
     fn parent(&mut self, found: &MountText, target: &Identity) {
         if found.parent != target.id {
             self.add("it isn't on the mount that was approved".to_owned());

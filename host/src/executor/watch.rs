@@ -31,7 +31,7 @@ const GIVEN_UP: u8 = 2;
 const GRACE: Duration = Duration::from_millis(950);
 
 impl Watch {
-    /// For a request that may take so long from now on.
+    /// The time of a request that starts now.
     pub(crate) fn new(timeout: Duration) -> Self {
         let (state, thread) = (AtomicU8::new(OPEN), AtomicU32::new(0));
         Self { timeout, deadline: Instant::now() + timeout, state, thread }
@@ -66,7 +66,7 @@ impl Watch {
                     return result.recv_timeout(GRACE).map_err(|_| self.stuck("; what was begun may still be done"));
                 }
                 Err(RecvTimeoutError::Timeout) => return Err(self.stuck("")),
-                // It panicked: so does whoever waits for it.
+                // The thread panicked, and so does this one.
                 Err(RecvTimeoutError::Disconnected) => match thread.join() {
                     Err(panic) => std::panic::resume_unwind(panic),
                     Ok(()) => return Err(self.failed("the request's thread", "it ended without a result".to_owned())),

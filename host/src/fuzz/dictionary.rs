@@ -8,7 +8,7 @@ pub struct Dictionary {
 }
 
 impl Dictionary {
-    /// With every text in these settings.
+    /// A dictionary with every text in these settings.
     pub fn of<'s>(settings: impl Iterator<Item = &'s str>) -> Self {
         let mut texts = Vec::new();
         for settings in settings {

@@ -28,7 +28,7 @@ pub struct Generator<'w> {
 }
 
 impl<'w> Generator<'w> {
-    /// For a seed.
+    /// A generator for a seed.
     pub fn new(seed: u64, dictionary: &'w Dictionary, tables: &Tables) -> Self {
         Self { random: Rng::with_seed(seed), dictionary, tables: tables.len() }
     }

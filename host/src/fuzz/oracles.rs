@@ -69,7 +69,7 @@ pub(super) fn judge(decision: &Decision) -> Vec<Symptom> {
     symptoms
 }
 
-/// With one policy rewriting, the second round changes nothing, and there is no third.
+/// Where one policy rewrites, the second round must change nothing, and there must be no third.
 fn not_idempotent(decision: &Decision) -> Option<Symptom> {
     let rounds = decision.trace.iter().filter_map(|entry| entry.round).max()?;
     let rewrites = |entry: &&TraceEntry| entry.phase == Phase::Mutate && entry.verdict == "rewrite";

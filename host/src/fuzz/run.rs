@@ -17,7 +17,7 @@ pub struct Finding {
     pub symptom: Symptom,
     /// A request that shows it.
     pub input: Input,
-    /// For two verdicts: the request that's the same in all that matters.
+    /// For [`Oracle::TwoVerdicts`]: the other request, which differs in nothing that matters.
     pub again: Option<Input>,
     /// How often it was seen.
     pub times: u64,

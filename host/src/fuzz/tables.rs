@@ -53,7 +53,7 @@ impl Tables {
     }
 }
 
-/// The same table with other mount ids.
+/// A table with all mount ids shifted.
 fn shifted(text: &str) -> String {
     let line = |line: &str| {
         let mut parts = line.splitn(3, ' ');

@@ -20,7 +20,7 @@ impl HostError {
         Self { call, arguments: arguments.to_owned(), error: Arc::new(error), hint: None }
     }
 
-    /// The same error with advice, where there is some.
+    /// This error with a hint, where there is one.
     pub(crate) fn with_hint(self, hint: Option<impl Into<Hint>>) -> Self {
         Self { hint: hint.map(Into::into), ..self }
     }

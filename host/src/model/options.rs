@@ -33,7 +33,7 @@ impl MountOption {
         Self { name: name.to_owned(), value: None }
     }
 
-    /// This option, with its value masked where nobody may see it.
+    /// This option, with its value masked where the value is a secret.
     pub(crate) fn masked(&self) -> Self {
         match self.value {
             Some(_) if self.is_secret() => Self { name: self.name.clone(), value: Some(MASK.to_owned()) },

@@ -16,7 +16,7 @@ pub enum Operation {
     Mount,
     /// Make a tree or a file visible at a second place.
     Bind {
-        /// With all mounts below it (`--rbind`).
+        /// Whether all mounts below it become visible as well (`--rbind`).
         recursive: bool,
     },
     /// Change the options of an existing mount.
@@ -57,7 +57,7 @@ impl Operation {
 pub struct Propagation {
     /// The propagation to set.
     pub kind: PropagationType,
-    /// For all mounts below the target as well.
+    /// Whether all mounts below the target change as well.
     #[serde(default)]
     pub recursive: bool,
 }

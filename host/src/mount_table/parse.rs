@@ -73,7 +73,7 @@ pub(super) fn lines(text: &[u8]) -> (Vec<Fields>, Vec<BadLine>) {
 /// A line being read.
 struct Line<'t> {
     text: &'t [u8],
-    /// Where it starts in the table.
+    /// The offset of the line in the table.
     start: usize,
     at: usize,
 }

@@ -113,7 +113,7 @@ impl HelperMount {
     }
 }
 
-/// What it means that a helper runs without a scope of its own.
+/// A note that a helper runs without a scope of its own, and what follows from that.
 pub(crate) fn without_scope(fstype: &str) -> String {
     format!(
         "mount.{fstype} runs without a systemd scope of its own: a daemon that it starts ends with the caller's \
@@ -121,7 +121,7 @@ pub(crate) fn without_scope(fstype: &str) -> String {
     )
 }
 
-/// A name for a scope that tells the target to whoever reads `systemctl`, and differs from one caller to the next.
+/// A name for a scope. It shows the target in the output of `systemctl`, and two callers have different names.
 fn unit(target: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let place: String = target.chars().map(plain).take(80).collect();

@@ -30,7 +30,7 @@ pub struct MountPlan {
 pub struct PlanText {
     /// What will be done, one line per call.
     pub lines: Vec<String>,
-    /// What somebody who reads them should know.
+    /// Notes for the person who reads the output.
     pub notes: Vec<String>,
 }
 

@@ -1,7 +1,7 @@
 //! Compiled plugins, kept so that only the first run pays for compiling them.
 //!
-//! Compiled code is trusted code. It's only ever loaded from a directory that nobody but this user can enter, never
-//! from a policy directory. Its name is the plugin's digest, what it's granted, and this version; wasmtime compares what it was
+//! Compiled code is trusted code. It is loaded from a directory that only this user can enter, never from a policy
+//! directory. Its name is the plugin's digest, what it's granted, and this version; wasmtime compares what it was
 //! compiled for (target, features, settings) when it's loaded.
 
 use std::fs::{DirBuilder, File};
@@ -110,7 +110,7 @@ impl Cache {
         }
     }
 
-    /// A file of the folder, if it's there and nobody else's.
+    /// A file of the folder, if it is there and belongs to this user alone.
     fn open_file(&self, name: &str) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(self.folder.as_ref()?, name, flags, Mode::empty()).ok()?;
@@ -147,7 +147,7 @@ fn open_private(path: &Path) -> anyhow::Result<OwnedFd> {
     Ok(folder)
 }
 
-/// Ours, and for nobody else.
+/// Checks that a file belongs to this user, and that others have no access to it.
 fn check_private(file: &OwnedFd, kind: FileType) -> anyhow::Result<()> {
     let stat = fstat(file.as_fd())?;
     anyhow::ensure!(FileType::from_raw_mode(stat.st_mode) == kind, "it isn't a {kind:?}");
@@ -162,7 +162,7 @@ fn check_private(file: &OwnedFd, kind: FileType) -> anyhow::Result<()> {
 
 /// Whole or not at all: a reader never sees a half-written file, not even after a crash.
 fn store(folder: &OwnedFd, name: &str, code: &[u8]) -> anyhow::Result<()> {
-    // Nobody else's: two containers may have processes of the same number.
+    // A random name: processes of two containers may have the same number.
     let temporary = format!(".{name}.{:016x}", fastrand::u64(..));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(folder, &temporary, flags, Mode::RUSR | Mode::WUSR)?);

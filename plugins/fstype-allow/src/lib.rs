@@ -28,7 +28,7 @@ impl Policy for FstypeAllow {
     }
 
     fn evaluate(settings: &Settings, review: &Review, _: &impl Mounts) -> Result<Verdict, String> {
-        // Only a new mount brings a file system that wasn't there.
+        // Other operations add no file system.
         let Operation::Mount = review.request.operation else { return Ok(Verdict::Allow) };
         let fstype = review.request.fstype.as_deref().unwrap_or_default();
         if settings.allow.iter().any(|allowed| allowed == fstype) {

@@ -1,5 +1,5 @@
-//! Denies mounts that are one too many: over an existing mount point, beyond a number below a path or from a source, or
-//! a second writable one of a block device.
+//! Denies a mount over an existing mount point, too many mounts below a path or from one source, and a second writable
+//! mount of a block device.
 
 use mountgate_sdk::{FileKind, Kind, Mounts, Operation, Policy, Problem, Review, Verdict, deny, is_within};
 use serde::Deserialize;
@@ -8,9 +8,9 @@ use serde::Deserialize;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Settings {
-    /// Whether a mount may be put over an existing one.
+    /// Whether a mount may cover an existing mount point.
     pub allow_stacking: bool,
-    /// How many mounts there may be below a path.
+    /// How many mounts may be below a path.
     pub below: Vec<Below>,
     /// How many mounts one source may have.
     pub max_per_source: Option<u64>,
@@ -18,7 +18,7 @@ pub struct Settings {
     pub allow_second_writer: bool,
 }
 
-/// A bound on the mounts below a path.
+/// A limit on the mounts below a path.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "named for what they are")]
@@ -64,7 +64,7 @@ impl Policy for MountLimits {
     }
 }
 
-/// How many mounts come with the one at the source.
+/// How many mounts below the source are mounted with it.
 fn brought_along(review: &Review, mounts: &impl Mounts) -> u64 {
     match (&review.request.operation, &review.source) {
         (Operation::Bind(true) | Operation::Move, Some(source)) => mounts.count_below(&source.path),
@@ -76,7 +76,7 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
     let Operation::Mount = review.request.operation else { return None };
     let found = review.source.as_ref();
     let source = found.map(|found| &found.path).or(review.request.source.as_ref())?;
-    // A source without a slash is only a name: tmpfs mounts have nothing to do with each other.
+    // A source without a slash is only a name. Two tmpfs mounts with the same name aren't related.
     if let Some(max) = settings.max_per_source.filter(|_| source.contains('/')) {
         let count = mounts.count_by_source(source);
         if count >= max {
@@ -94,7 +94,7 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         return None;
     }
     let is_writable = |options: &[String]| !options.iter().any(|option| option == "ro");
-    // By number; and by name for file systems that have a number of their own, as btrfs.
+    // By number, and also by name: some file systems, such as btrfs, have their own device number.
     let written = review.request.source.as_ref().filter(|written| *written != source);
     let by_name = written.into_iter().chain([source]).flat_map(|name| mounts.by_source(name, 1000));
     let writer = mounts

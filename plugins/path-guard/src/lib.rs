@@ -1,8 +1,8 @@
-//! Denies requests by their paths: where something may be mounted, and what may be mounted from.
+//! Denies requests by their target and source paths.
 //!
-//! It judges the paths that the host resolved, component by component, so that a symbolic link or a name that only
-//! begins alike makes no difference. A path above a denied one is denied as well: what lies below it is hidden, shown or
-//! changed with it.
+//! It judges the paths that the host resolved, component by component. So a symbolic link can't hide a denied path, and
+//! `/etc` doesn't match `/etcetera`. A path above a denied path is denied too, because a mount there hides, shows or
+//! changes everything below it.
 
 use mountgate_sdk::{Kind, Mounts, Operation, Policy, Problem, Review, Verdict, deny, is_within};
 use serde::Deserialize;
@@ -11,13 +11,13 @@ use serde::Deserialize;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Settings {
-    /// If not empty, targets must be at or below one of these.
+    /// If this isn't empty, targets must be at or below one of these paths.
     pub allow_targets: Vec<String>,
-    /// No target may be at, below or above one of these; nor the source of a move.
+    /// No target may be at, below or above one of these paths, and no source of a move.
     pub deny_targets: Vec<String>,
-    /// If not empty, sources with a path in them must be at or below one of these.
+    /// If this isn't empty, sources with a slash must be at or below one of these paths.
     pub allow_sources: Vec<String>,
-    /// No source may be at, below or above one of these.
+    /// No source may be at, below or above one of these paths.
     pub deny_sources: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ impl Policy for PathGuard {
             }
         }
         for (field, source) in sources(review) {
-            // The source itself may be an export of a server, which is no path of the host's.
+            // The source itself may be an export of a server, which isn't a path on the host.
             let is_sound =
                 if field == "source" { !source.split('/').any(|part| part == "..") } else { is_plain(&source) };
             if !is_sound {
@@ -86,7 +86,7 @@ impl Policy for PathGuard {
     }
 }
 
-/// The places whose mounts change. A move takes its source's mount away from there.
+/// The places whose mounts change. A move also changes its source.
 fn places(review: &Review) -> Vec<(&'static str, &str)> {
     let moved = review.source.as_ref().filter(|_| matches!(review.request.operation, Operation::Move));
     let mut places = vec![("target", review.target.path.as_str())];
@@ -94,12 +94,12 @@ fn places(review: &Review) -> Vec<(&'static str, &str)> {
     places
 }
 
-/// A path that says by itself where it leads: absolute, with no `.`, `..` or empty component in it.
+/// Whether a path is absolute, without `.`, `..` or an empty component.
 fn is_plain(path: &str) -> bool {
     path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
 
-/// Everything that is mounted from, by the field that names it. A source without a slash is only a name.
+/// Every path that is mounted from, with the field that names it. A source without a slash is only a name.
 fn sources(review: &Review) -> Vec<(&'static str, String)> {
     let mut sources = Vec::new();
     let written = review.request.source.iter().filter(|source| source.contains('/'));
@@ -113,7 +113,7 @@ fn sources(review: &Review) -> Vec<(&'static str, String)> {
             "lowerdir" | "lowerdir+" | "datadir+" => ("options.lowerdir", true),
             "upperdir" => ("options.upperdir", false),
             "workdir" => ("options.workdir", false),
-            // Further devices: btrfs, ext4, and xfs's journal and real-time device.
+            // More devices: of btrfs, the journal of ext4, the journal and the real-time device of xfs.
             "device" | "journal_path" | "logdev" | "rtdev" => ("options.device", false),
             _ => continue,
         };
@@ -123,7 +123,7 @@ fn sources(review: &Review) -> Vec<(&'static str, String)> {
     sources
 }
 
-/// A path above a denied one is denied as well: what lies below it is hidden, shown or changed with it.
+/// A denied path that equals this path, or lies above or below it.
 fn denied<'s>(path: &str, list: &'s [String]) -> Option<&'s String> {
     list.iter().find(|denied| is_within(path, denied) || is_within(denied, path))
 }

@@ -7,32 +7,32 @@ use serde::Deserialize;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Each that applies adds its flags.
+    /// Each rule that applies adds its flags.
     pub rules: Vec<Rule>,
 }
 
-/// What is added, and to which requests. A condition that is left out holds for all.
+/// Which flags to add, and to which requests. An empty condition excludes no request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Rule {
     /// The flags.
     pub add: Vec<Flag>,
-    /// Only at or below these.
+    /// Only targets at or below these paths.
     #[serde(default)]
     pub targets: Vec<String>,
-    /// Only from these or below.
+    /// Only sources at or below these paths.
     #[serde(default)]
     pub sources: Vec<String>,
-    /// Only for new mounts of these types.
+    /// Only these file system types.
     #[serde(default)]
     pub fstypes: Vec<String>,
-    /// Not at or below these.
+    /// No targets at or below these paths.
     #[serde(default)]
     pub except_targets: Vec<String>,
-    /// Not from these or below.
+    /// No sources at or below these paths.
     #[serde(default)]
     pub except_sources: Vec<String>,
-    /// Not for these types.
+    /// None of these file system types.
     #[serde(default)]
     pub except_fstypes: Vec<String>,
 }
@@ -102,7 +102,7 @@ impl Policy for SecureFlags {
     }
 }
 
-/// What a rule's conditions are about.
+/// What the conditions of a rule are compared with.
 struct Facts {
     target: String,
     source: Option<String>,
@@ -110,7 +110,7 @@ struct Facts {
 }
 
 impl Facts {
-    /// A remount says neither source nor type: those are the mount's.
+    /// A remount request has no source and no type, so they come from the mount.
     fn of(review: &Review, mounts: &impl Mounts) -> Self {
         let request = &review.request;
         let target = review.target.path.clone();
@@ -140,7 +140,7 @@ impl Rule {
     }
 }
 
-/// The one of two contradicting words that counts: the last.
+/// Which of two contradicting words counts: the last one.
 fn last_of<'w>(options: &[MountOption], one: &'w str, other: &'w str) -> Option<&'w str> {
     options.iter().rev().find_map(|option| match option.name.as_str() {
         name if name == one => Some(one),

@@ -35,8 +35,8 @@ impl Reader {
                 "name one with --policies DIR, or put one in /etc/mountgate".into(),
             )
         };
-        // Whoever can write a folder on the way can put another one in its place: those of the real path, and those
-        // that links were found in.
+        // A user who can write a folder on the way can put another directory in place of this one. On the way are the folders of
+        // the real path and those that hold links.
         let (real, links) = follow(path).map_err(|e| cannot(&e))?;
         for above in links.iter().chain(&folders_above(&real)) {
             let stat = rustix::fs::stat(above).map_err(|errno| {

@@ -1,8 +1,8 @@
-//! What earlier runs found out about a policy directory. A plugin that nobody touched isn't read, hashed and asked about
+//! What earlier runs found out about a policy directory. An unchanged plugin isn't read, hashed and asked about
 //! itself again.
 //!
 //! The record lies in the same private folder as compiled plugins and is believed for the same reason. The digest of a
-//! plugin is believed while the file is the same one, of the same size, and unchanged since: nobody can set its ctime, see
+//! plugin is believed while the file is the same one, of the same size, and unchanged since: no program can set its ctime, see
 //! inode(7). Even a wrong digest would run no other code than that of the digest that the directory pins.
 
 use std::collections::BTreeMap;

@@ -15,7 +15,7 @@ pub(super) fn is_trusted_owner(uid: u32) -> bool {
 /// user_namespaces(7).
 const OVERFLOW: u32 = 65534;
 
-/// Whether this process has no more rights than its user namespace gives, and so nobody's but its own to lose.
+/// Whether this process is in a user namespace of its own. It then has no rights outside of it that could be misused.
 fn is_in_user_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"])

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{EngineWeak, UpdateDeadline};
 
-/// How often somebody should call [`Clock::tick`].
+/// The time between two calls of [`Clock::tick`].
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 /// Ends the epochs of engines for as long as something uses them.

@@ -56,8 +56,8 @@ impl Outcome {
     }
 
     /// The host couldn't carry it out.
-    pub fn failed(to: &MountRequest, by: &Requester, words: &str) -> Self {
-        Self::new(to, by, wit::Status::Failed(words.to_owned()))
+    pub fn failed(to: &MountRequest, by: &Requester, reason: &str) -> Self {
+        Self::new(to, by, wit::Status::Failed(reason.to_owned()))
     }
 
     /// It was denied.

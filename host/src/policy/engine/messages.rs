@@ -1,10 +1,10 @@
-//! Words of plugins and of wasmtime in errors.
+//! Text of plugins and of wasmtime in errors.
 
 use crate::model::untrusted::shorten;
 
-/// A plugin's words, escaped and bounded.
-pub(super) fn shown(words: &str) -> String {
-    shorten(words, 1000)
+/// A plugin's text, escaped and bounded.
+pub(super) fn shown(text: &str) -> String {
+    shorten(text, 1000)
 }
 
 /// An error and its causes in one line.

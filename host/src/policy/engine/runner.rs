@@ -192,14 +192,14 @@ impl Runner {
 /// What a plugin says of itself, if it's fit to be shown.
 fn described(description: plugin::Description) -> Result<Description, Fault> {
     let description = contract::description(description);
-    let words = [&description.name, &description.version, &description.help];
-    let is_sound = words.iter().all(|text| text.len() <= 1000 && !text.chars().any(char::is_control));
+    let texts = [&description.name, &description.version, &description.help];
+    let is_sound = texts.iter().all(|text| text.len() <= 1000 && !text.chars().any(char::is_control));
     let schema = &description.settings_schema;
     let is_sound_schema = schema.len() <= 64 << 10 && !schema.chars().any(|c| c.is_control() && !"\n\t".contains(c));
     match is_sound && is_sound_schema {
         true => Ok(description),
         false => Err(Fault::new(
-            "its plugin describes itself with control characters or too many words".to_owned(),
+            "its plugin describes itself with control characters or too much text".to_owned(),
             "ask its author: a description is a name, a version, a line of help, and a JSON Schema",
         )),
     }

@@ -85,7 +85,7 @@ fn config(wasi: bool) -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(STACK_BYTES)
         .cranelift_opt_level(OptLevel::Speed)
-        // The same verdict on every machine, also where a plugin looks at the bits of a NaN.
+        // A plugin that looks at the bits of a NaN has the same verdict on every machine.
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
         .wasm_backtrace_max_frames(None)
@@ -105,7 +105,7 @@ fn pool() -> PoolingAllocationConfig {
     pool.total_component_instances(2)
         .total_core_instances(2 * CORE_INSTANCES)
         .max_core_instances_per_component(CORE_INSTANCES)
-        // For calls that suspend, of which there are none: each costs two system calls at the start.
+        // Stacks are for calls that suspend. There are none, and each stack costs two system calls at the start.
         .total_stacks(1)
         .total_memories(MEMORIES)
         .max_memories_per_component(MEMORIES)

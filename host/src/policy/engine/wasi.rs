@@ -61,7 +61,8 @@ impl WasiView for HostState {
 /// Adds WASI to a linker.
 pub(super) fn add_to(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
-    // Waiting would be real waiting, which neither fuel nor epochs end: where the clock stands still, nobody waits.
+    // A plugin that waits would really wait, and neither fuel nor epochs end that. With clocks that stand still, waiting is
+    // an error.
     linker.allow_shadowing(true);
     let mut clock = linker.instance(MONOTONIC_CLOCK)?;
     for call in ["subscribe-duration", "subscribe-instant"] {

@@ -17,15 +17,15 @@ tests! {
     plain a_core_module_is_refused,
     plain a_truncated_plugin_is_refused,
     plain a_component_for_another_world_is_refused,
-    plain one_that_others_can_write_is_refused,
-    plain one_below_a_folder_that_others_can_write_is_refused,
-    plain one_behind_a_link_that_others_can_replace_is_refused,
-    privileged one_of_another_user_is_refused,
+    plain a_directory_that_others_can_write_is_refused,
+    plain a_directory_below_a_folder_that_others_can_write_is_refused,
+    plain a_directory_behind_a_link_that_others_can_replace_is_refused,
+    privileged a_directory_of_another_user_is_refused,
     plain a_linked_plugin_is_refused,
     plain every_wrong_setting_is_named,
-    plain one_without_policies_is_refused,
+    plain a_directory_without_policies_is_refused,
     plain compiled_code_that_others_can_reach_is_not_used,
-    plain the_shipped_ones_are_sound,
+    plain the_shipped_directories_are_accepted,
 }
 
 const ONE: &str = "[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"tmpfs\"] }\n";
@@ -90,7 +90,7 @@ fn a_component_for_another_world_is_refused() -> Result<()> {
     refused(with_plugin(b"\0asm\x0d\0\x01\0")?.path(), &["another world"])
 }
 
-fn one_that_others_can_write_is_refused() -> Result<()> {
+fn a_directory_that_others_can_write_is_refused() -> Result<()> {
     let directory = policies(ONE, &["fstype-allow"])?;
     let file = directory.path().join("policies.toml");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666))?;
@@ -109,7 +109,7 @@ fn below_an_open_folder() -> Result<(tempfile::TempDir, PathBuf)> {
     Ok((open, directory))
 }
 
-fn one_below_a_folder_that_others_can_write_is_refused() -> Result<()> {
+fn a_directory_below_a_folder_that_others_can_write_is_refused() -> Result<()> {
     let (open, directory) = below_an_open_folder()?;
     refused(&directory, &["others can write", "put another policy directory in its place", "chmod go-w"])?;
     // Sticky, as /tmp is: others can't rename what isn't theirs.
@@ -119,7 +119,7 @@ fn one_below_a_folder_that_others_can_write_is_refused() -> Result<()> {
     Ok(())
 }
 
-fn one_behind_a_link_that_others_can_replace_is_refused() -> Result<()> {
+fn a_directory_behind_a_link_that_others_can_replace_is_refused() -> Result<()> {
     let directory = policies(ONE, &["fstype-allow"])?;
     let open = folder()?;
     let link = open.path().join("link");
@@ -130,7 +130,7 @@ fn one_behind_a_link_that_others_can_replace_is_refused() -> Result<()> {
     refused(&link, &["others can write", "put another policy directory in its place"])
 }
 
-fn one_of_another_user_is_refused() -> Result<()> {
+fn a_directory_of_another_user_is_refused() -> Result<()> {
     let directory = policies(ONE, &["fstype-allow"])?;
     let plugin = directory.path().join("fstype-allow.wasm");
     std::os::unix::fs::chown(&plugin, Some(1000), None)?;
@@ -152,7 +152,7 @@ fn every_wrong_setting_is_named() -> Result<()> {
     refused(policies(text, &["path-guard"])?.path(), &["policies.toml:2", "settings.deny-targets[1]", "colour"])
 }
 
-fn one_without_policies_is_refused() -> Result<()> {
+fn a_directory_without_policies_is_refused() -> Result<()> {
     refused(unpinned("[host]\n", &[])?.path(), &["policies.toml", "lists no policy"])
 }
 
@@ -181,7 +181,7 @@ fn compiled_code_that_others_can_reach_is_not_used() -> Result<()> {
     Ok(())
 }
 
-fn the_shipped_ones_are_sound() -> Result<()> {
+fn the_shipped_directories_are_accepted() -> Result<()> {
     for name in ["baseline", "strict"] {
         let output = mountgate(&["policy", "validate"]).arg(root().join("policies").join(name)).output()?;
         ensure!(output.status.success(), "{}", text_of(&output));

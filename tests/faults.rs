@@ -1,4 +1,4 @@
-//! What went wrong in nsenter mounters before, each as a test named for the fault: here it isn't so.
+//! Faults of earlier programs that mounted with nsenter(1). Each test shows that mountgate doesn't have one of them.
 
 use std::path::Path;
 
@@ -9,19 +9,19 @@ use serde_json::Value;
 use crate::support::{mountgate, on_host, on_host_succeeds, status, text_of};
 
 tests! {
-    privileged a_failed_mount_tells_no_more_than_its_exit_status,
-    privileged systemd_run_is_used_because_it_exists,
-    privileged host_programs_are_looked_for_in_the_containers_view,
-    privileged a_failed_second_step_leaves_a_writable_bind,
-    plain a_source_is_taken_for_a_flag,
-    privileged only_the_very_word_bind_is_a_bind,
-    privileged a_dropped_remount_stacks_a_second_mount,
-    privileged an_odd_name_blinds_the_list,
-    privileged the_table_is_read_twice,
-    privileged mount_points_references_and_unmounting_are_not_implemented,
+    privileged a_failed_mount_tells_the_reason_and_not_only_its_exit_status,
+    privileged systemd_run_is_not_used_where_systemd_does_not_run,
+    privileged host_programs_are_looked_for_on_the_host,
+    privileged a_bind_whose_flags_cannot_be_set_is_never_shown,
+    plain a_source_that_looks_like_a_flag_is_refused,
+    privileged bind_and_rbind_are_recognised_among_other_options,
+    privileged a_remount_adds_no_second_mount,
+    privileged unusual_names_do_not_break_the_list,
+    privileged list_reads_the_table_once_and_mount_never,
+    privileged mounts_are_found_by_path_and_by_source_and_can_be_unmounted,
 }
 
-fn a_failed_mount_tells_no_more_than_its_exit_status() -> Result<()> {
+fn a_failed_mount_tells_the_reason_and_not_only_its_exit_status() -> Result<()> {
     let text = text_of(&on_host(
         r#"
         gate mount -t tmpfs -o mode=oops tmpfs /mnt/x || echo ended with $?
@@ -40,7 +40,7 @@ fn a_failed_mount_tells_no_more_than_its_exit_status() -> Result<()> {
     Ok(())
 }
 
-fn systemd_run_is_used_because_it_exists() -> Result<()> {
+fn systemd_run_is_not_used_where_systemd_does_not_run() -> Result<()> {
     let text = on_host_succeeds(
         r#"
         test -x /usr/bin/systemd-run; test ! -e /run/systemd/system
@@ -53,7 +53,7 @@ fn systemd_run_is_used_because_it_exists() -> Result<()> {
     Ok(())
 }
 
-fn host_programs_are_looked_for_in_the_containers_view() -> Result<()> {
+fn host_programs_are_looked_for_on_the_host() -> Result<()> {
     let text = on_host_succeeds(
         r#"
         printf '#!/bin/sh\necho fake mount ran; exit 0\n' > $W/fake; chmod 755 $W/fake
@@ -75,11 +75,11 @@ fn host_programs_are_looked_for_in_the_containers_view() -> Result<()> {
         absent /mnt/x
         "#,
     )?);
-    ensure!(text.contains("ended with 2") && text.contains("none to trust"), "{text}");
+    ensure!(text.contains("ended with 2") && text.contains("none that can be trusted"), "{text}");
     Ok(())
 }
 
-fn a_failed_second_step_leaves_a_writable_bind() -> Result<()> {
+fn a_bind_whose_flags_cannot_be_set_is_never_shown() -> Result<()> {
     let text = text_of(&on_host(
         r#"
         mount -o remount,nosuid /mnt
@@ -93,7 +93,7 @@ fn a_failed_second_step_leaves_a_writable_bind() -> Result<()> {
     Ok(())
 }
 
-fn a_source_is_taken_for_a_flag() -> Result<()> {
+fn a_source_that_looks_like_a_flag_is_refused() -> Result<()> {
     for source in ["--version", "-V", "--fake", "-o"] {
         let mut check = mountgate(&["check", "--policies", "policies/baseline", "mount", "-t", "tmpfs", "--"]);
         let output = check.args([source, "/mnt"]).output()?;
@@ -102,7 +102,7 @@ fn a_source_is_taken_for_a_flag() -> Result<()> {
     Ok(())
 }
 
-fn only_the_very_word_bind_is_a_bind() -> Result<()> {
+fn bind_and_rbind_are_recognised_among_other_options() -> Result<()> {
     let text = on_host_succeeds(
         r#"
         mkdir /mnt/source/sub; mount -t tmpfs below /mnt/source/sub
@@ -115,7 +115,7 @@ fn only_the_very_word_bind_is_a_bind() -> Result<()> {
     Ok(())
 }
 
-fn a_dropped_remount_stacks_a_second_mount() -> Result<()> {
+fn a_remount_adds_no_second_mount() -> Result<()> {
     let text = on_host_succeeds(
         r#"
         gate mount --bind /mnt/source /mnt/x
@@ -128,7 +128,7 @@ fn a_dropped_remount_stacks_a_second_mount() -> Result<()> {
     Ok(())
 }
 
-fn an_odd_name_blinds_the_list() -> Result<()> {
+fn unusual_names_do_not_break_the_list() -> Result<()> {
     let text = on_host_succeeds(
         r#"
         cd /mnt; mkdir "$(printf 'a\rb')" "$(printf 'a\302\240b')" "$(printf 'a\013\014b')" 'a b' 'a\040b'
@@ -147,7 +147,7 @@ fn an_odd_name_blinds_the_list() -> Result<()> {
     Ok(())
 }
 
-fn the_table_is_read_twice() -> Result<()> {
+fn list_reads_the_table_once_and_mount_never() -> Result<()> {
     let text = on_host_succeeds(
         r#"
         strace -f -e trace=open,openat -o $W/trace $M list > /dev/null
@@ -160,7 +160,7 @@ fn the_table_is_read_twice() -> Result<()> {
     Ok(())
 }
 
-fn mount_points_references_and_unmounting_are_not_implemented() -> Result<()> {
+fn mounts_are_found_by_path_and_by_source_and_can_be_unmounted() -> Result<()> {
     let text = on_host_succeeds(
         r#"
         mount -t tmpfs one /mnt/x; mount -t tmpfs one /mnt/y

@@ -1,4 +1,4 @@
-//! What tests do inside of a host made of namespaces: this very program, called there as `mountgate-tests inside NAME`.
+//! What tests do inside of a host made of namespaces: this very program, called there with the arguments `inside NAME`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -13,7 +13,7 @@ use crate::support::{folder, mountgate, on_host, text_of};
 
 tests! {
     plain ten_thousand_mounts_are_listed,
-    plain odd_names_are_read_and_a_broken_line_blinds_nobody,
+    plain odd_names_are_read_and_a_broken_line_hides_no_other,
     privileged what_the_kernel_prints_for_any_name_is_read_back,
 }
 
@@ -38,7 +38,7 @@ fn ten_thousand_mounts_are_listed() -> Result<()> {
     Ok(())
 }
 
-fn odd_names_are_read_and_a_broken_line_blinds_nobody() -> Result<()> {
+fn odd_names_are_read_and_a_broken_line_hides_no_other() -> Result<()> {
     let json = list(
         b"1 0 0:1 / /a\\040b\\011c\\012d\\134e#f\rg\xc2\xa0h rw - tmpfs so\\043urce rw\n\
           this line is broken\n\

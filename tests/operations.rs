@@ -5,34 +5,34 @@ use anyhow::{Result, ensure};
 use crate::support::{on_host, on_host_succeeds, text_of};
 
 tests! {
-    privileged all_of_them_on_tmpfs,
-    privileged all_of_them_on_overlay,
-    privileged all_of_them_on_ext4,
-    privileged all_of_them_on_xfs,
-    privileged all_of_them_on_btrfs,
-    privileged all_of_them_without_statmount,
+    privileged every_operation_works_on_tmpfs,
+    privileged every_operation_works_on_overlay,
+    privileged every_operation_works_on_ext4,
+    privileged every_operation_works_on_xfs,
+    privileged every_operation_works_on_btrfs,
+    traced every_operation_works_without_statmount,
     privileged a_recursive_umount_that_fails_puts_back_what_it_took,
     privileged a_remount_that_fails_leaves_the_mount_as_it_was,
     privileged a_device_whose_name_is_swapped_is_not_mounted,
 }
 
-fn all_of_them_on_tmpfs() -> Result<()> {
+fn every_operation_works_on_tmpfs() -> Result<()> {
     all("tmpfs")
 }
 
-fn all_of_them_on_overlay() -> Result<()> {
+fn every_operation_works_on_overlay() -> Result<()> {
     all("overlay")
 }
 
-fn all_of_them_on_ext4() -> Result<()> {
+fn every_operation_works_on_ext4() -> Result<()> {
     all("ext4")
 }
 
-fn all_of_them_on_xfs() -> Result<()> {
+fn every_operation_works_on_xfs() -> Result<()> {
     all("xfs")
 }
 
-fn all_of_them_on_btrfs() -> Result<()> {
+fn every_operation_works_on_btrfs() -> Result<()> {
     all("btrfs")
 }
 
@@ -114,7 +114,7 @@ fn all(fs: &str) -> Result<()> {
 }
 
 /// As on a kernel before Linux 6.8: what is mounted is looked up in mountinfo.
-fn all_of_them_without_statmount() -> Result<()> {
+fn every_operation_works_without_statmount() -> Result<()> {
     let via = r#"via() { $T inside without-statmount $M --policies $P "$@"; }"#;
     on_host_succeeds(&format!("fs=tmpfs\n{SOURCES}\n{via}\n{OPERATIONS}")).map(drop)
 }

@@ -55,7 +55,13 @@ impl Tree {
         let relative = path.trim_start_matches('/');
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let relative = if relative.is_empty() { "." } else { relative };
-        openat2(&self.root, relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)
+        // Where anything on the machine is renamed meanwhile, the kernel may not know where a `..` leads.
+        loop {
+            match openat2(&self.root, relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
+                Err(Errno::AGAIN) => {}
+                opened => return opened,
+            }
+        }
     }
 
     fn check(&self, path: &str, expected: &Expected) -> Result<()> {

@@ -8,13 +8,13 @@ tests! {
     privileged a_race_for_the_paths_is_never_won,
     privileged the_same_race_is_won_against_mount,
     privileged a_bind_killed_at_any_call_leaves_nothing_or_what_was_approved,
-    privileged a_bind_with_any_call_failing_is_undone,
+    traced a_bind_with_any_call_failing_is_undone,
     privileged a_tmpfs_killed_at_any_call_leaves_nothing_or_what_was_approved,
-    privileged a_tmpfs_with_any_call_failing_is_undone,
+    traced a_tmpfs_with_any_call_failing_is_undone,
     privileged a_remount_killed_at_any_call_leaves_nothing_or_what_was_approved,
-    privileged a_remount_with_any_call_failing_is_undone,
+    traced a_remount_with_any_call_failing_is_undone,
     privileged a_umount_killed_at_any_call_leaves_nothing_or_what_was_approved,
-    privileged a_umount_with_any_call_failing_is_undone,
+    traced a_umount_with_any_call_failing_is_undone,
 }
 
 fn a_race_for_the_paths_is_never_won() -> Result<()> {

@@ -32,6 +32,12 @@ pub(crate) fn privileged(name: &str, test: impl FnOnce() -> Result<()> + Send + 
     plain(name, test).with_kind("root").with_ignored_flag(!rustix::process::geteuid().is_root())
 }
 
+/// A test that needs root and the tracer, which knows the system calls of x86_64 only.
+pub(crate) fn traced(name: &str, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    let is_possible = rustix::process::geteuid().is_root() && cfg!(target_arch = "x86_64");
+    plain(name, test).with_kind("root, x86_64").with_ignored_flag(!is_possible)
+}
+
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }

@@ -7,9 +7,9 @@ use crate::support::{on_host, on_host_succeeds, text_of};
 
 tests! {
     privileged a_daemon_outlives_its_container_in_a_scope_of_its_own,
-    privileged without_it_a_helper_runs_plainly_and_the_output_says_so,
+    privileged without_systemd_a_helper_runs_without_a_scope_and_the_output_says_so,
     privileged a_required_scope_that_cannot_be_had_refuses_the_mount,
-    privileged a_scope_that_systemd_refuses_is_gone_without_or_is_an_error,
+    privileged a_refused_scope_is_left_out_with_prefer_and_an_error_with_require,
 }
 
 /// Boots systemd as PID 1 of new namespaces, with `$W` at `/run/test`, and runs a script beside it.
@@ -74,7 +74,7 @@ END
     Ok(())
 }
 
-fn without_it_a_helper_runs_plainly_and_the_output_says_so() -> Result<()> {
+fn without_systemd_a_helper_runs_without_a_scope_and_the_output_says_so() -> Result<()> {
     let text = on_host_succeeds(
         r#"
         mkdir /mnt/data; echo hello > /mnt/data/file
@@ -103,7 +103,7 @@ fn a_required_scope_that_cannot_be_had_refuses_the_mount() -> Result<()> {
 }
 
 /// The host looks as if it was booted with systemd, and nobody answers on its bus.
-fn a_scope_that_systemd_refuses_is_gone_without_or_is_an_error() -> Result<()> {
+fn a_refused_scope_is_left_out_with_prefer_and_an_error_with_require() -> Result<()> {
     let text = text_of(&on_host(
         r#"
         mkdir -p /run/systemd/system /mnt/data

@@ -16,7 +16,7 @@ pub enum Error {
     #[error("the policy directory can't be used")]
     Policies(#[from] DirectoryError),
     /// A system call failed.
-    #[error("the host's side failed")]
+    #[error("a system call failed on the host")]
     Host(#[from] HostError),
     /// The machine can't give what the plugins' sandbox needs.
     #[error("the plugins' sandbox can't be set up")]
@@ -28,7 +28,7 @@ pub enum Error {
         #[source]
         failure: MountFailure,
         /// Whether the host may still change.
-        is_begun: bool,
+        may_still_change: bool,
     },
 }
 
@@ -36,10 +36,10 @@ impl Error {
     /// What to do about it. Each of several refusals has a hint of its own instead.
     pub fn hint(&self) -> Option<Hint> {
         match self {
-            Self::Refused(_) | Self::Sandbox(_) | Self::Late { is_begun: false, .. } => None,
+            Self::Refused(_) | Self::Sandbox(_) | Self::Late { may_still_change: false, .. } => None,
             Self::Policies(error) => Some(error.hint.clone()),
             Self::Host(error) => error.hint().cloned(),
-            Self::Late { is_begun: true, .. } => Some("look at the host's mounts with `mountgate list`".into()),
+            Self::Late { may_still_change: true, .. } => Some("look at the host's mounts with `mountgate list`".into()),
         }
     }
 }

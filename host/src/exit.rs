@@ -30,16 +30,16 @@ impl ExitStatus {
     pub const HELP: &str = "\
 Exit status:
   0   done, or allowed
-  1   the host's side failed (namespace, I/O, internal)
+  1   something failed on the host (namespace, I/O, internal)
   2   wrong usage, or a request that the host refuses by itself
   3   a policy denied it
-  4   a policy failed, so it was denied; or the policy directory isn't sound
+  4   a policy failed, so the request was denied; or the policy directory has an error
   5   `fuzz` found something
   32  the mount itself failed, as mount(8)";
 }
 
 impl ExitStatus {
-    /// How a program ends that only decided.
+    /// The exit status of a command that only decides.
     pub fn of_decision(decision: &Decision) -> Self {
         match decision.ruling {
             Ruling::Allow(_) => Self::Done,
@@ -48,7 +48,7 @@ impl ExitStatus {
         }
     }
 
-    /// How a program ends that carried a request out, or tried to.
+    /// The exit status of a command that carries a request out, or tries to.
     pub fn of_ending(ending: &Ending) -> Self {
         match &ending.applied {
             None => Self::of_decision(&ending.decision),
@@ -58,13 +58,13 @@ impl ExitStatus {
         }
     }
 
-    /// How a program ends that an error stopped.
+    /// The exit status of a command that stops with an error.
     pub fn of_error(error: &Error) -> Self {
         match error {
             Error::Refused(_) => Self::Usage,
             Error::Policies(_) => Self::PolicyFailed,
-            Error::Late { is_begun: true, .. } => Self::MountFailed,
-            Error::Host(_) | Error::Sandbox(_) | Error::Late { is_begun: false, .. } => Self::HostFailed,
+            Error::Late { may_still_change: true, .. } => Self::MountFailed,
+            Error::Host(_) | Error::Sandbox(_) | Error::Late { may_still_change: false, .. } => Self::HostFailed,
         }
     }
 }

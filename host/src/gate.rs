@@ -69,7 +69,7 @@ impl Gate {
 
     /// The chain of this directory.
     pub fn chain(&self) -> Chain<'_> {
-        Chain::new(&self.policies, &self.directory.host, self.own_state.clone())
+        Chain::new(&self.policies, &self.directory.host, &self.own_state)
     }
 
     /// The policies in order.
@@ -173,7 +173,7 @@ mod tests {
             fstype: Some("tmpfs".to_owned()),
             options: Options::default(),
         };
-        carry_out(&Chain::new(&[], &rules, Vec::new()), &host, rules.timeout, request, Requester::default(), recorder)
+        carry_out(&Chain::new(&[], &rules, &[]), &host, rules.timeout, request, Requester::default(), recorder)
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_mount_is_told_with_its_reason() {
+    fn a_failed_mount_keeps_its_reason() {
         let recorder = Recorder { fails: true, ..Recorder::default() };
         let ending = attempt("/tmp", &recorder).expect("it's allowed");
         assert!(matches!(ending.applied, Some(Err(ApplyError::Mount(failure))) if failure.reason == "no"));

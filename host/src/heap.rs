@@ -31,7 +31,7 @@ unsafe impl GlobalAlloc for Heap {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as above.
+        // SAFETY: the size isn't 0, as the caller promises.
         unsafe { self.lock().calloc(layout.size(), layout.align()) }
     }
 
@@ -41,7 +41,7 @@ unsafe impl GlobalAlloc for Heap {
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as above, and that the new size isn't 0.
+        // SAFETY: the caller promises that the block is from here, with this layout, and that the new size isn't 0.
         unsafe { self.lock().realloc(memory, layout.size(), layout.align(), size) }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) fn deserialize_file(engine: &wasmtime::Engine, path: &Path) -> wasmti
 
 /// Loads compiled code that was read from such a file.
 pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: as above.
+    // SAFETY: the code was read from a file that fulfils what `deserialize_file` needs.
     unsafe { Component::deserialize(engine, code) }
 }
 
@@ -97,9 +97,9 @@ pub(crate) fn statmount(id: u64, namespace: Option<u64>, mask: u64, buffer: &mut
 }
 
 /// listmount(2): the 64-bit ids of the mounts below a mount, those after `last`. Says how many were written.
-pub(crate) fn listmount(id: u64, namespace: Option<u64>, last: u64, ids: &mut [u64]) -> io::Result<usize> {
-    let request = MountIdRequest::new(id, last, namespace);
-    // SAFETY: as above; the kernel writes at most `ids.len()` ids.
+pub(crate) fn listmount(id: u64, last: u64, ids: &mut [u64]) -> io::Result<usize> {
+    let request = MountIdRequest::new(id, last, None);
+    // SAFETY: the kernel reads `request.size` bytes of a live struct, and writes at most `ids.len()` ids.
     let result =
         unsafe { libc::syscall(SYS_LISTMOUNT, std::ptr::from_ref(&request), ids.as_mut_ptr(), ids.len(), 0u32) };
     checked(result)
@@ -115,8 +115,8 @@ pub(crate) fn mount_namespace_id(namespace: BorrowedFd<'_>) -> io::Result<u64> {
     checked(result.into()).map(|_| id)
 }
 
-/// Marks every descriptor but the three standard ones as one that a program isn't started with, those that this process
-/// was started with included. Linux 5.11.
+/// Sets close-on-exec on every descriptor except the three standard ones, so that no program that is started inherits
+/// them. That includes the descriptors that this process inherited. Linux 5.11.
 pub(crate) fn keep_descriptors_from_programs() -> io::Result<()> {
     // SAFETY: this call only sets a flag of descriptors; none is closed.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };

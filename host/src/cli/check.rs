@@ -34,7 +34,7 @@ pub(crate) struct CheckArgs {
     /// Ask the validating policies behind a denial as well
     #[arg(long, global = true)]
     all: bool,
-    /// A request in JSON, with what the host is to have found: nothing of this host is looked at
+    /// A JSON file with a request and the paths that the host resolved for it. This host isn't looked at
     #[arg(long, value_name = "FILE")]
     request: Option<PathBuf>,
     #[command(subcommand)]
@@ -44,16 +44,16 @@ pub(crate) struct CheckArgs {
 #[derive(Debug, Subcommand)]
 enum CheckCommand {
     /// As `mountgate mount`
-    Mount(mount::RequestArgs),
+    Mount(mount::MountRequestArgs),
     /// As `mountgate umount`
-    Umount(umount::RequestArgs),
+    Umount(umount::UmountRequestArgs),
 }
 
 pub(crate) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatus> {
     let request = match (&args.request, &args.command) {
         (Some(path), None) => return replay(global, path, args.all),
         (Some(_), Some(_)) => {
-            let message = "it's a request already, and another is given behind it".to_owned();
+            let message = "the file holds a request, and the command line gives another one".to_owned();
             return Err(Error::from(Refusals::one("--request", message, Some("give the one or the other"))).into());
         }
         (None, Some(CheckCommand::Mount(args))) => args.request()?,

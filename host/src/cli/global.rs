@@ -20,10 +20,10 @@ pub(super) struct Global {
     /// The policy directory
     #[arg(long, global = true, value_name = "DIR", env = "MOUNTGATE_POLICIES", default_value = "/etc/mountgate")]
     pub(crate) policies: PathBuf,
-    /// The folder that holds the host's /  [default: /rootfs where it holds a host, else /]
+    /// The folder where the host's / is mounted  [default: /rootfs if a host is there, else /]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) host_root: Option<PathBuf>,
-    /// Something about the caller that policies may go by, unverified
+    /// A label of the caller, which policies can read. It isn't verified
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub(crate) label: Vec<Label>,
     /// Print the answer as JSON

@@ -22,7 +22,7 @@ Examples:
 Exit status: 0 mounted, 2 refused by the host itself, 3 denied, 4 a policy failed, 32 the mount failed")]
 pub(crate) struct MountArgs {
     #[command(flatten)]
-    pub(crate) request: RequestArgs,
+    pub(crate) request: MountRequestArgs,
     /// Print the host's mount table afterwards
     #[arg(long)]
     show_table: bool,
@@ -30,7 +30,7 @@ pub(crate) struct MountArgs {
 
 /// A request in the words of mount(8)
 #[derive(Debug, Args)]
-pub(crate) struct RequestArgs {
+pub(crate) struct MountRequestArgs {
     /// File system type
     #[arg(short = 't', long = "types", value_name = "TYPE")]
     fstype: Option<String>,
@@ -102,7 +102,7 @@ impl OperationArgs {
     }
 }
 
-impl RequestArgs {
+impl MountRequestArgs {
     /// The request that the flags stand for. `-o bind`, `rbind`, `move` and `remount` are operations, as in mount(8).
     pub(crate) fn request(&self) -> Result<MountRequest, Error> {
         let mut options = Options::parse(&self.options.join(","));

@@ -57,7 +57,7 @@ pub(crate) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStat
 
 fn run_inspect(global: &Global, path: &Path) -> anyhow::Result<()> {
     let bytes = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
-    let engine = Engine::without_deadlines().map_err(Error::Sandbox)?;
+    let engine = Engine::new().map_err(Error::Sandbox)?;
     let found = inspect(&engine, path, &bytes).map_err(Error::from)?;
     let mut out = anstream::stdout().lock();
     if global.json {

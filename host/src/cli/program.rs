@@ -53,8 +53,8 @@ pub fn main() -> ! {
 /// Adds a command's arguments to its definition.
 type Define = fn(clap::Command) -> clap::Command;
 
-/// Reads the command line by the definition of one command. To set up the definition of all commands takes as long as a
-/// decision. The whole definition reads what this one can't, help and mistakes included.
+/// Parses the command line with the definition of one command, because building that of all commands takes as long as a
+/// decision. Returns `None` for help and for mistakes: then the caller parses with all commands.
 fn parse_one_command() -> Option<Cli> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let commands: [(&str, Define); 4] = [

@@ -18,12 +18,12 @@ Examples:
 Exit status: 0 unmounted, 2 refused by the host itself, 3 denied, 4 a policy failed, 32 the umount failed")]
 pub(crate) struct UmountArgs {
     #[command(flatten)]
-    pub(crate) request: RequestArgs,
+    pub(crate) request: UmountRequestArgs,
 }
 
 /// A request in the words of umount(8)
 #[derive(Debug, Args)]
-pub(crate) struct RequestArgs {
+pub(crate) struct UmountRequestArgs {
     /// Detach now, clean up when it's no longer busy
     #[arg(short, long)]
     lazy: bool,
@@ -37,7 +37,7 @@ pub(crate) struct RequestArgs {
     target: String,
 }
 
-impl RequestArgs {
+impl UmountRequestArgs {
     /// The request that the flags stand for.
     pub(crate) fn request(&self) -> MountRequest {
         let mode = UnmountMode { lazy: self.lazy, force: self.force, recursive: self.recursive };

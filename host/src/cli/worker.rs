@@ -17,7 +17,7 @@ use crate::policy::directory::open::PolicyDirectory;
 use crate::policy::engine::Engine;
 use crate::policy::engine::clock::TICK;
 
-/// Makes a gate of a directory and does something with it on a thread of its own, and waits for that.
+/// Makes a gate from a policy directory, calls `work` with it on a new thread, and waits for the result.
 ///
 /// # Errors
 /// What `work` and [`Gate::load`] return, and that the time is up.
@@ -46,5 +46,5 @@ pub(crate) fn run<T: Send + 'static>(
         clock.tick();
     };
     let result = watch.wait_for(&result, thread, TICK, tick);
-    result.unwrap_or_else(|stuck| Err(Error::Late { failure: stuck, is_begun: watch.is_committed() }))
+    result.unwrap_or_else(|stuck| Err(Error::Late { failure: stuck, may_still_change: watch.is_committed() }))
 }

@@ -27,7 +27,7 @@ pub struct Chain<'p> {
 
 impl<'p> Chain<'p> {
     /// A chain of these policies. No mount may hide or change the paths of `own_state`.
-    pub fn new(policies: &'p [Policy], rules: &'p HostRules, own_state: Vec<PathBuf>) -> Self {
+    pub fn new(policies: &'p [Policy], rules: &'p HostRules, own_state: &'p [PathBuf]) -> Self {
         Self { policies, finder: EndFinder { rules, own_state } }
     }
 

@@ -19,7 +19,7 @@ pub(super) fn check_edits(
         let field = edit.field().name();
         return Err(Failure::new(
             FailureKind::NotPermitted,
-            format!("it changed {field} ({edit}) without permission; rewrites = [\"{field}\"] would give it"),
+            format!("it changed {field} ({edit}) without permission; to permit it, set rewrites = [\"{field}\"]"),
         ));
     }
     let (options, changed) = (&before.options, &after.options);
@@ -49,7 +49,7 @@ mod tests {
         }
     }
 
-    /// The code of the failure that these edits of a request with these options end in.
+    /// Applies these edits to a request with these options. Returns the code of the failure, if there is one.
     fn judged(permitted: &[Field], options: &str, edits: &[Edit]) -> Option<&'static str> {
         let before = request(options);
         let mut after = before.clone();

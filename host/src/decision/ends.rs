@@ -20,7 +20,7 @@ use crate::model::rules::HostRules;
 pub(super) struct EndFinder<'p> {
     pub(super) rules: &'p HostRules,
     /// Paths of mountgate's own state, which no mount may hide or change.
-    pub(super) own_state: Vec<PathBuf>,
+    pub(super) own_state: &'p [PathBuf],
 }
 
 impl EndFinder<'_> {
@@ -118,7 +118,7 @@ impl EndFinder<'_> {
                 Err(error) => return Ok(Err(error)),
             };
             let locks = case.locks.filter(|_| is_target);
-            // The owner before may have changed what is there.
+            // The request that held the lock before may have changed the path: resolve it again.
             if !locks.map_or(Ok(false), |locks| locks.hold(&found.found.path))? {
                 return Ok(Ok(found));
             }
@@ -128,7 +128,7 @@ impl EndFinder<'_> {
 
 fn unresolved(argument: &str, error: &ResolveError) -> Error {
     let hint = match error {
-        ResolveError::Missing(_) => Some("it must be there before it's mounted on; make it first"),
+        ResolveError::Missing(_) => Some("create it first, or correct the path"),
         ResolveError::SymlinkRefused(_) => Some("give the real path"),
         _ => None,
     };

@@ -1,6 +1,5 @@
 //! Which requests the host refuses by itself, whatever any policy says.
 
-use crate::host::file_systems::KernelType;
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind};
 use crate::model::mount_flags::restrictions;
@@ -62,7 +61,7 @@ pub(crate) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &E
         if is_image && !rules.options.iter().any(|name| name == "loop") {
             check.refuse(
                 SOURCE,
-                format!("{} is a regular file, and mount(8) would put a loop device before it", source.path),
+                format!("{} is a regular file, so mount(8) would set up a loop device for it", source.path),
                 Some("name \"loop\" in [host] options to allow that, or set up the loop device first"),
             );
         }
@@ -103,8 +102,8 @@ pub(crate) fn check_own_state(
     check.done()
 }
 
-const NAME_OPTION: &str = "name the option in [host] options if that is meant";
-const NAME_TARGET: &str = "name the path in [host] targets if that is meant";
+const NAME_OPTION: &str = "to allow it, add the option to [host] options in policies.toml";
+const NAME_TARGET: &str = "to allow it, add the path to [host] targets in policies.toml";
 
 struct Check<'r> {
     rules: &'r HostRules,
@@ -120,7 +119,7 @@ impl Check<'_> {
         self.refusals.push(Refusal::new(argument, message, hint));
     }
 
-    /// Refuses what no argument may be. Says whether the argument may be checked further.
+    /// Refuses text that no argument may hold. Returns false if it refused the text.
     fn text(&mut self, argument: &str, text: &str) -> bool {
         let problem = if text.is_empty() {
             "it's empty"
@@ -152,7 +151,7 @@ impl Check<'_> {
         self.no_magic(argument, path)
     }
 
-    /// `/proc/PID/root`, `/proc/PID/fd` and their like lead anywhere.
+    /// Refuses magic links such as `/proc/PID/root` and `/proc/PID/fd`, which can lead to any file.
     fn no_magic(&mut self, argument: &str, path: &str) -> bool {
         const MAGIC: [&str; 6] = ["root", "cwd", "exe", "fd", "ns", "map_files"];
         let mut names = path.split('/').filter(|name| !matches!(*name, "" | "."));
@@ -207,11 +206,9 @@ impl Check<'_> {
         if self.rules.helpers.iter().any(|named| named == fstype) {
             return;
         }
-        let needs_device = host.is_some_and(|host| match host.file_systems().find(fstype) {
-            Some(KernelType { needs_device }) => needs_device,
-            // The module isn't loaded yet. A source with a slash could be a path.
-            None => source.contains('/'),
-        });
+        // Where the module isn't loaded yet, a source with a slash could be a path.
+        let needs_device =
+            host.is_some_and(|host| host.file_systems().needs_device(fstype).unwrap_or_else(|| source.contains('/')));
         if needs_device {
             self.refuse(
                 SOURCE,
@@ -243,7 +240,7 @@ impl Check<'_> {
             self.refuse(
                 "-t",
                 format!("mounting {fstype} runs a helper program as root"),
-                Some("name the type in [host] helpers if that is meant"),
+                Some("to allow it, add the type to [host] helpers in policies.toml"),
             );
         }
     }
@@ -263,7 +260,7 @@ impl Check<'_> {
             self.refuse(
                 argument,
                 format!("an option holds a comma or a quote: \"{shown}\""),
-                Some("leave it out: mount(8) and its helpers read it in different ways"),
+                Some("use a value without commas and quotes: mount(8) and its helpers parse them differently"),
             );
         } else if text.len() > 4095 {
             self.refuse(argument, format!("an option is longer than a page: \"{shown}\""), None);
@@ -272,7 +269,7 @@ impl Check<'_> {
         } else if is_operation(name) {
             self.refuse(
                 argument,
-                format!("{name} isn't an option here but an operation of its own"),
+                format!("{name} is an operation, not an option"),
                 Some("use --bind, --move or --make-… in a request of its own"),
             );
         } else if needs_permission(name) && !is_named {

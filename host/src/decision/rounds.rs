@@ -62,7 +62,7 @@ pub(super) fn settle(
     let failure = Failure::new(
         FailureKind::NotConverged,
         format!(
-            "the request didn't settle in {MAX_ROUNDS} rounds: {} kept changing it, at last {}",
+            "the request still changed in round {MAX_ROUNDS}, the last one: {} changed it, at the end with {}",
             names.join(", "),
             last.join(" ")
         ),

@@ -8,7 +8,7 @@ pub trait Executor {
     /// Carries it out, or leaves the host as it was.
     ///
     /// # Errors
-    /// Why it couldn't be, and what was left undone.
+    /// Why the plan failed, and how its earlier steps were undone.
     fn apply(&self, plan: MountPlan) -> Result<Applied, ApplyError>;
 }
 

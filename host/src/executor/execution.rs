@@ -28,7 +28,7 @@ impl Execution<'_> {
         self.target.as_ref().map(AsFd::as_fd).ok_or_else(|| StepError::new("openat2".to_owned(), "no target is held"))
     }
 
-    /// The last moment at which a request whose time is up can be given up without a trace.
+    /// Every step calls this before it changes the host. It fails if the time for the request is up.
     pub(super) fn commit(&self, call: impl FnOnce() -> String) -> Result<(), StepError> {
         match self.watch.commit() {
             true => Ok(()),

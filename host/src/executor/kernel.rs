@@ -22,7 +22,7 @@ use crate::model::options::MountOption;
 use crate::model::request::{Propagation, UnmountMode};
 use crate::plan::attributes::Attributes;
 use crate::plan::call::call;
-use crate::sys::{MountAttr, mount_setattr};
+use crate::sys::mount_setattr;
 
 /// A mount of a file system, shown at the target.
 pub(super) fn mount(
@@ -62,13 +62,10 @@ pub(super) fn bind(execution: &Execution<'_>, recursive: bool, attributes: Attri
     let tree = open_tree(execution.source()?, "", flags)
         .map_err(|errno| StepError::new(call("open_tree", &[path, "OPEN_TREE_CLONE", flag]), errno))?;
     // The mounts below the top only lose rights: what gives rights was asked for the top alone.
-    let change = |attributes: Attributes, recursive: bool| {
-        let attr = MountAttr { set: attributes.set, clear: attributes.clear, ..MountAttr::default() };
-        match attributes.is_empty() {
-            true => Ok(()),
-            false => mount_setattr(tree.as_fd(), recursive, &attr)
-                .map_err(|error| StepError::new(call("mount_setattr", &[flag, &attributes.to_string()]), error)),
-        }
+    let change = |attributes: Attributes, recursive: bool| match attributes.is_empty() {
+        true => Ok(()),
+        false => mount_setattr(tree.as_fd(), recursive, &attributes.into())
+            .map_err(|error| StepError::new(call("mount_setattr", &[flag, &attributes.to_string()]), error)),
     };
     if recursive {
         change(attributes.tightening(), true)?;
@@ -96,15 +93,15 @@ pub(super) fn set_attributes(
     let line = || call("mount_setattr", &[execution.plan.target(), &attributes.to_string()]);
     let target = execution.target()?;
     let before = lookup::at(execution, target).map_err(|error| StepError::new(line(), error))?;
-    // The kernel would say so, but not of a change that changes nothing.
+    // The kernel reports this too, but not if the change is empty.
     if !before.identity.is_mount_root {
         let path = execution.plan.target();
         return Err(StepError::new(line(), format!("{path} isn't a mount point")));
     }
     execution.commit(line)?;
-    let attr = MountAttr { set: attributes.set, clear: attributes.clear, ..MountAttr::default() };
-    mount_setattr(target, false, &attr).map_err(|error| StepError::new(line(), not_a_mount_point(error)))?;
-    let bits = Attributes::bits_of(before.mount.options.iter().map(|word| word.as_bytes().into()));
+    mount_setattr(target, false, &attributes.into())
+        .map_err(|error| StepError::new(line(), not_a_mount_point(error)))?;
+    let bits = Attributes::bits_of(&before.mount.options);
     undos.push(Undo::SetAttributes(attributes.back_to(bits)));
     verify::attributes(execution, attributes, line)
 }
@@ -124,7 +121,7 @@ pub(super) fn reconfigure(
     verify::super_options(execution, parameters)
 }
 
-/// Moves the mount that the source is to the target.
+/// Moves the mount at the source to the target.
 pub(super) fn move_mount(execution: &Execution<'_>, undos: &mut Vec<Undo>) -> Result<(), StepError> {
     let path = execution.plan.found_source().map_or("", |found| &found.path);
     let line = || call("move_mount", &[path, execution.plan.target()]);
@@ -186,7 +183,7 @@ fn unmount_one(
 ) -> io::Result<()> {
     let place = execution.host.place(path)?;
     if !place.identity()?.is_same_mount(identity) {
-        return Err(io::Error::other("another mount is there by now than was approved"));
+        return Err(io::Error::other("the mount there isn't the one that was approved"));
     }
     // What is taken away one after the other can be put back as long as a copy is kept.
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use super::process::proc_shows_own_pids;
 
-/// The children that this process has for other reasons.
+/// The children that this process had before the helper was started.
 #[derive(Debug)]
 pub(super) struct Children(BTreeSet<i32>);
 

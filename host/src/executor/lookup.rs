@@ -58,7 +58,7 @@ fn by_unique_id(execution: &Execution<'_>, id: u64) -> io::Result<(String, Ident
 /// All mounts below one, in the order in which they were made, with their mount points.
 pub(super) fn mounts_below(execution: &Execution<'_>, top: &Identity) -> io::Result<Vec<(String, Identity)>> {
     if let Some(id) = top.unique_id {
-        match statmount::below(id, None) {
+        match statmount::below(id) {
             Ok(ids) => return ids.into_iter().map(|id| by_unique_id(execution, id)).collect(),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(error) => return Err(error),

@@ -50,12 +50,12 @@ pub(super) fn run(argv: &[String], deadline: Instant) -> io::Result<Finished> {
     let pid = Pid::from_child(&child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let mut output = Vec::new();
-    let how = if watch(&pidfd, &mut reader, &mut output, deadline)? {
+    let how = if read_until_exit(&pidfd, &mut reader, &mut output, deadline)? {
         Ended::Exited(child.wait()?)
     } else {
         // It may have gone in this moment.
         let _ = kill_process_group(pid, Signal::KILL);
-        let gone = watch(&pidfd, &mut reader, &mut output, Instant::now() + GRACE)?;
+        let gone = read_until_exit(&pidfd, &mut reader, &mut output, Instant::now() + GRACE)?;
         if gone { reap(&mut child)? } else { Ended::Stuck(child.id(), waiting_in(child.id())) }
     };
     drain(&mut reader, &mut output)?;
@@ -93,14 +93,20 @@ fn reap(child: &mut Child) -> io::Result<Ended> {
 }
 
 /// Takes in output until the program has ended, or the deadline has passed: then false.
-fn watch(pidfd: &OwnedFd, reader: &mut PipeReader, output: &mut Vec<u8>, deadline: Instant) -> io::Result<bool> {
+fn read_until_exit(
+    pidfd: &OwnedFd,
+    reader: &mut PipeReader,
+    output: &mut Vec<u8>,
+    deadline: Instant,
+) -> io::Result<bool> {
     let mut reads = true;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
-        let reading = if reads { PollFlags::IN } else { PollFlags::empty() };
-        let mut fds = [PollFd::new(pidfd, PollFlags::IN), PollFd::from_borrowed_fd(reader.as_fd(), reading)];
-        match poll(&mut fds, Some(&timeout)) {
+        let mut fds = [PollFd::new(pidfd, PollFlags::IN), PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN)];
+        // A pipe whose other end is closed would end every poll at once.
+        let polled = if reads { 2 } else { 1 };
+        match poll(&mut fds[..polled], Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => continue,
             result => result?,
         };
@@ -113,21 +119,6 @@ fn watch(pidfd: &OwnedFd, reader: &mut PipeReader, output: &mut Vec<u8>, deadlin
         }
         if left.is_zero() {
             return Ok(false);
-        }
-        if !reads {
-            // The other end of the pipe is closed, which would end every poll at once.
-            return wait_alone(pidfd, deadline);
-        }
-    }
-}
-
-fn wait_alone(pidfd: &OwnedFd, deadline: Instant) -> io::Result<bool> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
-        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)) {
-            Err(rustix::io::Errno::INTR) => {}
-            result => return Ok(result? > 0),
         }
     }
 }

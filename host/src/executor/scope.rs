@@ -1,4 +1,4 @@
-//! How systemd-run(1) fails to give a scope, as opposed to what runs in it.
+//! Tells failures of systemd-run(1) itself from failures of the program that it runs.
 
 /// Why there is no scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::execution::Execution;
+use super::failure::StepError;
 use super::lookup;
 use super::mount_api::{attach, propagate, propagation_of, reconfigure};
 use crate::host::identity::Identity;
@@ -14,7 +15,7 @@ use crate::model::options::MountOption;
 use crate::model::request::Propagation;
 use crate::plan::attributes::Attributes;
 use crate::plan::call::{call, parameter};
-use crate::sys::{MountAttr, mount_setattr};
+use crate::sys::mount_setattr;
 
 /// The way back from a step that was done.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(super) enum Undo {
     /// The mount that this descriptor stands for is taken away.
     Detach(OwnedFd),
     /// A copy of what was unmounted is put where that was.
-    /// There is none of a mount that can't be copied.
+    /// `mount` is `None` if the mount couldn't be copied.
     Attach { mount: Option<OwnedFd>, path: String },
     /// The bits of the mount point are set back.
     SetAttributes(Attributes),
@@ -39,57 +40,49 @@ impl Undo {
     pub(super) fn take_back(self, execution: &Execution<'_>) -> String {
         match self.try_back(execution) {
             Ok(line) => format!("undone: {line}"),
-            Err((line, error)) => format!("NOT undone: {line}: {error}"),
+            Err(StepError { call, reason }) => format!("NOT undone: {call}: {reason}"),
         }
     }
 
-    fn try_back(self, execution: &Execution<'_>) -> Result<String, (String, String)> {
+    fn try_back(self, execution: &Execution<'_>) -> Result<String, StepError> {
         let target = execution.plan.target();
-        let pinned = || execution.target().map_err(|error| (error.call, error.reason));
-        let after = |line: String, result: Result<(), String>| match result {
-            Ok(()) => Ok(line),
-            Err(error) => Err((line, error)),
-        };
-        match self {
-            Self::Detach(mount) => {
-                let line = call("umount2", &[target, "MNT_DETACH"]);
-                after(line, detach(execution, &mount).map_err(|error| error.to_string()))
-            }
+        let (line, result) = match self {
+            Self::Detach(mount) => (call("umount2", &[target, "MNT_DETACH"]), detach(execution, &mount)),
             Self::Attach { mount, path } => {
                 let line = call("move_mount", &[&path]);
-                let Some(mount) = mount else { return Err((line, "an unbindable mount can't be copied".to_owned())) };
-                let result = execution
-                    .host
-                    .place(&path)
-                    .and_then(|place| place.open())
-                    .and_then(|there| Ok(attach(mount.as_fd(), there.as_fd())?));
-                after(line, result.map_err(|error| error.to_string()))
+                let Some(mount) = mount else {
+                    return Err(StepError::new(line, "an unbindable mount can't be copied"));
+                };
+                let place = execution.host.place(&path).and_then(|place| place.open());
+                (line, place.and_then(|there| Ok(attach(mount.as_fd(), there.as_fd())?)))
             }
             Self::SetAttributes(attributes) => {
                 let line = call("mount_setattr", &[target, &attributes.to_string()]);
-                let attr = MountAttr { set: attributes.set, clear: attributes.clear, ..MountAttr::default() };
-                after(line, mount_setattr(pinned()?, false, &attr).map_err(|error| error.to_string()))
+                (line, mount_setattr(execution.target()?, false, &attributes.into()))
             }
-            Self::Reconfigure { parameters, before } => undo_reconfigure(execution, &parameters, &before),
+            Self::Reconfigure { parameters, before } => return undo_reconfigure(execution, &parameters, &before),
             Self::MoveBack(place) => {
-                let line = call("move_mount", &[target, &place.path]);
-                let source = execution.source().map_err(|error| (error.call, error.reason))?;
+                let source = execution.source()?;
                 let result = place.open().and_then(|there| Ok(attach(source, there.as_fd())?));
-                after(line, result.map_err(|error| error.to_string()))
+                (call("move_mount", &[target, &place.path]), result)
             }
-            Self::SetPropagation { recursive: true, .. } => Err((
-                call("mount_setattr", &[target, "AT_RECURSIVE"]),
-                "what each mount below was isn't known".to_owned(),
-            )),
+            Self::SetPropagation { recursive: true, .. } => {
+                let line = call("mount_setattr", &[target, "AT_RECURSIVE"]);
+                return Err(StepError::new(line, "the earlier propagation of the mounts below isn't known"));
+            }
             Self::SetPropagation { before, .. } if before.iter().any(|field| field.contains(':')) => {
-                Err((call("mount_setattr", &[target, &before.join(" ")]), "it has left its peers for good".to_owned()))
+                let line = call("mount_setattr", &[target, &before.join(" ")]);
+                return Err(StepError::new(line, "it can't join its former peers again"));
             }
             Self::SetPropagation { recursive: false, before } => {
                 let kind = propagation_of(&before);
                 let line = call("mount_setattr", &[target, kind.name()]);
-                let result = propagate(pinned()?, Propagation { kind, recursive: false });
-                after(line, result.map_err(|error| error.to_string()))
+                (line, propagate(execution.target()?, Propagation { kind, recursive: false }))
             }
+        };
+        match result {
+            Ok(()) => Ok(line),
+            Err(error) => Err(StepError::new(line, error)),
         }
     }
 }
@@ -115,7 +108,7 @@ fn undo_reconfigure(
     execution: &Execution<'_>,
     parameters: &[MountOption],
     before: &[String],
-) -> Result<String, (String, String)> {
+) -> Result<String, StepError> {
     let shown: Vec<MountOption> = before.iter().map(|text| MountOption::parse(text)).collect();
     let earlier = |option: &MountOption| match option.name.as_str() {
         "ro" | "rw" => shown.first().cloned(),
@@ -126,12 +119,12 @@ fn undo_reconfigure(
     let known: Vec<MountOption> = known.into_iter().filter_map(Result::ok).collect();
     let lines: Vec<String> = known.iter().map(parameter).collect();
     let line = lines.join(" ");
-    let target = execution.target().map_err(|error| (error.call, error.reason))?;
+    let target = execution.target()?;
     reconfigure(target, &known, || call("fspick", &[execution.plan.target()]))
-        .map_err(|error| (line.clone(), format!("{}: {}", error.call, error.reason)))?;
+        .map_err(|error| StepError::new(line.clone(), format!("{}: {}", error.call, error.reason)))?;
     let lost: Vec<String> = lost.into_iter().filter_map(Result::err).map(parameter).collect();
     match lost.is_empty() {
         true => Ok(line),
-        false => Err((lost.join(" "), "the file system doesn't show what it was".to_owned())),
+        false => Err(StepError::new(lost.join(" "), "the file system didn't show the earlier value")),
     }
 }

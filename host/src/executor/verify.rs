@@ -21,7 +21,7 @@ use crate::plan::attributes::Attributes;
 use crate::plan::call::call;
 use crate::plan::helper_mount::HelperMount;
 
-/// A new mount of a file system: its type, source, root, flags and place. It's left to the undos whatever it is.
+/// A new mount of a file system: its type, source, root, flags and place. An undo for it is added even if it differs.
 pub(super) fn mount(
     execution: &Execution<'_>,
     fstype: &str,
@@ -106,7 +106,7 @@ pub(super) fn helper(
     let pinned = Identity::of(execution.target()?).map_err(failed)?;
     let there = execution.host.place(&wanted.target).and_then(|place| place.open()).map_err(failed)?;
     let identity = Identity::of(there.as_fd()).map_err(failed)?;
-    // Nothing but a mount that is newer than the program's run may be taken away for it.
+    // An undo may only unmount a mount that was made after the program was started.
     if identity.is_same_mount(&pinned) || before.has(&identity) {
         return Err(StepError::new("verify".to_owned(), format!("nothing new is mounted on {}", wanted.target)));
     }
@@ -191,12 +191,14 @@ pub(super) fn device(execution: &Execution<'_>, fstype: &str, source: &str, moun
     let mounted = Identity::of(mount.as_fd()).map_err(|error| failed(error.to_string()))?.device;
     let is_same = match mounted.major {
         // The file system has a number of its own, as btrfs has. Then only root may be able to swap the name.
-        0 => execution.host.is_roots_alone(&found.path),
+        0 => execution.host.only_root_can_replace(&found.path),
         _ => Some(mounted) == found.device,
     };
     match is_same {
         true => Ok(()),
-        false => Err(failed("another device was there by then than was approved, or could have been".to_owned())),
+        false => Err(failed(
+            "another device was there than the approved one, or nothing proves that it's the same".to_owned(),
+        )),
     }
 }
 
@@ -241,7 +243,7 @@ impl Differences {
     }
 
     fn flags(&mut self, found: &MountText, approved: Attributes) {
-        let bits = Attributes::bits_of(found.options.iter().map(|word| word.as_bytes().into()));
+        let bits = Attributes::bits_of(&found.options);
         if !approved.hold_for(bits) {
             let (target, options) = (&found.target, found.options.join(","));
             self.add(format!("{} has the flags {options} where {approved} was approved", target.escape_debug()));

@@ -47,8 +47,8 @@ impl Watch {
         self.thread.store(nix::unistd::gettid().as_raw().unsigned_abs(), Ordering::Relaxed);
     }
 
-    /// Waits for the thread that works, calling `each` at intervals. What has begun to change the host is seen through for
-    /// a little longer than the request may take; what hasn't won't begin.
+    /// Waits for the working thread, and calls `each` at intervals. When the time is up, the request is given up. If the
+    /// thread is already changing the host, it gets a little more time to finish instead.
     pub(crate) fn wait_for<T>(
         &self,
         result: &Receiver<T>,
@@ -63,7 +63,7 @@ impl Watch {
                 Ok(result) => return Ok(result),
                 Err(RecvTimeoutError::Timeout) if !left.is_zero() => each(),
                 Err(RecvTimeoutError::Timeout) if !self.give_up() => {
-                    return result.recv_timeout(GRACE).map_err(|_| self.stuck("; what was begun may still be done"));
+                    return result.recv_timeout(GRACE).map_err(|_| self.stuck("; the change may still happen"));
                 }
                 Err(RecvTimeoutError::Timeout) => return Err(self.stuck("")),
                 // The thread panicked, and so does this one.

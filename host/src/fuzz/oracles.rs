@@ -6,16 +6,16 @@ use crate::decision::ruling::{Decision, Ruling};
 use crate::decision::trace::{Phase, TraceEntry};
 use crate::model::failure::FailureKind;
 
-/// What was asked of a policy and didn't hold.
+/// What a policy did wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Oracle {
-    /// It doesn't fail.
+    /// The policy failed.
     Failed(FailureKind),
-    /// It gets by with its memory.
+    /// The policy asked for more memory than it may have.
     HitLimit,
-    /// The same input has the same verdict.
+    /// The same input got two different verdicts.
     TwoVerdicts,
-    /// A rewrite that is applied again changes nothing.
+    /// A rewrite changed the request again when it was applied a second time.
     NotIdempotent,
 }
 

@@ -7,26 +7,20 @@ use std::sync::OnceLock;
 #[derive(Debug, Default)]
 pub(crate) struct FileSystems(OnceLock<String>);
 
-/// What a file system type is mounted from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KernelType {
-    pub(crate) needs_device: bool,
-}
-
 impl FileSystems {
-    /// What the kernel says of a type; nothing where the type isn't loaded.
-    pub(crate) fn find(&self, fstype: &str) -> Option<KernelType> {
+    /// Whether the kernel mounts this type from a block device; nothing where the type isn't loaded.
+    pub(crate) fn needs_device(&self, fstype: &str) -> Option<bool> {
         find_in(self.0.get_or_init(read), fstype)
     }
 
     /// Whether the kernel mounts this type without a block device.
     pub(crate) fn is_nodev(&self, fstype: &str) -> bool {
-        self.find(fstype).is_some_and(|known| !known.needs_device)
+        self.needs_device(fstype) == Some(false)
     }
 
     /// Whether the type, which was mounted just now and so is loaded, is mounted from a block device.
     pub(crate) fn is_mounted_from_device(&self, fstype: &str) -> bool {
-        self.find(fstype).or_else(|| find_in(&read(), fstype)).is_none_or(|known| known.needs_device)
+        self.needs_device(fstype).or_else(|| find_in(&read(), fstype)).unwrap_or(true)
     }
 }
 
@@ -39,9 +33,9 @@ fn read() -> String {
     text
 }
 
-fn find_in(text: &str, fstype: &str) -> Option<KernelType> {
+fn find_in(text: &str, fstype: &str) -> Option<bool> {
     text.lines().find_map(|line| {
         let (flag, name) = line.split_once('\t')?;
-        (name == fstype).then_some(KernelType { needs_device: flag != "nodev" })
+        (name == fstype).then_some(flag != "nodev")
     })
 }

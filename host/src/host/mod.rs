@@ -3,6 +3,7 @@
 pub(crate) mod file_systems;
 pub(crate) mod identity;
 pub(crate) mod namespaces;
+mod open;
 pub(crate) mod place;
 pub(crate) mod programs;
 pub mod resolve;

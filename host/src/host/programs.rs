@@ -22,7 +22,7 @@ impl HostRoot {
         folders.iter().map(|folder| format!("{folder}/{name}")).find(|path| {
             self.look_up(path).is_some_and(|found| {
                 let is_program = found.stx_mode & 0o170_000 == 0o100_000 && found.stx_mode & 0o111 != 0;
-                is_program && (is_roots_alone(&found) || self.is_sandbox())
+                is_program && (only_root_can_write(&found) || self.is_sandbox())
             })
         })
     }
@@ -36,15 +36,15 @@ impl HostRoot {
     }
 
     /// Whether only root can put another file at a real path.
-    pub(crate) fn is_roots_alone(&self, path: &str) -> bool {
+    pub(crate) fn only_root_can_replace(&self, path: &str) -> bool {
         self.is_sandbox()
             || Path::new(path).ancestors().skip(1).all(|folder| {
-                folder.to_str().and_then(|folder| self.look_up(folder)).is_some_and(|f| is_roots_alone(&f))
+                folder.to_str().and_then(|folder| self.look_up(folder)).is_some_and(|f| only_root_can_write(&f))
             })
     }
 }
 
 /// Whether root owns a file and only root can write it.
-fn is_roots_alone(found: &Statx) -> bool {
+fn only_root_can_write(found: &Statx) -> bool {
     found.stx_uid == 0 && found.stx_mode & 0o022 == 0
 }

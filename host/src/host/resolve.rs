@@ -5,17 +5,16 @@
 //! links is walked component by component, so that each link is seen. Then the kernel resolves the same path and has the
 //! last word: it knows rules that no walk sees, such as `nosymfollow` mounts and `fs.protected_symlinks` of proc(5).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstatfs, openat, openat2, readlinkat, statx,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstatfs, openat, readlinkat, statx};
 use rustix::io::Errno;
 
 use super::identity::Identity;
+use super::open::open_below;
 use super::root::HostRoot;
 use crate::model::ends::{Device, FileKind, PinnedPath, ResolvedPath};
-use crate::model::paths::{components, lexical, names_directory, relative};
+use crate::model::paths::{components, lexical, names_directory};
 use crate::model::rules::Symlinks;
 
 /// Why a path can't be followed.
@@ -55,13 +54,56 @@ const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 /// When it isn't there, or must not be followed.
 pub fn resolve(host: &HostRoot, path: &str, links: Symlinks) -> Result<PinnedPath, ResolveError> {
     let plain = lexical(path);
-    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
-    let mut flags = OFlags::PATH | OFlags::CLOEXEC;
-    flags.set(OFlags::DIRECTORY, names_directory(path));
-    match openat2(host.root(), relative(&plain), flags, Mode::empty(), how) {
-        Ok(pin) => pinned(plain, Vec::new(), pin),
-        // A link on the way, or something that the walk finds words for.
-        Err(_) => walk(host, path, links),
+    match open_below(host.root(), &plain, OFlags::PATH, ResolveFlags::NO_SYMLINKS) {
+        Ok(pin) => pinned(plain, Vec::new(), pin).and_then(|found| checked(path, found)),
+        Err(_) if links == Symlinks::Refuse => walk(host, path, links),
+        // There is a link on the way, or an error that the walk can describe better.
+        Err(_) => follow_links(host, path),
+    }
+}
+
+/// How often a path that changes meanwhile is resolved again.
+const ATTEMPTS: usize = 4;
+
+/// Has the kernel resolve a path, and walks it: both must lead to the same thing. The kernel comes first, since it mounts
+/// what an automount on the way stands for.
+fn follow_links(host: &HostRoot, path: &str) -> Result<PinnedPath, ResolveError> {
+    let mut attempt = 1;
+    loop {
+        let kernels = open_below(host.root(), &lexical(path), OFlags::PATH, ResolveFlags::empty());
+        let walked = walk(host, path, Symlinks::Resolve);
+        let result = match (kernels, walked) {
+            (Ok(theirs), Ok(found)) if is_same(path, &theirs, &found)? => return Ok(found),
+            (Ok(_), Ok(_)) => ResolveError::Changed(path.to_owned()),
+            // What the walk found missing may have been there for the kernel.
+            (Ok(_), Err(error @ ResolveError::Missing(_))) => error,
+            (_, Err(error)) => return Err(error),
+            (Err(errno), Ok(_)) => {
+                return Err(ResolveError::Call { call: "openat2", path: path.to_owned(), errno });
+            }
+        };
+        if attempt == ATTEMPTS {
+            return Err(result);
+        }
+        attempt += 1;
+    }
+}
+
+fn is_same(path: &str, theirs: &OwnedFd, found: &PinnedPath) -> Result<bool, ResolveError> {
+    let identity = |fd: &OwnedFd| {
+        Identity::of(fd.as_fd()).map_err(|error| ResolveError::Io { call: "statx", path: path.to_owned(), error })
+    };
+    let Some(pin) = &found.pin else { return Ok(false) };
+    let (theirs, ours) = (identity(theirs)?, identity(pin)?);
+    Ok(ours.is_same_file(&theirs) && ours.is_same_mount(&theirs))
+}
+
+/// A path that can only name a directory must lead to one. The kernel isn't asked for one, because it would mount what an
+/// automount there stands for.
+fn checked(path: &str, found: PinnedPath) -> Result<PinnedPath, ResolveError> {
+    match names_directory(path) && found.found.kind != FileKind::Directory {
+        true => Err(ResolveError::NotADirectory(found.found.path)),
+        false => Ok(found),
     }
 }
 
@@ -85,30 +127,13 @@ fn walk(host: &HostRoot, path: &str, links: Symlinks) -> Result<PinnedPath, Reso
             }
         }
     }
-    let found = walk.found()?;
-    confirm(host, path, found)
+    walk.found()
 }
 
 /// The steps of a walk, the last one first. A path that can only name a directory ends with `.`.
 fn steps(path: &str) -> Vec<String> {
     let end = names_directory(path).then_some(".");
     end.into_iter().chain(components(path).rev()).map(str::to_owned).collect()
-}
-
-/// Has the kernel resolve the same path: it must lead to what the walk found.
-fn confirm(host: &HostRoot, path: &str, found: PinnedPath) -> Result<PinnedPath, ResolveError> {
-    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let kernels = openat2(host.root(), relative(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)
-        .map_err(|errno| ResolveError::Call { call: "openat2", path: path.to_owned(), errno })?;
-    let identity = |fd: BorrowedFd<'_>| {
-        Identity::of(fd).map_err(|error| ResolveError::Io { call: "statx", path: path.to_owned(), error })
-    };
-    let theirs = identity(kernels.as_fd())?;
-    let is_same = |ours: Identity| ours.is_same_file(&theirs) && ours.is_same_mount(&theirs);
-    match found.pin.as_ref().map(|pin| identity(pin.as_fd())).transpose()?.is_some_and(is_same) {
-        true => Ok(found),
-        false => Err(ResolveError::Changed(path.to_owned())),
-    }
 }
 
 /// Looks at what was found.

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat,
 use super::file_systems::FileSystems;
 use super::identity::unique_id;
 use super::namespaces::{self, Namespace};
+use super::open::open_below;
 use super::place::Place;
 use crate::model::host_error::HostError;
 use crate::model::paths::{is_within, relative};
@@ -63,7 +64,8 @@ impl HostRoot {
             Ok(theirs) => {
                 // In the host's `/proc`: a container may have none of its own.
                 let ours = open_of_process("../self/ns/mnt", OFlags::RDONLY)
-                    .or_else(|_| open_path(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY))?;
+                    .or_else(|_| open_path(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY))
+                    .map_err(namespaces::with_advice)?;
                 match namespaces::is_same(ours.as_fd(), theirs.as_fd())? {
                     true => Namespace::Own,
                     false => Namespace::Other(theirs),
@@ -144,8 +146,8 @@ impl HostRoot {
             Some((folder, name)) if !name.is_empty() => (folder, name),
             _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path} lies in no folder"))),
         };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = openat2(&self.root, relative(folder), flags, Mode::empty(), PLAIN)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let folder = open_below(self.root(), folder, flags, ResolveFlags::NO_SYMLINKS)?;
         Ok(Place { folder, name: CString::new(name)?, path: path.to_owned() })
     }
 
@@ -159,8 +161,7 @@ impl HostRoot {
             }
             Namespace::Closed(_) => return None,
         };
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let found = openat2(&self.root, relative(path), flags, Mode::empty(), PLAIN | ResolveFlags::CACHED).ok()?;
+        let found = openat2(&self.root, relative(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), CACHED).ok()?;
         let id = unique_id(found.as_fd(), c"", AtFlags::EMPTY_PATH).ok()??;
         let record = statmount::mount(id, namespace).ok()?;
         // The path may lead elsewhere by now than where it was opened.
@@ -185,13 +186,12 @@ impl HostRoot {
     }
 
     fn find(&self, path: &str) -> Option<OwnedFd> {
-        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        openat2(&self.root, relative(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how).ok()
+        open_below(self.root(), path, OFlags::PATH, ResolveFlags::empty()).ok()
     }
 }
 
-/// Below a root, and by no link: real paths.
-const PLAIN: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS).union(ResolveFlags::NO_SYMLINKS);
+/// What a real path, looked up in the kernel's caches alone, is opened with. A miss answers `EAGAIN`.
+const CACHED: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::CACHED);
 
 fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd, HostError> {
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())

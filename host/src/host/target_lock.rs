@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, mkdirat, openat};
 use sha2::{Digest, Sha256};
 
+use super::open::open_below;
 use super::root::HostRoot;
 use crate::model::host_error::HostError;
 
@@ -88,9 +89,8 @@ impl<'h> TargetLocks<'h> {
 }
 
 fn open(host: &HostRoot) -> io::Result<OwnedFd> {
-    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let run = openat2(host.root(), "run", folder, Mode::empty(), how)?;
+    let run = open_below(host.root(), "run", folder, ResolveFlags::empty())?;
     let open_folder = || openat(&run, FOLDER, folder | OFlags::NOFOLLOW, Mode::empty());
     let folder = match open_folder() {
         Err(rustix::io::Errno::NOENT) => {

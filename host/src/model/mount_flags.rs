@@ -49,7 +49,7 @@ pub(crate) const RESTRICTION_BITS: u64 = {
     bits
 };
 
-/// Other names for the kinds of atime: `atime` is the kernel's own default.
+/// The value of the field [`ATIME`] that an option sets. `atime` means the kernel's default, which is `relatime`.
 pub(crate) fn kind_of_atime(name: &str) -> Option<u64> {
     let name = match name {
         "atime" | "nostrictatime" => "relatime",

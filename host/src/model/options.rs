@@ -138,7 +138,7 @@ impl Options {
         restrictions().filter(|flag| self.last_of(flag.sets, flag.clears) == Some(flag.sets)).map(|flag| flag.sets)
     }
 
-    /// The contraries of those flags that count: `rw`, `suid`, `dev`, `exec`, `symfollow`.
+    /// The flags among `rw`, `suid`, `dev`, `exec` and `symfollow` that count.
     pub(crate) fn permissions(&self) -> impl Iterator<Item = &'static str> + '_ {
         restrictions().filter(|flag| self.last_of(flag.sets, flag.clears) == Some(flag.clears)).map(|flag| flag.clears)
     }

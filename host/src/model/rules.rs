@@ -9,9 +9,9 @@ use serde::Deserialize;
 pub struct HostRules {
     /// File system types whose mount helper may run.
     pub helpers: Vec<String>,
-    /// Options, otherwise refused, that may pass.
+    /// Options that are allowed, although the host refuses them by default.
     pub options: Vec<String>,
-    /// Paths, otherwise refused, that may be mounted on, with all below them.
+    /// Paths that may be mounted on, with all below them, although the host refuses them by default.
     pub targets: Vec<String>,
     /// What to do with symbolic links in a request's paths.
     pub symlinks: Symlinks,

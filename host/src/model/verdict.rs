@@ -81,7 +81,7 @@ impl Denial {
         let kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if self.code.is_empty() || self.code.len() > 64 || !self.code.chars().all(kebab) {
             let start: String = self.code.chars().take(64).collect();
-            return Err(format!("a denial whose code isn't a short word in kebab case: {start:?}"));
+            return Err(format!("the denial's code isn't a short word in kebab case: {start:?}"));
         }
         if self.reason.trim().is_empty() {
             return Err(format!("a denial ({}) without a reason", self.code));

@@ -54,7 +54,7 @@ pub(super) fn to_text(raw: &[u8]) -> String {
     }
 }
 
-/// Bytes that the kernel didn't escape as the same text that [`to_text`] makes of them once they are escaped.
+/// Turns unescaped bytes into text: the same text that [`to_text`] makes from the escaped bytes.
 pub(super) fn raw_to_text(raw: &[u8], escaped: &[u8]) -> String {
     match std::str::from_utf8(raw) {
         Ok(text) => text.to_owned(),

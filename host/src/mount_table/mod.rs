@@ -1,5 +1,6 @@
 //! The host's mounts, as the kernel tells them.
 
+pub mod bad_line;
 mod bytes;
 mod escape;
 mod index;

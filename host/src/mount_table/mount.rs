@@ -91,11 +91,6 @@ impl<'t> Mount<'t> {
         self.list(self.fields.super_options, b',')
     }
 
-    /// Whether a per-mount option or one of the file system is there.
-    pub fn has_option(&self, name: &str) -> bool {
-        self.options().chain(self.super_options()).any(|option| *option == *name.as_bytes())
-    }
-
     fn field(&self, span: Span) -> Cow<'t, [u8]> {
         unescape(span.of(self.text))
     }

@@ -1,7 +1,6 @@
 //! The formats of `/proc/PID/mountinfo` and `/proc/PID/mounts`, see proc(5), byte for byte.
 
-use serde::Serialize;
-
+use super::bad_line::BadLine;
 use super::bytes::find;
 use super::escape::escape_non_utf8;
 
@@ -17,17 +16,6 @@ impl Span {
         let start = self.start as usize;
         &text[start..start + self.len as usize]
     }
-}
-
-/// A line that isn't one of mountinfo or mounts. The rest of the table is there nevertheless.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct BadLine {
-    /// Its number, from 1.
-    pub line: usize,
-    /// What it says, with what isn't UTF-8 in octal escapes.
-    pub text: String,
-    /// What is wrong with it.
-    pub error: String,
 }
 
 /// The fields of one line, still escaped.

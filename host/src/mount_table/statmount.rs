@@ -24,7 +24,7 @@ const FS_TYPE: u64 = 0x20;
 const MNT_OPTS: u64 = 0x80;
 const FS_SUBTYPE: u64 = 0x100;
 const SB_SOURCE: u64 = 0x200;
-/// Without a source the kernel is older than Linux 6.13, or there is none: mountinfo knows.
+/// The source is missing if the kernel is older than Linux 6.13 or the mount has none. Then mountinfo is read instead.
 const NEEDED: u64 = SB_BASIC | MNT_BASIC | MNT_ROOT | MNT_POINT | FS_TYPE | SB_SOURCE;
 const ASKED: u64 = NEEDED | PROPAGATE_FROM | MNT_OPTS | FS_SUBTYPE;
 
@@ -61,12 +61,12 @@ pub(crate) fn mountinfo_id(id: u64) -> io::Result<u64> {
 ///
 /// # Errors
 /// `NotFound` where there is no such mount. `Unsupported` where the kernel has no listmount(2), which came with Linux 6.8.
-pub(crate) fn below(id: u64, namespace: Option<u64>) -> io::Result<Vec<u64>> {
+pub(crate) fn below(id: u64) -> io::Result<Vec<u64>> {
     let mut ids = Vec::new();
     let mut page = [0; 512];
     loop {
         let last = ids.last().copied().unwrap_or(0);
-        let count = sys::listmount(id, namespace, last, &mut page).map_err(unsupported)?;
+        let count = sys::listmount(id, last, &mut page).map_err(unsupported)?;
         ids.extend(&page[..count]);
         if count < page.len() {
             return Ok(ids);

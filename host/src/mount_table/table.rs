@@ -7,9 +7,10 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::OnceLock;
 
+use super::bad_line::BadLine;
 use super::index::Index;
 use super::mount::{Mount, Mounts};
-use super::parse::{self, BadLine, Fields};
+use super::parse::{self, Fields};
 
 /// A table of mounts.
 #[derive(Debug)]

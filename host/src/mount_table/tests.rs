@@ -6,7 +6,7 @@ use std::ffi::CString;
 use proptest::prelude::*;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
-use super::escape::{ESCAPED_IN_NAMES, ESCAPED_IN_PATHS, escape, unescape};
+use super::escape::{ESCAPED_IN_NAMES, ESCAPED_IN_PATHS, escape, raw_to_text, to_text, unescape};
 use super::mount::Mount;
 use super::statmount;
 use super::table::MountTable;
@@ -118,7 +118,7 @@ fn bytes_that_only_look_like_separators_are_names() {
 }
 
 #[test]
-fn one_bad_line_blinds_nobody() {
+fn one_bad_line_hides_no_other_line() {
     let table = MountTable::parse(
         b"1 0 0:1 / /a rw - tmpfs t rw\n2 x 0:1 / /b rw - tmpfs t rw\n3 0 0:1 / /c rw - tmpfs t rw".to_vec(),
     )
@@ -160,6 +160,13 @@ proptest! {
         let mount = table.iter().next().expect("one");
         prop_assert_eq!(&mount.target()[1..], &target[..]);
         prop_assert_eq!(&*mount.source(), &source[..]);
+    }
+
+    #[test]
+    fn unescaped_bytes_become_the_same_text_as_escaped_ones(bytes in prop::collection::vec(1u8..=255, 0..24)) {
+        for set in [ESCAPED_IN_PATHS, ESCAPED_IN_NAMES] {
+            prop_assert_eq!(raw_to_text(&bytes, set), to_text(&escape(&bytes, set)));
+        }
     }
 }
 

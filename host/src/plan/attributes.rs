@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::model::mount_flags::{ATIME, FLAGS, KINDS_OF_ATIME, READ_ONLY, RESTRICTION_BITS, kind_of_atime};
-use crate::model::options::{MountOption, Options};
+use crate::model::options::Options;
+use crate::sys::MountAttr;
 
 /// Bits to set and bits to clear. The others stay as they are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,14 +18,13 @@ impl Attributes {
     pub(crate) fn of(options: &Options) -> Self {
         let mut attributes = Self::default();
         for option in options.iter() {
-            attributes.take(option);
+            attributes.take(&option.name);
         }
         attributes
     }
 
     /// Takes in an option. Says whether it's one of a mount point.
-    pub(crate) fn take(&mut self, option: &MountOption) -> bool {
-        let name = option.name.as_str();
+    pub(crate) fn take(&mut self, name: &str) -> bool {
         if let Some(kind) = kind_of_atime(name) {
             self.set = self.set & !ATIME | kind;
             self.clear |= ATIME;
@@ -50,7 +50,7 @@ impl Attributes {
         Self { set: self.set & RESTRICTION_BITS, clear: 0 }
     }
 
-    /// The part that doesn't.
+    /// The part that doesn't take rights away.
     pub(crate) fn loosening(self) -> Self {
         Self { set: self.set & !RESTRICTION_BITS, clear: self.clear }
     }
@@ -77,13 +77,19 @@ impl Attributes {
     }
 
     /// The bits that the per-mount options of mountinfo stand for.
-    pub(crate) fn bits_of<'w>(words: impl Iterator<Item = std::borrow::Cow<'w, [u8]>>) -> u64 {
+    pub(crate) fn bits_of(options: &[String]) -> u64 {
         // Without a word for it, the kind of atime is strict.
         let mut read = Self { set: kind_of_atime("strictatime").unwrap_or_default(), clear: 0 };
-        for word in words {
-            read.take(&MountOption::flag(&String::from_utf8_lossy(&word)));
+        for option in options {
+            read.take(option);
         }
         read.set
+    }
+}
+
+impl From<Attributes> for MountAttr {
+    fn from(attributes: Attributes) -> Self {
+        Self { set: attributes.set, clear: attributes.clear, ..Self::default() }
     }
 }
 
@@ -130,12 +136,12 @@ mod tests {
 
     #[test]
     fn a_change_can_be_taken_back() {
-        let words = |text: &'static str| text.split(',').map(|word| std::borrow::Cow::Borrowed(word.as_bytes()));
-        let before = Attributes::bits_of(words("rw,nosuid,relatime"));
+        let words = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+        let before = Attributes::bits_of(&words("rw,nosuid,relatime"));
         let change = of("ro,suid,noatime");
         assert_eq!(change.back_to(before).to_string(), "rw,nosuid,relatime");
         assert!(!change.hold_for(before));
-        assert!(change.hold_for(Attributes::bits_of(words("ro,noatime"))));
-        assert!(of("strictatime").hold_for(Attributes::bits_of(words("rw"))));
+        assert!(change.hold_for(Attributes::bits_of(&words("ro,noatime"))));
+        assert!(of("strictatime").hold_for(Attributes::bits_of(&words("rw"))));
     }
 }

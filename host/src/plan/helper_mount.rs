@@ -57,7 +57,7 @@ impl HelperMount {
         let missing = |name: &str, hint: &'static str| {
             Refusals::one(
                 "-t",
-                format!("mounting {fstype} takes the host's {name}, and it has none to trust"),
+                format!("mounting {fstype} needs {name} on the host, and the host has none that can be trusted"),
                 Some(hint),
             )
         };

@@ -121,7 +121,7 @@ fn split(options: &Options) -> (Attributes, Vec<MountOption>) {
     let mut attributes = Attributes::default();
     let mut parameters = Vec::new();
     for option in options.iter() {
-        if !attributes.take(option) && !is_comment(&option.name) {
+        if !attributes.take(&option.name) && !is_comment(&option.name) {
             parameters.push(option.clone());
         }
     }

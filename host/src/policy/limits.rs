@@ -19,6 +19,16 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// These limits where no clock runs. Fuel stands in for the deadline, a unit for a nanosecond, so that a plugin that the
+    /// deadline would end ends as well, and at the same instruction on every machine.
+    #[must_use]
+    pub fn without_clock(self) -> Self {
+        let nanoseconds = u64::try_from(self.deadline.as_nanos()).unwrap_or(u64::MAX);
+        Self { fuel: self.fuel.min(nanoseconds), ..self }
+    }
+}
+
 /// The most a policy directory may allow.
 pub(super) const MAX_MEMORY: usize = 1 << 30;
 /// Bytes that one call may carry from a plugin to the host.

@@ -31,7 +31,7 @@ impl LockFile {
         let text = reader.read_text(LOCK)?;
         toml::from_str(&text).map(Some).map_err(|error| {
             let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            reader.error(LOCK, line, error.message().to_owned(), run_lock(&reader.path))
+            reader.error(LOCK, line, error.message().to_owned(), lock_advice(&reader.path))
         })
     }
 
@@ -42,7 +42,7 @@ impl LockFile {
             None => Ok(()),
             Some(stale) => {
                 let message = format!("it names {stale}, which no policy uses");
-                Err(reader.error(LOCK, None, message, run_lock(&reader.path)))
+                Err(reader.error(LOCK, None, message, lock_advice(&reader.path)))
             }
         }
     }
@@ -59,22 +59,22 @@ pub(super) fn check_digest(
     let locked = lock.and_then(|lock| lock.plugins.get(name));
     let differs = |file: &str, line: Option<usize>, expected: &str| {
         let message = format!("{name} has the digest {} where {expected:?} is expected", entry.digest);
-        let hint = format!("if this plugin is the one that is meant, {} or correct its sha256", run_lock(&reader.path));
+        let hint = format!("if this is the right plugin, {} or correct its sha256", lock_advice(&reader.path));
         Err(reader.error(file, line, message, hint))
     };
     match (written, locked) {
         (Some(written), _) if written.text != entry.digest => differs(CONFIG, Some(written.line), &written.text),
         (_, Some(expected)) if *expected != entry.digest => differs(LOCK, None, expected),
         (None, None) => {
-            let message = format!("no digest says which {name} is meant");
-            let hint = format!("{}, or add sha256 = \"{}\"", run_lock(&reader.path), entry.digest);
+            let message = format!("{name} has no digest, neither in policies.lock nor in policies.toml");
+            let hint = format!("{}, or add sha256 = \"{}\"", lock_advice(&reader.path), entry.digest);
             Err(reader.error(CONFIG, Some(entry.line), message, hint))
         }
         _ => Ok(()),
     }
 }
 
-fn run_lock(directory: &Path) -> String {
+fn lock_advice(directory: &Path) -> String {
     format!("run `mountgate policy lock {}`", directory.display())
 }
 

@@ -8,7 +8,7 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 /// An error and its causes in one line.
-pub(super) fn with_causes(error: &wasmtime::Error) -> String {
+pub(super) fn wasmtime_causes(error: &wasmtime::Error) -> String {
     let causes: Vec<String> = error.chain().map(|cause| shown(cause.to_string().trim())).collect();
     causes.join(": ")
 }

@@ -7,34 +7,33 @@ use crate::policy::limits::{CORE_INSTANCES, MEMORIES, TABLE_ELEMENTS, TABLES};
 /// Refuses growth and remembers that it did.
 #[derive(Debug)]
 pub(super) struct Meter {
-    memory: usize,
+    memory_limit: usize,
     /// All memories of the component together.
     used: usize,
-    pub(super) memory_refused: bool,
-    pub(super) table_refused: bool,
+    pub(super) refused: bool,
 }
 
 impl Meter {
-    pub(super) fn new(memory: usize) -> Self {
-        Self { memory, used: 0, memory_refused: false, table_refused: false }
+    pub(super) fn new(memory_limit: usize) -> Self {
+        Self { memory_limit, used: 0, refused: false }
     }
 }
 
 impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let used = self.used + desired.saturating_sub(current);
-        let granted = used <= self.memory;
+        let granted = used <= self.memory_limit;
         if granted {
             self.used = used;
         } else {
-            self.memory_refused = true;
+            self.refused = true;
         }
         Ok(granted)
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let granted = desired <= TABLE_ELEMENTS;
-        self.table_refused |= !granted;
+        self.refused |= !granted;
         Ok(granted)
     }
 

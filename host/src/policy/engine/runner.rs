@@ -12,7 +12,7 @@ use super::clock::deadline_check;
 use super::contract_check::{CONTRACT, check_exports, check_imports};
 use super::contract_v0_1::{self as contract, Outcome, Review};
 use super::imports::{HostState, TooManyCalls};
-use super::messages::{shown, with_causes};
+use super::messages::{shown, wasmtime_causes};
 use super::meter::Meter;
 use super::runtime::Runtime;
 use super::wasi;
@@ -48,7 +48,7 @@ impl Runner {
                 "build it against the WIT of this version",
             )
         };
-        let pre = runtime.linker.instantiate_pre(component).map_err(|error| misfit(&with_causes(&error)))?;
+        let pre = runtime.linker.instantiate_pre(component).map_err(|error| misfit(&wasmtime_causes(&error)))?;
         let plugin = component.get_export_index(None, format!("mountgate:policy/plugin@{CONTRACT}"));
         let export = |name: &str| {
             let index = component.get_export_index(plugin.as_ref(), name);
@@ -165,12 +165,12 @@ impl Runner {
             let text = format!("{} more lines were left out", state.lines_left_out);
             log.push(LogLine { level: tracing::Level::WARN, text });
         }
-        Evaluation { result, fuel, hit_limit: state.meter.memory_refused || state.meter.table_refused, log }
+        Evaluation { result, fuel, hit_limit: state.meter.refused, log }
     }
 
     fn failure(&self, error: &wasmtime::Error, store: &Store<HostState>) -> Failure {
         let state = store.data();
-        let refused = state.meter.memory_refused || state.meter.table_refused;
+        let refused = state.meter.refused;
         let (kind, message) = match error.downcast_ref::<Trap>() {
             Some(Trap::OutOfFuel) => (FailureKind::Fuel, format!("it used up its {} units of fuel", self.limits.fuel)),
             Some(Trap::Interrupt) => {
@@ -182,8 +182,8 @@ impl Runner {
                 format!("it wanted more than its {} bytes of memory, or too large a table", self.limits.memory),
             ),
             Some(trap) => (FailureKind::Trap, format!("it trapped: {trap}")),
-            None if error.is::<TooManyCalls>() => (FailureKind::HostCalls, with_causes(error)),
-            None => (FailureKind::Malformed, format!("it broke the contract: {}", with_causes(error))),
+            None if error.is::<TooManyCalls>() => (FailureKind::HostCalls, wasmtime_causes(error)),
+            None => (FailureKind::Malformed, format!("it broke the contract: {}", wasmtime_causes(error))),
         };
         Failure::new(kind, message)
     }

@@ -8,7 +8,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAll
 use super::bindings::Policy as Instance;
 use super::contract_check::check_header;
 use super::imports::HostState;
-use super::messages::with_causes;
+use super::messages::wasmtime_causes;
 use super::wasi;
 use crate::policy::cache::Cache;
 use crate::policy::directory::entry::PolicyEntry;
@@ -64,7 +64,7 @@ impl Runtime {
         };
         let (code, component) = crate::sys::compile(compiler, &self.engine, &bytes).map_err(|error| {
             Fault::new(
-                format!("its plugin isn't a sound component: {}", with_causes(&error)),
+                format!("its plugin isn't a sound component: {}", wasmtime_causes(&error)),
                 "build it again, and check that the file is complete",
             )
         })?;
@@ -75,7 +75,7 @@ impl Runtime {
 
 /// A machine that can't give what the sandbox needs.
 pub(super) fn unavailable(error: &wasmtime::Error) -> Fault {
-    Fault::new(format!("the sandbox can't be set up: {}", with_causes(error)), "report this as a bug")
+    Fault::new(format!("the sandbox can't be set up: {}", wasmtime_causes(error)), "report this as a bug")
 }
 
 fn config(wasi: bool) -> Config {

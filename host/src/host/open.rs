@@ -1,0 +1,26 @@
+//! Opens paths below the host's root.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::{Errno, Result};
+
+use crate::model::paths::relative;
+
+/// How often openat2(2) is called again where it answers `EAGAIN`: it can't tell whether a `..` stays below the root while
+/// anything on the machine is renamed or mounted.
+const ATTEMPTS: usize = 64;
+
+/// Opens a path below a root. Magic links of proc(5) are never followed, and `more` can forbid more.
+pub(super) fn open_below(root: BorrowedFd<'_>, path: &str, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd> {
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
+    let open = || openat2(root, relative(path), flags | OFlags::CLOEXEC, Mode::empty(), how);
+    let mut opened = open();
+    for _ in 1..ATTEMPTS {
+        if opened.as_ref().err() != Some(&Errno::AGAIN) {
+            break;
+        }
+        opened = open();
+    }
+    opened
+}

@@ -1,8 +1,8 @@
 //! Compiled plugins, kept so that only the first run pays for compiling them.
 //!
 //! Compiled code is trusted code. It is loaded from a directory that only this user can enter, never from a policy
-//! directory. Its name is the plugin's digest, what it's granted, and this version; wasmtime compares what it was
-//! compiled for (target, features, settings) when it's loaded.
+//! directory. Its name is the plugin's digest and this version; wasmtime compares what it was compiled for (target,
+//! features, settings) when it's loaded.
 
 use std::fs::{DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -3,7 +3,6 @@
 //! A deadline is CPU time of the thread that evaluates, so that no verdict depends on how busy the machine is. The clock
 //! says when to look: each tick ends an epoch of wasmtime's, and an evaluation that is running then compares its CPU time.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -12,38 +11,32 @@ use wasmtime::{EngineWeak, UpdateDeadline};
 /// The time between two calls of [`Clock::tick`].
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
-/// Ends the epochs of engines for as long as something uses them.
-#[derive(Default)]
-pub(crate) struct Clock(Mutex<Vec<EngineWeak>>);
+/// Ends the epochs of an engine for as long as something uses that.
+pub(crate) struct Clock(EngineWeak);
 
 impl Clock {
-    /// A clock that a thread of its own ticks until its engines are gone.
-    pub(super) fn start() -> std::io::Result<Arc<Self>> {
-        let clock = Arc::new(Self::default());
-        let ticking = clock.clone();
-        std::thread::Builder::new().name("deadlines".to_owned()).stack_size(64 << 10).spawn(move || {
-            loop {
+    pub(super) fn of(engine: &wasmtime::Engine) -> Self {
+        Self(engine.weak())
+    }
+
+    /// Ends the epoch. False means that nothing uses the engine any more.
+    pub(crate) fn tick(&self) -> bool {
+        let engine = self.0.upgrade();
+        if let Some(engine) = &engine {
+            engine.increment_epoch();
+        }
+        engine.is_some()
+    }
+
+    /// Ticks on a thread of its own until nothing uses the engine any more.
+    pub(super) fn start(self) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name("deadlines".to_owned()).stack_size(64 << 10);
+        thread.spawn(move || {
+            while self.tick() {
                 std::thread::sleep(TICK);
-                // The engines hold no clock: only this thread is left when the last one is gone.
-                if !ticking.tick() && Arc::strong_count(&ticking) == 1 {
-                    break;
-                }
             }
         })?;
-        Ok(clock)
-    }
-
-    /// Adds an engine whose epochs are to end.
-    pub(super) fn drive(&self, engine: &wasmtime::Engine) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(engine.weak());
-    }
-
-    /// Ends the epoch of each engine. False means that nothing uses them any more.
-    pub(crate) fn tick(&self) -> bool {
-        let engines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let used: Vec<_> = engines.iter().filter_map(EngineWeak::upgrade).collect();
-        used.iter().for_each(wasmtime::Engine::increment_epoch);
-        !used.is_empty()
+        Ok(())
     }
 }
 

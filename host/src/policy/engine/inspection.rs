@@ -56,7 +56,7 @@ pub fn inspect(engine: &Engine, path: &Path, bytes: &[u8]) -> Result<Inspection,
 }
 
 fn look(engine: &Engine, entry: &PolicyEntry) -> Result<Inspection, Fault> {
-    let runtime = engine.runtime(entry)?;
+    let runtime = &engine.runtime;
     let component = runtime.component(entry, &Cache::none())?;
     let imports: Vec<String> =
         component.component_type().imports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();

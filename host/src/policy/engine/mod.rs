@@ -15,14 +15,13 @@ mod wasi;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, OnceLock};
 
 use wasmtime::component::Component;
 
 use self::clock::Clock;
 use self::policy::Policy;
 use self::runner::Runner;
-use self::runtime::{Runtime, unavailable};
+use self::runtime::Runtime;
 use super::cache::Cache;
 use super::description::Kind;
 use super::directory::entry::PolicyEntry;
@@ -32,14 +31,8 @@ use super::directory::record::Record;
 use super::fault::Fault;
 
 /// What makes instances of plugins.
-///
-/// Plugins with the WASI grant have a runtime of their own: they carry a whole language with them, whose memory has to be
-/// mapped, while the few pages of other plugins are copied, which is faster.
 pub struct Engine {
-    closed: Runtime,
-    with_wasi: OnceLock<Runtime>,
-    is_pooled: bool,
-    clock: Arc<Clock>,
+    runtime: Runtime,
 }
 
 impl Engine {
@@ -48,7 +41,9 @@ impl Engine {
     /// # Errors
     /// When the machine can't give what the sandbox needs, e.g. address space.
     pub fn new() -> anyhow::Result<Self> {
-        Self::with(true, Clock::start()?)
+        let engine = Self::without_deadlines()?;
+        engine.clock().start()?;
+        Ok(engine)
     }
 
     /// An engine for many evaluations, none of which has a deadline: only fuel ends them, at the same instruction on every
@@ -57,7 +52,7 @@ impl Engine {
     /// # Errors
     /// When the machine can't give what the sandbox needs, e.g. address space.
     pub fn without_deadlines() -> anyhow::Result<Self> {
-        Self::with(true, Arc::default())
+        Ok(Self { runtime: Runtime::new(true)? })
     }
 
     /// An engine for one request. Its deadlines hold while the caller ticks its clock.
@@ -65,31 +60,12 @@ impl Engine {
     /// # Errors
     /// When the machine can't give what the sandbox needs, e.g. address space.
     pub(crate) fn for_one_request() -> anyhow::Result<Self> {
-        Self::with(false, Arc::default())
-    }
-
-    fn with(is_pooled: bool, clock: Arc<Clock>) -> anyhow::Result<Self> {
-        let closed = Runtime::new(false, is_pooled)?;
-        clock.drive(&closed.engine);
-        Ok(Self { closed, with_wasi: OnceLock::new(), is_pooled, clock })
+        Ok(Self { runtime: Runtime::new(false)? })
     }
 
     /// Its clock.
-    pub(crate) fn clock(&self) -> Arc<Clock> {
-        self.clock.clone()
-    }
-
-    /// What a policy's plugin runs in.
-    fn runtime(&self, entry: &PolicyEntry) -> Result<&Runtime, Fault> {
-        if !entry.has_wasi() {
-            return Ok(&self.closed);
-        }
-        if let Some(with_wasi) = self.with_wasi.get() {
-            return Ok(with_wasi);
-        }
-        let with_wasi = Runtime::new(true, self.is_pooled).map_err(|error| unavailable(&error))?;
-        self.clock.drive(&with_wasi.engine);
-        Ok(self.with_wasi.get_or_init(|| with_wasi))
+    pub(crate) fn clock(&self) -> Clock {
+        Clock::of(&self.runtime.engine)
     }
 
     /// Makes the policies of a directory ready: compiles or loads their plugins, checks what they import against what they
@@ -110,11 +86,11 @@ impl Engine {
         cache: &Cache,
         record: &mut Record,
     ) -> Result<Vec<Policy>, DirectoryError> {
-        let mut components: HashMap<(&str, bool), Component> = HashMap::new();
+        let mut components: HashMap<&str, Component> = HashMap::new();
         let mut policies = Vec::with_capacity(directory.policies.len());
         for entry in &directory.policies {
-            let load = || self.runtime(entry)?.component(entry, cache);
-            let component = match components.entry((&entry.digest, entry.has_wasi())) {
+            let load = || self.runtime.component(entry, cache);
+            let component = match components.entry(&entry.digest) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(place) => place.insert(load().map_err(|fault| entry.error(fault))?),
             };
@@ -126,7 +102,7 @@ impl Engine {
     }
 
     fn policy(&self, component: &Component, entry: &PolicyEntry, record: &mut Record) -> Result<Policy, Fault> {
-        let runner = Runner::new(self.runtime(entry)?, component, entry)?;
+        let runner = Runner::new(&self.runtime, component, entry)?;
         let key = entry.key();
         let description = match record.description(&key) {
             Some(description) => description.clone(),

@@ -48,7 +48,8 @@ impl Runner {
                 "build it against the WIT of this version",
             )
         };
-        let pre = runtime.linker.instantiate_pre(component).map_err(|error| misfit(&wasmtime_causes(&error)))?;
+        let pre =
+            runtime.linker(entry)?.instantiate_pre(component).map_err(|error| misfit(&wasmtime_causes(&error)))?;
         let plugin = component.get_export_index(None, format!("mountgate:policy/plugin@{CONTRACT}"));
         let export = |name: &str| {
             let index = component.get_export_index(plugin.as_ref(), name);

@@ -15,33 +15,47 @@ use crate::policy::directory::entry::PolicyEntry;
 use crate::policy::fault::Fault;
 use crate::policy::limits::{CORE_INSTANCES, MAX_MEMORY, MEMORIES, STACK_BYTES, TABLE_ELEMENTS, TABLES};
 
-/// What runs plugins: those that are granted WASI, or those that aren't.
+/// What runs plugins.
 pub(super) struct Runtime {
     /// It can't compile: setting the compiler up takes as long as a decision.
     pub(super) engine: wasmtime::Engine,
-    /// Compiles those that aren't in the cache.
+    /// Compiles the plugins that aren't in the cache.
     compiler: OnceLock<wasmtime::Engine>,
-    pub(super) linker: Linker<HostState>,
-    wasi: bool,
+    closed: Linker<HostState>,
+    /// For plugins that are granted WASI, where there are any.
+    with_wasi: OnceLock<Linker<HostState>>,
 }
 
 impl Runtime {
-    /// Sets it up, either with memory that is kept ready, which takes longer and makes each instance cheaper, or not.
+    /// Sets the runtime up. A pool of memory takes longer to set up, and makes each instance cheaper.
     ///
     /// # Errors
     /// When the machine can't give what it needs, e.g. address space.
-    pub(super) fn new(wasi: bool, is_pooled: bool) -> wasmtime::Result<Self> {
-        let mut config = config(wasi);
+    pub(super) fn new(is_pooled: bool) -> wasmtime::Result<Self> {
+        let mut config = config();
         if is_pooled {
             config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
         }
         let engine = wasmtime::Engine::new(config.enable_compiler(false))?;
-        let mut linker = Linker::new(&engine);
-        Instance::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-        if wasi {
-            wasi::add_to(&mut linker)?;
+        let closed = linker(&engine)?;
+        Ok(Self { engine, compiler: OnceLock::new(), closed, with_wasi: OnceLock::new() })
+    }
+
+    /// What a policy's plugin may call.
+    pub(super) fn linker(&self, entry: &PolicyEntry) -> Result<&Linker<HostState>, Fault> {
+        if !entry.has_wasi() {
+            return Ok(&self.closed);
         }
-        Ok(Self { engine, compiler: OnceLock::new(), linker, wasi })
+        if let Some(with_wasi) = self.with_wasi.get() {
+            return Ok(with_wasi);
+        }
+        let add = || {
+            let mut linker = linker(&self.engine)?;
+            wasi::add_to(&mut linker)?;
+            Ok(linker)
+        };
+        let with_wasi = add().map_err(|error| unavailable(&error))?;
+        Ok(self.with_wasi.get_or_init(|| with_wasi))
     }
 
     /// A policy's plugin, from the cache or compiled for it.
@@ -49,8 +63,7 @@ impl Runtime {
     /// # Errors
     /// When it isn't a sound component.
     pub(super) fn component(&self, entry: &PolicyEntry, cache: &Cache) -> Result<Component, Fault> {
-        let key = if self.wasi { format!("{}-wasi", entry.digest) } else { entry.digest.clone() };
-        if let Some(component) = cache.load(&self.engine, &key) {
+        if let Some(component) = cache.load(&self.engine, &entry.digest) {
             return Ok(component);
         }
         let bytes = entry.bytes()?;
@@ -58,7 +71,7 @@ impl Runtime {
         let compiler = match self.compiler.get() {
             Some(compiler) => compiler,
             None => {
-                let compiler = wasmtime::Engine::new(&config(self.wasi)).map_err(|error| unavailable(&error))?;
+                let compiler = wasmtime::Engine::new(&config()).map_err(|error| unavailable(&error))?;
                 self.compiler.get_or_init(|| compiler)
             }
         };
@@ -68,17 +81,24 @@ impl Runtime {
                 "build it again, and check that the file is complete",
             )
         })?;
-        cache.keep(&key, &code);
+        cache.keep(&entry.digest, &code);
         Ok(component)
     }
 }
 
+/// The imports of the contract.
+fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
+    let mut linker = Linker::new(engine);
+    Instance::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    Ok(linker)
+}
+
 /// A machine that can't give what the sandbox needs.
-pub(super) fn unavailable(error: &wasmtime::Error) -> Fault {
+fn unavailable(error: &wasmtime::Error) -> Fault {
     Fault::new(format!("the sandbox can't be set up: {}", wasmtime_causes(error)), "report this as a bug")
 }
 
-fn config(wasi: bool) -> Config {
+fn config() -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)
@@ -91,9 +111,6 @@ fn config(wasi: bool) -> Config {
         .wasm_backtrace_max_frames(None)
         .native_unwind_info(false)
         .generate_address_map(false)
-        // The memory of a small plugin begins with a few pages: copying them takes less than mapping them. Plugins that need
-        // WASI carry a whole language with them.
-        .memory_init_cow(wasi)
         .wasm_memory64(false)
         .wasm_multi_memory(false)
         .concurrency_support(false);

@@ -19,8 +19,10 @@ use mountgate::policy::directory::open::PolicyDirectory;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::mount::{UnmountFlags, unmount};
 
-/// How many mounts are asked for.
+/// How many mounts are asked for at least.
 const MOUNTS: u64 = 20_000;
+/// How many are asked for at most. On a busy machine the attacker needs longer for its part of the race.
+const MOST_MOUNTS: u64 = 20 * MOUNTS;
 /// What the attacker swaps: two names of which one is a directory and the other a link to a forbidden one.
 const SWAPPED: [(&str, &str); 3] = [
     ("/mnt/race/target", "/mnt/race/target-link"),
@@ -72,7 +74,11 @@ fn gate(swaps: &AtomicU64) -> Result<()> {
     let host = Arc::new(HostRoot::open(Path::new("/"))?);
     let executor = HostExecutor::new(&host);
     let (mut done, mut denied, mut refused, mut failed) = (0, 0, 0, 0);
-    for i in 0..MOUNTS {
+    for i in 0..MOST_MOUNTS {
+        let is_race = done > 100 && denied > 100 && swaps.load(Ordering::Relaxed) > MOUNTS / 10;
+        if i >= MOUNTS && is_race {
+            break;
+        }
         let bind = i % 2 == 1;
         let target = ["/mnt/race/target", "/mnt/race/parent/target"][(i / 2 % 2) as usize];
         let request = MountRequest {
@@ -97,7 +103,8 @@ fn gate(swaps: &AtomicU64) -> Result<()> {
         sweep()?;
     }
     println!(
-        "{MOUNTS} requests, {} swaps: {done} mounted, {denied} denied, {refused} refused, {failed} undone; none landed",
+        "{} requests, {} swaps: {done} mounted, {denied} denied, {refused} refused, {failed} undone; none landed",
+        done + denied + refused + failed,
         swaps.load(Ordering::Relaxed)
     );
     ensure!(done > 100 && denied > 100 && swaps.load(Ordering::Relaxed) > MOUNTS / 10, "it wasn't a race");
@@ -116,17 +123,20 @@ fn sweep() -> Result<()> {
 
 /// Looks where the path leads, and then has mount(8) mount on it.
 fn naive() -> Result<()> {
-    for i in 0..MOUNTS {
+    let mut mounts = 0;
+    while mounts < MOUNTS {
         let target = "/mnt/race/target";
-        let Ok(real) = Path::new(target).canonicalize() else { continue };
-        if !real.starts_with("/mnt/race") {
+        if !Path::new(target).canonicalize().is_ok_and(|real| real.starts_with("/mnt/race")) {
+            // The attacker goes on.
+            std::thread::yield_now();
             continue;
         }
+        mounts += 1;
         let mut mount = Command::new("/bin/mount");
         mount.args(["-t", "tmpfs", "tmpfs", target]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         mount.status()?;
         if let Some(landed) = landed()?.first() {
-            println!("after {} mounts by mount(8), one landed: {landed}", i + 1);
+            println!("after {mounts} mounts by mount(8), one landed: {landed}");
             return Ok(());
         }
         sweep()?;

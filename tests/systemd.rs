@@ -28,10 +28,10 @@ END
     unshare -m -p -f -u -i -C --kill-child sh -eu $W/boot > $W/journal 2>&1 &
     unshare=$!
     trap 'kill $unshare' EXIT
-    for i in $(seq 100); do pid=$(cat /proc/$unshare/task/$unshare/children 2>/dev/null || true); [ -n "$pid" ] && break; sleep 0.1; done
+    for i in $(seq 600); do pid=$(cat /proc/$unshare/task/$unshare/children 2>/dev/null || true); [ -n "$pid" ] && break; sleep 0.1; done
     pid=${pid% }
     booted() { nsenter -t $pid -m -p -u -i -C -- env W=/run/test M=$M B=$B P=/run/test/policies "$@"; }
-    for i in $(seq 300); do
+    for i in $(seq 600); do
         state=$(booted systemctl is-system-running 2>/dev/null || true)
         case $state in running|degraded) break ;; esac
         sleep 0.1
@@ -52,7 +52,7 @@ END
         cp $M $W/mountgate
         booted systemd-run --quiet --unit=container --setenv=M=/run/test/mountgate --setenv=P=/run/test/policies \
             --setenv=MOUNTGATE_CACHE= unshare --mount --propagation private sh -eu /run/test/container
-        for i in $(seq 100); do [ -e $W/mounted ] && break; sleep 0.1; done
+        for i in $(seq 600); do [ -e $W/mounted ] && break; sleep 0.1; done
         cat $W/said
         booted systemctl list-units --plain --no-legend 'mountgate*' | sed 's/^/scope: /'
         echo 1 | booted tee /sys/fs/cgroup/system.slice/container.service/cgroup.kill > /dev/null
@@ -61,7 +61,7 @@ END
         booted cat /run/test/seen/file
         booted grep ' /run/test/seen ' /proc/1/mountinfo | sed 's/^/mount: /'
         booted /run/test/mountgate --policies /run/test/policies umount /run/test/seen
-        for i in $(seq 50); do
+        for i in $(seq 600); do
             left=$(booted systemctl list-units --all --plain --no-legend 'mountgate*'); [ -z "$left" ] && break; sleep 0.1
         done
         echo "left: $left."

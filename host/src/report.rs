@@ -197,8 +197,8 @@ impl Report {
             if let Some(denial) = &entry.denial {
                 write!(out, " {}: {}", denial.code, denial.reason)?;
             }
-            if let Some(error) = &entry.error {
-                write!(out, " {error}")?;
+            if let Some(failure) = &entry.failure {
+                write!(out, " {failure}")?;
             }
             if entry.fuel > 0 {
                 write!(out, "  {DIM}{} fuel{DIM:#}", entry.fuel)?;

@@ -10,13 +10,12 @@ use crate::executor::host_executor::HostExecutor;
 use crate::exit::ExitStatus;
 use crate::gate::Ending;
 use crate::model::request::MountRequest;
-use crate::model::requester::Requester;
 use crate::mount_table::tree::print_tree;
 use crate::report::Report;
 
 /// Decides a request, carries it out, and prints the result.
 pub(super) fn carry_out(global: &Global, request: MountRequest, shows_table: bool) -> anyhow::Result<ExitStatus> {
-    let requester = Requester::current(global.label.clone());
+    let requester = global.requester();
     // Opened first: a sandbox may hide the directory.
     let (directory, cache) = global.open_policies()?;
     let host = global.open_host()?;

@@ -14,7 +14,6 @@ use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::gate::Gate;
 use crate::model::refusals::Refusals;
-use crate::model::requester::Requester;
 use crate::mount_table::snapshot::Snapshot;
 use crate::report::Report;
 
@@ -30,7 +29,7 @@ Examples:
 
 Exit status: 0 allowed, 2 refused by the host itself, 3 denied, 4 a policy failed"
 )]
-pub(crate) struct CheckArgs {
+pub(super) struct CheckArgs {
     /// Ask the validating policies behind a denial as well
     #[arg(long, global = true)]
     all: bool,
@@ -49,7 +48,7 @@ enum CheckCommand {
     Umount(umount::UmountRequestArgs),
 }
 
-pub(crate) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatus> {
     let request = match (&args.request, &args.command) {
         (Some(path), None) => return replay(global, path, args.all),
         (Some(_), Some(_)) => {
@@ -63,7 +62,7 @@ pub(crate) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
             return Err(Error::from(Refusals::one("check", "no request is given".to_owned(), hint)).into());
         }
     };
-    let requester = Requester::current(global.label.clone());
+    let requester = global.requester();
     let all = args.all;
     let (directory, cache) = global.open_policies()?;
     let host = global.open_host()?;

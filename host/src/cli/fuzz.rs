@@ -34,7 +34,7 @@ Examples:
 Each finding is written as a request file that `mountgate check --request FILE` replays.
 
 Exit status: 0 nothing found, 4 the policy directory isn't sound, 5 something found")]
-pub(crate) struct FuzzArgs {
+pub(super) struct FuzzArgs {
     /// How many requests to try
     #[arg(
         long,
@@ -65,7 +65,7 @@ fn junit(text: &str) -> Result<PathBuf, String> {
     text.strip_prefix("junit=").map(PathBuf::from).ok_or_else(|| "write it as junit=FILE".to_owned())
 }
 
-pub(crate) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus> {
     let cache = global.cache();
     let mut directory = PolicyDirectory::open(&global.policies, &cache).map_err(Error::from)?;
     for entry in &mut directory.policies {

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use crate::error::Error;
 use crate::executor::sandbox;
 use crate::host::root::HostRoot;
-use crate::model::requester::Label;
+use crate::model::requester::{Label, Requester};
 use crate::policy::cache::Cache;
 use crate::policy::directory::open::PolicyDirectory;
 
@@ -19,25 +19,25 @@ use crate::policy::directory::open::PolicyDirectory;
 pub(super) struct Global {
     /// The policy directory
     #[arg(long, global = true, value_name = "DIR", env = "MOUNTGATE_POLICIES", default_value = "/etc/mountgate")]
-    pub(crate) policies: PathBuf,
+    pub(super) policies: PathBuf,
     /// The folder where the host's / is mounted  [default: /rootfs if a host is there, else /]
     #[arg(long, global = true, value_name = "PATH")]
-    pub(crate) host_root: Option<PathBuf>,
+    pub(super) host_root: Option<PathBuf>,
     /// A label of the caller, which policies can read. It isn't verified
     #[arg(long, global = true, value_name = "KEY=VALUE")]
-    pub(crate) label: Vec<Label>,
+    pub(super) label: Vec<Label>,
     /// Print the answer as JSON
     #[arg(long, global = true)]
-    pub(crate) json: bool,
+    pub(super) json: bool,
     /// Say more on stderr: the trace of the decision; twice for debugging
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub(crate) verbose: u8,
+    pub(super) verbose: u8,
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: Color,
     /// Run for real, but in a throw-away user and mount namespace: nothing reaches the host
     #[arg(long, global = true)]
-    pub(crate) sandbox: bool,
+    pub(super) sandbox: bool,
     /// Where compiled plugins are kept; an empty value keeps none
     #[arg(long, global = true, value_name = "DIR", env = "MOUNTGATE_CACHE", default_value_os_t = Cache::default_path(), value_parser = any_path())]
     cache: PathBuf,
@@ -45,12 +45,12 @@ pub(super) struct Global {
 
 impl Global {
     /// The cache of compiled plugins.
-    pub(crate) fn cache(&self) -> Cache {
+    pub(super) fn cache(&self) -> Cache {
         if self.cache.as_os_str().is_empty() { Cache::none() } else { Cache::open(&self.cache) }
     }
 
     /// Whether output has colours.
-    pub(crate) fn color_choice(&self) -> ColorChoice {
+    pub(super) fn color_choice(&self) -> ColorChoice {
         match self.color {
             Color::Auto => ColorChoice::Auto,
             Color::Always => ColorChoice::Always,
@@ -60,18 +60,28 @@ impl Global {
 
     /// The host that a command is about. A sandbox is entered here, while the process has one thread only: a process with
     /// more can't enter a user namespace.
-    pub(crate) fn open_host(&self) -> Result<Arc<HostRoot>, Error> {
+    pub(super) fn open_host(&self) -> Result<Arc<HostRoot>, Error> {
         let host = if self.sandbox { sandbox::enter()? } else { self.find_host()? };
         Ok(Arc::new(host))
     }
 
     /// The host that `--host-root` names, or the one that is found without it.
-    pub(crate) fn find_host(&self) -> Result<HostRoot, Error> {
+    pub(super) fn find_host(&self) -> Result<HostRoot, Error> {
         Ok(HostRoot::open(&self.host_root.clone().unwrap_or_else(HostRoot::default_folder))?)
     }
 
+    /// Who asks: this process, or the one that called it, with the labels that it gives.
+    pub(super) fn requester(&self) -> Requester {
+        Requester {
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            pid: std::process::id(),
+            labels: self.label.clone(),
+        }
+    }
+
     /// The policy directory, checked, and the cache of its plugins.
-    pub(crate) fn open_policies(&self) -> Result<(PolicyDirectory, Cache), Error> {
+    pub(super) fn open_policies(&self) -> Result<(PolicyDirectory, Cache), Error> {
         let cache = self.cache();
         Ok((PolicyDirectory::open(&self.policies, &cache)?, cache))
     }

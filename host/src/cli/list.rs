@@ -23,7 +23,7 @@ Examples:
   mountgate list
   mountgate list /var/lib --json
   mountgate list --file saved-mountinfo")]
-pub(crate) struct ListArgs {
+pub(super) struct ListArgs {
     /// Only the mounts at this path and below
     path: Option<String>,
     /// Read a file in the format of mountinfo or mounts instead of the host's own
@@ -43,7 +43,7 @@ fn mounts_as_text<S: Serializer>(mounts: &[Mount<'_>], serializer: S) -> Result<
     serializer.collect_seq(mounts.iter().map(Mount::to_text))
 }
 
-pub(crate) fn run(global: &Global, args: &ListArgs) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(global: &Global, args: &ListArgs) -> anyhow::Result<ExitStatus> {
     let table = match &args.file {
         Some(file) => MountTable::read(file).with_context(|| format!("{} can't be read", file.display()))?,
         None => global.find_host()?.mount_table().map_err(Error::from)?,

@@ -20,9 +20,9 @@ Examples:
   mountgate mount --make-rslave /mnt --json
 
 Exit status: 0 mounted, 2 refused by the host itself, 3 denied, 4 a policy failed, 32 the mount failed")]
-pub(crate) struct MountArgs {
+pub(super) struct MountArgs {
     #[command(flatten)]
-    pub(crate) request: MountRequestArgs,
+    pub(super) request: MountRequestArgs,
     /// Print the host's mount table afterwards
     #[arg(long)]
     show_table: bool,
@@ -30,7 +30,7 @@ pub(crate) struct MountArgs {
 
 /// A request in the words of mount(8)
 #[derive(Debug, Args)]
-pub(crate) struct MountRequestArgs {
+pub(super) struct MountRequestArgs {
     /// File system type
     #[arg(short = 't', long = "types", value_name = "TYPE")]
     fstype: Option<String>,
@@ -104,7 +104,7 @@ impl OperationArgs {
 
 impl MountRequestArgs {
     /// The request that the flags stand for. `-o bind`, `rbind`, `move` and `remount` are operations, as in mount(8).
-    pub(crate) fn request(&self) -> Result<MountRequest, Error> {
+    pub(super) fn request(&self) -> Result<MountRequest, Error> {
         let mut options = Options::parse(&self.options.join(","));
         for (given, name) in [(self.read_only, "ro"), (self.read_write, "rw")] {
             if given {
@@ -141,6 +141,6 @@ fn contradiction() -> Error {
     Refusals::one("-o", "the flags and options ask for different operations".to_owned(), hint).into()
 }
 
-pub(crate) fn run(global: &Global, args: &MountArgs) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(global: &Global, args: &MountArgs) -> anyhow::Result<ExitStatus> {
     carry_out(global, args.request.request()?, args.show_table)
 }

@@ -13,9 +13,9 @@ const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
 
 /// A cause of an error, with advice of its own where there is some.
-pub(crate) struct Cause {
-    pub(crate) text: String,
-    pub(crate) hint: Option<Hint>,
+pub(super) struct Cause {
+    pub(super) text: String,
+    pub(super) hint: Option<Hint>,
 }
 
 impl From<String> for Cause {
@@ -25,7 +25,7 @@ impl From<String> for Cause {
 }
 
 /// Prints an error with its causes and hints. Says how the program ends.
-pub(crate) fn report_error(error: &anyhow::Error, as_json: bool) -> ExitStatus {
+pub(super) fn report_error(error: &anyhow::Error, as_json: bool) -> ExitStatus {
     let ours = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
     let status = ours.map_or(ExitStatus::HostFailed, ExitStatus::of_error);
     let hint = ours.and_then(Error::hint);
@@ -59,7 +59,7 @@ fn json_error(
 }
 
 /// Prints `error:`, the numbered causes, each with its hint, and `hint:`.
-pub(crate) fn print_error(message: &str, causes: &[Cause], hint: Option<&Hint>) {
+pub(super) fn print_error(message: &str, causes: &[Cause], hint: Option<&Hint>) {
     let mut err = anstream::stderr().lock();
     let _ = writeln!(err, "{ERROR}error:{ERROR:#} {message}");
     for (i, cause) in causes.iter().enumerate() {
@@ -74,7 +74,7 @@ pub(crate) fn print_error(message: &str, causes: &[Cause], hint: Option<&Hint>) 
 }
 
 /// The status of an answer. It stays what it is where the answer can't be printed.
-pub(crate) fn status_of_printed(printed: anyhow::Result<()>, status: ExitStatus) -> ExitStatus {
+pub(super) fn status_of_printed(printed: anyhow::Result<()>, status: ExitStatus) -> ExitStatus {
     if let Err(error) = printed
         && !is_broken_pipe(&error)
     {
@@ -84,7 +84,7 @@ pub(crate) fn status_of_printed(printed: anyhow::Result<()>, status: ExitStatus)
 }
 
 /// Whether an answer couldn't be printed because its reader is gone.
-pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let is = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is))
 }

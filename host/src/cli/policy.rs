@@ -18,7 +18,7 @@ use crate::policy::engine::inspection::inspect;
 
 /// Look at plugins and policy directories
 #[derive(Debug, Args)]
-pub(crate) struct PolicyArgs {
+pub(super) struct PolicyArgs {
     #[command(subcommand)]
     command: PolicyCommand,
 }
@@ -45,7 +45,7 @@ enum PolicyCommand {
     },
 }
 
-pub(crate) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStatus> {
     let chosen = |directory: &Option<PathBuf>| directory.clone().unwrap_or_else(|| global.policies.clone());
     match &args.command {
         PolicyCommand::Inspect { plugin } => run_inspect(global, plugin),

@@ -15,21 +15,21 @@ use crate::mount_table::table::MountTable;
 /// A request with all that a decision depends on, as a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RequestFile {
+pub(super) struct RequestFile {
     /// The request.
-    pub(crate) request: MountRequest,
+    pub(super) request: MountRequest,
     /// What the host found at the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) source: Option<ResolvedPath>,
+    pub(super) source: Option<ResolvedPath>,
     /// What the host found at the target; a directory by its written path where it's left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) target: Option<ResolvedPath>,
+    pub(super) target: Option<ResolvedPath>,
     /// Who asks.
     #[serde(default)]
-    pub(crate) requester: Requester,
+    pub(super) requester: Requester,
     /// A file in the format of mountinfo, beside this one unless absolute; an empty table where it's left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) mount_table: Option<PathBuf>,
+    pub(super) mount_table: Option<PathBuf>,
 }
 
 impl RequestFile {

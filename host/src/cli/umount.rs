@@ -16,14 +16,14 @@ Examples:
   mountgate umount -R /mnt
 
 Exit status: 0 unmounted, 2 refused by the host itself, 3 denied, 4 a policy failed, 32 the umount failed")]
-pub(crate) struct UmountArgs {
+pub(super) struct UmountArgs {
     #[command(flatten)]
-    pub(crate) request: UmountRequestArgs,
+    pub(super) request: UmountRequestArgs,
 }
 
 /// A request in the words of umount(8)
 #[derive(Debug, Args)]
-pub(crate) struct UmountRequestArgs {
+pub(super) struct UmountRequestArgs {
     /// Detach now, clean up when it's no longer busy
     #[arg(short, long)]
     lazy: bool,
@@ -39,7 +39,7 @@ pub(crate) struct UmountRequestArgs {
 
 impl UmountRequestArgs {
     /// The request that the flags stand for.
-    pub(crate) fn request(&self) -> MountRequest {
+    pub(super) fn request(&self) -> MountRequest {
         let mode = UnmountMode { lazy: self.lazy, force: self.force, recursive: self.recursive };
         MountRequest {
             operation: Operation::Unmount(mode),
@@ -51,6 +51,6 @@ impl UmountRequestArgs {
     }
 }
 
-pub(crate) fn run(global: &Global, args: &UmountArgs) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(global: &Global, args: &UmountArgs) -> anyhow::Result<ExitStatus> {
     carry_out(global, args.request.request(), false)
 }

@@ -21,7 +21,7 @@ use crate::policy::engine::clock::TICK;
 ///
 /// # Errors
 /// What `work` and [`Gate::load`] return, and that the time is up.
-pub(crate) fn run<T: Send + 'static>(
+pub(super) fn run<T: Send + 'static>(
     directory: PolicyDirectory,
     cache: Cache,
     work: impl FnOnce(&Gate, &Arc<Watch>) -> Result<T, Error> + Send + 'static,

@@ -5,7 +5,7 @@ use crate::model::ends::{Ends, FileKind};
 use crate::model::mount_flags::restrictions;
 use crate::model::option_names::{is_generic, is_operation, is_per_mount, needs_permission};
 use crate::model::options::MountOption;
-use crate::model::paths::{is_source_path, is_within};
+use crate::model::paths::{components, is_source_path, is_within};
 use crate::model::refusals::{Refusal, Refusals};
 use crate::model::request::{MountRequest, Operation};
 use crate::model::rules::HostRules;
@@ -19,7 +19,7 @@ const TARGET: &str = "TARGET";
 ///
 /// # Errors
 /// Every reason to refuse it.
-pub(crate) fn check_request(
+pub(super) fn check_request(
     rules: &HostRules,
     host: Option<&HostRoot>,
     request: &MountRequest,
@@ -47,7 +47,7 @@ pub(crate) fn check_request(
 ///
 /// # Errors
 /// Every reason to refuse it.
-pub(crate) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &Ends) -> Result<(), Refusals> {
+pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &Ends) -> Result<(), Refusals> {
     let (source, target) = (ends.found_source(), &ends.target.found);
     let mut check = Check { rules, refusals: Vec::new() };
     check.place(TARGET, &target.path);
@@ -81,7 +81,7 @@ pub(crate) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &E
 ///
 /// # Errors
 /// The reason to refuse it.
-pub(crate) fn check_own_state(
+pub(super) fn check_own_state(
     rules: &HostRules,
     request: &MountRequest,
     state: &[String],
@@ -154,7 +154,7 @@ impl Check<'_> {
     /// Refuses magic links such as `/proc/PID/root` and `/proc/PID/fd`, which can lead to any file.
     fn no_magic(&mut self, argument: &str, path: &str) -> bool {
         const MAGIC: [&str; 6] = ["root", "cwd", "exe", "fd", "ns", "map_files"];
-        let mut names = path.split('/').filter(|name| !matches!(*name, "" | "."));
+        let mut names = components(path);
         let magic = names.next() == Some("proc") && names.next().is_some() && names.any(|name| MAGIC.contains(&name));
         if magic {
             self.refuse(argument, format!("{path:?} goes through a magic link of proc(5)"), None);

@@ -1,6 +1,6 @@
 //! The trace of a decision: which policy said what, and when.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::model::edit::Edit;
 use crate::model::failure::Failure;
@@ -39,8 +39,8 @@ pub struct TraceEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub denial: Option<Denial>,
     /// How it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    #[serde(rename = "error", serialize_with = "as_text", skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     /// Whether it's only watched: its verdict isn't followed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub monitor: bool,
@@ -49,9 +49,6 @@ pub struct TraceEntry {
     /// What it wrote.
     #[serde(skip)]
     pub log: Vec<LogLine>,
-    /// How it failed, for programs.
-    #[serde(skip)]
-    pub failure: Option<Failure>,
     /// Whether it was refused memory, even if it went on without.
     #[serde(skip)]
     pub hit_limit: bool,
@@ -61,45 +58,39 @@ impl TraceEntry {
     /// What a policy answered.
     pub(super) fn of(policy: &Policy, phase: Phase, round: Option<u32>, evaluation: Evaluation) -> Self {
         let mut entry = Self {
-            policy: policy.name.clone(),
-            phase,
-            round,
             verdict: evaluation.result.as_ref().map_or("fail", Verdict::name),
-            edits: Vec::new(),
-            denial: None,
-            error: None,
             monitor: policy.mode == Mode::Monitor,
             fuel: evaluation.fuel,
             log: evaluation.log,
-            failure: None,
             hit_limit: evaluation.hit_limit,
+            ..Self::failed(policy, phase, round)
         };
         match evaluation.result {
             Ok(Verdict::Allow) => {}
             Ok(Verdict::Deny(denial)) => entry.denial = Some(denial),
             Ok(Verdict::Rewrite(edits)) => entry.edits = edits.iter().map(Edit::masked).collect(),
-            Err(failure) => {
-                entry.error = Some(failure.to_string());
-                entry.failure = Some(failure);
-            }
+            Err(failure) => entry.failure = Some(failure),
         }
         entry
     }
 
     /// A rewrite that the host's own rules didn't let pass.
     pub(super) fn violation(policy: &Policy, round: u32, failure: &Failure) -> Self {
+        Self { failure: Some(failure.clone()), ..Self::failed(policy, Phase::Invariants, Some(round)) }
+    }
+
+    fn failed(policy: &Policy, phase: Phase, round: Option<u32>) -> Self {
         Self {
             policy: policy.name.clone(),
-            phase: Phase::Invariants,
-            round: Some(round),
+            phase,
+            round,
             verdict: "fail",
             edits: Vec::new(),
             denial: None,
-            error: Some(failure.to_string()),
+            failure: None,
             monitor: false,
             fuel: 0,
             log: Vec::new(),
-            failure: Some(failure.clone()),
             hit_limit: false,
         }
     }
@@ -108,11 +99,20 @@ impl TraceEntry {
     pub(crate) fn masked(&self, secrets: &Secrets) -> Self {
         let mut entry = self.clone();
         entry.denial = entry.denial.as_ref().map(|denial| denial.masked(secrets));
-        entry.error = entry.error.as_deref().map(|error| secrets.mask(error));
-        entry.edits = entry.edits.iter().map(Edit::masked).collect();
+        if let Some(failure) = &mut entry.failure {
+            failure.message = secrets.mask(&failure.message);
+        }
         for line in &mut entry.log {
             line.text = secrets.mask(&line.text);
         }
         entry
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn as_text<S: Serializer>(failure: &Option<Failure>, serializer: S) -> Result<S::Ok, S::Error> {
+    match failure {
+        Some(failure) => serializer.collect_str(failure),
+        None => serializer.serialize_none(),
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Execution<'p> {
     pub(super) source: Option<OwnedFd>,
     pub(super) target: Option<OwnedFd>,
     /// What is to be unmounted.
-    pub(super) approved: Option<Identity>,
+    pub(super) to_unmount: Option<Identity>,
     pub(super) watch: &'p Watch,
 }
 

@@ -153,7 +153,7 @@ pub(super) fn set_propagation(
 pub(super) fn unmount(execution: &Execution<'_>, mode: UnmountMode, undos: &mut Vec<Undo>) -> Result<(), StepError> {
     let path = execution.plan.target();
     let failed = |path: &str, error: io::Error| StepError::new(call("umount2", &[path]), error);
-    let top = execution.approved.ok_or_else(|| StepError::new(call("umount2", &[path]), "no target is held"))?;
+    let top = execution.to_unmount.ok_or_else(|| StepError::new(call("umount2", &[path]), "no target is held"))?;
     if !top.is_mount_root {
         return Err(StepError::new(call("umount2", &[path]), format!("{path} isn't a mount point")));
     }

@@ -18,13 +18,13 @@ use crate::plan::step::Step;
 /// Carries out the steps in order, and takes them back where one fails.
 pub(super) fn run(host: &HostRoot, mut plan: MountPlan, watch: &Watch) -> Result<Applied, ApplyError> {
     let (source, mut target) = plan.take_pins();
-    let mut approved = None;
+    let mut to_unmount = None;
     if let [Step::Unmount(_)] = plan.steps() {
         // A descriptor would keep the mount busy; its id is never used again.
         let identity = target.take().map(|target| Identity::of(target.as_fd())).transpose();
-        approved = identity.map_err(|error| HostError::new("statx", plan.target(), error))?;
+        to_unmount = identity.map_err(|error| HostError::new("statx", plan.target(), error))?;
     }
-    let execution = Execution { host, plan: &plan, source, target, approved, watch };
+    let execution = Execution { host, plan: &plan, source, target, to_unmount, watch };
     let secrets = Secrets::of(&[&plan.request().options]);
     let mut undos: Vec<Undo> = Vec::new();
     let mut applied = Applied::default();

@@ -42,7 +42,7 @@ pub(super) fn mount(
     if fstype != "btrfs" {
         differs.compare("root", &found.root, "/");
     }
-    differs.compare("place", &found.target, execution.plan.target());
+    differs.compare("mount point", &found.target, execution.plan.target());
     differs.parent(&found, &target_identity(execution)?);
     differs.flags(&found, attributes);
     differs.done()?;
@@ -80,7 +80,7 @@ pub(super) fn bind(
     if !found.identity.is_same_file(&source) {
         differs.add(format!("its root {} isn't the source", found.mount.root));
     }
-    differs.compare("place", &found.mount.target, execution.plan.target());
+    differs.compare("mount point", &found.mount.target, execution.plan.target());
     differs.parent(&found.mount, &target_identity(execution)?);
     differs.flags(&found.mount, attributes);
     if recursive && !attributes.tightening().is_empty() {
@@ -118,7 +118,7 @@ pub(super) fn helper(
         differs.compare("type", &found.fstype, &wanted.fstype);
     }
     differs.parent(&found, &pinned);
-    differs.compare("place", &found.target, &wanted.target);
+    differs.compare("mount point", &found.target, &wanted.target);
     differs.flags(&found, attributes.tightening());
     differs.done()?;
     Ok(identity.unique_id)
@@ -156,7 +156,7 @@ pub(super) fn super_options(execution: &Execution<'_>, parameters: &[MountOption
 pub(super) fn moved(execution: &Execution<'_>, line: impl Fn() -> String) -> Result<(), StepError> {
     let found = lookup::at(execution, execution.source()?).map_err(|error| StepError::new(line(), error))?;
     let mut differs = Differences::default();
-    differs.compare("place", &found.mount.target, execution.plan.target());
+    differs.compare("mount point", &found.mount.target, execution.plan.target());
     differs.parent(&found.mount, &target_identity(execution)?);
     differs.done()
 }

@@ -7,6 +7,8 @@ use rustix::fs::Statx;
 
 use super::root::HostRoot;
 
+/// Where a host keeps the programs of util-linux and systemd.
+const PROGRAM_FOLDERS: [&str; 5] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/run/current-system/sw/bin"];
 /// Where mount(8) looks for helpers, see its manual page.
 const HELPER_FOLDERS: [&str; 4] = ["/sbin", "/usr/sbin", "/bin", "/usr/bin"];
 
@@ -16,10 +18,10 @@ impl HostRoot {
         self.look_up("/run/systemd/system").is_some()
     }
 
-    /// The path of a host program in the first of these folders that has it. A program that others than root can
-    /// write is passed over.
-    pub(crate) fn program(&self, name: &str, folders: &[&str]) -> Option<String> {
-        folders.iter().map(|folder| format!("{folder}/{name}")).find(|path| {
+    /// The path of a program of util-linux or systemd on the host. A program that others than root can write is passed
+    /// over.
+    pub(crate) fn program(&self, name: &str) -> Option<String> {
+        PROGRAM_FOLDERS.iter().map(|folder| format!("{folder}/{name}")).find(|path| {
             self.look_up(path).is_some_and(|found| {
                 let is_program = found.stx_mode & 0o170_000 == 0o100_000 && found.stx_mode & 0o111 != 0;
                 is_program && (only_root_can_write(&found) || self.is_sandbox())

@@ -16,18 +16,6 @@ pub struct Requester {
     pub labels: Vec<Label>,
 }
 
-impl Requester {
-    /// This process, or the one that called it, with the labels it gives.
-    pub fn current(labels: Vec<Label>) -> Self {
-        Self {
-            uid: rustix::process::getuid().as_raw(),
-            gid: rustix::process::getgid().as_raw(),
-            pid: std::process::id(),
-            labels,
-        }
-    }
-}
-
 /// A `key=value` that the caller attached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

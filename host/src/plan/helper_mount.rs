@@ -6,9 +6,6 @@ use crate::model::options::Options;
 use crate::model::refusals::Refusals;
 use crate::model::rules::{HostRules, ScopeRule};
 
-/// Where a host keeps the programs of util-linux and systemd.
-const PROGRAM_FOLDERS: [&str; 5] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/run/current-system/sw/bin"];
-
 /// A mount by the host's own mount(8), for types with a helper.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HelperMount {
@@ -51,7 +48,7 @@ impl HelperMount {
         let target = approved.target().found.path.clone();
         // A decision that is replayed elsewhere has no host to look at.
         let program = |name: &str| match host {
-            Some(host) => host.program(name, &PROGRAM_FOLDERS),
+            Some(host) => host.program(name),
             None => Some(name.to_owned()),
         };
         let missing = |name: &str, hint: &'static str| {

@@ -22,6 +22,8 @@ tests! {
     plain a_directory_behind_a_link_that_others_can_replace_is_refused,
     privileged a_directory_of_another_user_is_refused,
     plain a_linked_plugin_is_refused,
+    plain a_helper_that_names_no_daemon_is_refused,
+    plain a_lock_file_is_written_through_no_link,
     plain every_wrong_setting_is_named,
     plain a_directory_without_policies_is_refused,
     plain compiled_code_that_others_can_reach_is_not_used,
@@ -144,6 +146,35 @@ fn a_linked_plugin_is_refused() -> Result<()> {
     let directory = unpinned(ONE, &[])?;
     std::os::unix::fs::symlink(plugin("fstype-allow"), directory.path().join("fstype-allow.wasm"))?;
     refused(directory.path(), &["fstype-allow.wasm", "links aren't followed"])
+}
+
+fn a_helper_that_names_no_daemon_is_refused() -> Result<()> {
+    for helper in ["fuse", "fuse3", "fuse.", "fuseblk"] {
+        let directory = unpinned(&format!("[host]\nhelpers = [{helper:?}]\n{ONE}"), &["fstype-allow"])?;
+        refused(directory.path(), &["policies.toml:2", helper, "fuse.sshfs"])?;
+    }
+    let directory =
+        policies(&format!("[host]\nhelpers = [\"fuse.sshfs\", \"fuse3.x\", \"nfs\"]\n{ONE}"), &["fstype-allow"])?;
+    let output = mountgate(&["policy", "validate"]).arg(directory.path()).output()?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
+}
+
+fn a_lock_file_is_written_through_no_link() -> Result<()> {
+    let directory = unpinned(ONE, &["fstype-allow"])?;
+    let other = folder()?;
+    let elsewhere = other.path().join("file");
+    fs::write(&elsewhere, "kept")?;
+    std::os::unix::fs::symlink(&elsewhere, directory.path().join("policies.lock"))?;
+    let output = mountgate(&["policy", "lock"]).arg(directory.path()).output()?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    let lock = directory.path().join("policies.lock");
+    ensure!(fs::read_to_string(&elsewhere)? == "kept" && fs::symlink_metadata(&lock)?.is_file());
+    ensure!(fs::metadata(&lock)?.permissions().mode() & 0o777 == 0o644);
+    let names: Vec<_> =
+        fs::read_dir(directory.path())?.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<_, _>>()?;
+    ensure!(names.len() == 3, "something is left behind: {names:?}");
+    Ok(())
 }
 
 fn every_wrong_setting_is_named() -> Result<()> {

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use mountgate::mount_table::table::MountTable;
@@ -14,6 +15,8 @@ use crate::support::{folder, mountgate, on_host, text_of};
 tests! {
     plain ten_thousand_mounts_are_listed,
     plain odd_names_are_read_and_a_broken_line_hides_no_other,
+    plain what_is_no_table_is_an_error,
+    plain files_without_an_end_are_refused,
     privileged what_the_kernel_prints_for_any_name_is_read_back,
 }
 
@@ -48,6 +51,36 @@ fn odd_names_are_read_and_a_broken_line_hides_no_other() -> Result<()> {
     ensure!(json["mounts"][0]["source"] == "so#urce", "{json}");
     ensure!(json["mounts"][1]["target"] == "/bad\\377utf8\\040x", "{json}");
     ensure!(json["bad_lines"][0]["line"] == 2 && json["bad_lines"][0]["text"] == "this line is broken", "{json}");
+    Ok(())
+}
+
+fn what_is_no_table_is_an_error() -> Result<()> {
+    let folder = folder()?;
+    let file = folder.path().join("file");
+    fs::write(&file, "this is\nno table\n")?;
+    for how in [&["list", "--file"][..], &["list", "--json", "--file"]] {
+        let output = mountgate(how).arg(&file).output()?;
+        let text = text_of(&output);
+        ensure!(output.status.code() == Some(2) && text.contains("holds no mount table; line 1"), "{text}");
+    }
+    // An empty table is one.
+    fs::write(&file, "")?;
+    let output = mountgate(&["list", "--file"]).arg(&file).output()?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
+}
+
+fn files_without_an_end_are_refused() -> Result<()> {
+    let folder = folder()?;
+    let fifo = folder.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)?;
+    for command in [&["list", "--file"][..], &["check", "--request"], &["policy", "inspect"]] {
+        for file in [Path::new("/dev/zero"), &fifo, folder.path()] {
+            let output = mountgate(command).arg(file).output()?;
+            let text = text_of(&output);
+            ensure!(output.status.code() == Some(1) && text.contains("it isn't a plain file"), "{command:?}: {text}");
+        }
+    }
     Ok(())
 }
 

@@ -251,6 +251,12 @@ pub(crate) fn with_mounts() -> Result<()> {
     let tree = Tree::open(root)?;
     let protected = fs::read_to_string("/proc/sys/fs/protected_symlinks")?.trim() == "1";
     let others = if protected { Kernel(Errno::ACCESS) } else { Found("/target", 1) };
+    let own = format!("/p/{}", std::process::id());
+    for (path, real, links) in [("/p/self", own.clone(), 1), ("/p/mounts", format!("{own}/mounts"), 2)] {
+        let found = resolve(&tree.host, path, Symlinks::Resolve)?.found;
+        ensure!(found.path == real && found.symlinks.len() == links, "{path}: {found:?}");
+        ensure!(tree.kernel(path).is_ok(), "{path}: the kernel doesn't follow it");
+    }
     for (path, expected) in [
         ("/nosym/dir", Found("/nosym/dir", 0)),
         ("/nosym/link", Kernel(Errno::LOOP)),
@@ -269,9 +275,7 @@ pub(crate) fn with_mounts() -> Result<()> {
         ("/p/self/fd/0", MagicLink),
         ("/p/1/ns/mnt", MagicLink),
     ] {
-        // `self` of proc(5) is a plain link for the kernel. Here every link of proc(5) counts as a magic one.
-        let path = path.replace("/p/self", &format!("/p/{}", std::process::id()));
-        tree.check(&path, &expected)?;
+        tree.check(path, &expected)?;
     }
     println!("the kernel agrees, protected_symlinks is {}", if protected { "on" } else { "off" });
     Ok(())

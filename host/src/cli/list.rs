@@ -1,16 +1,18 @@
 //! `mountgate list`
 
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 use serde::{Serialize, Serializer};
 
 use super::global::Global;
+use super::input::open_plain;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::model::paths::is_within;
+use crate::model::refusals::Refusals;
 use crate::mount_table::bad_line::BadLine;
 use crate::mount_table::mount::Mount;
 use crate::mount_table::table::MountTable;
@@ -43,9 +45,22 @@ fn mounts_as_text<S: Serializer>(mounts: &[Mount<'_>], serializer: S) -> Result<
     serializer.collect_seq(mounts.iter().map(Mount::to_text))
 }
 
+fn read_table(file: &Path) -> anyhow::Result<MountTable> {
+    let table =
+        MountTable::read_from(open_plain(file)?).with_context(|| format!("{} can't be read", file.display()))?;
+    match table.bad_lines() {
+        [first, ..] if table.is_empty() => {
+            let message = format!("{} holds no mount table; line {}: {}", file.display(), first.line, first.error);
+            let hint = Some("name a file in the format of /proc/self/mountinfo or /proc/self/mounts");
+            Err(Error::from(Refusals::one("--file", message, hint)).into())
+        }
+        _ => Ok(table),
+    }
+}
+
 pub(super) fn run(global: &Global, args: &ListArgs) -> anyhow::Result<ExitStatus> {
     let table = match &args.file {
-        Some(file) => MountTable::read(file).with_context(|| format!("{} can't be read", file.display()))?,
+        Some(file) => read_table(file)?,
         None => global.find_host()?.mount_table().map_err(Error::from)?,
     };
     let path = args.path.as_deref().map(str::as_bytes);

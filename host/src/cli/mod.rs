@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod fuzz;
 mod global;
+mod input;
 mod list;
 mod man;
 mod mount;

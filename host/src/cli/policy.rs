@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::global::Global;
+use super::input::read_plain;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::gate::Gate;
@@ -56,7 +56,7 @@ pub(super) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStat
 }
 
 fn run_inspect(global: &Global, path: &Path) -> anyhow::Result<()> {
-    let bytes = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
+    let bytes = read_plain(path)?;
     let engine = Engine::new().map_err(Error::Sandbox)?;
     let found = inspect(&engine, path, &bytes).map_err(Error::from)?;
     let mut out = anstream::stdout().lock();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use super::input::{open_plain, read_plain};
 use crate::error::Error;
 use crate::model::ends::ResolvedPath;
 use crate::model::refusals::Refusals;
@@ -35,7 +36,7 @@ pub(super) struct RequestFile {
 impl RequestFile {
     /// Reads a request file and the mount table that it names.
     pub(super) fn read(path: &Path) -> anyhow::Result<(Self, MountTable)> {
-        let text = std::fs::read(path).with_context(|| format!("{} can't be read", path.display()))?;
+        let text = read_plain(path)?;
         let file: Self = serde_json::from_slice(&text).map_err(|error| {
             let hint = Some("docs/policy-directory.md shows the form of a request file");
             Error::from(Refusals::one("--request", format!("{}: {error}", path.display()), hint))
@@ -43,7 +44,8 @@ impl RequestFile {
         let table = match &file.mount_table {
             Some(table) => {
                 let table = path.parent().unwrap_or(Path::new(".")).join(table);
-                MountTable::read(&table).with_context(|| format!("{} can't be read", table.display()))?
+                MountTable::read_from(open_plain(&table)?)
+                    .with_context(|| format!("{} can't be read", table.display()))?
             }
             None => MountTable::parse(Vec::new())?,
         };

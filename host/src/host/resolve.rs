@@ -194,7 +194,9 @@ impl Walk<'_> {
             self.trail.push(Passed { name: name.to_owned(), fd: there, is_directory: kind == FileType::Directory });
             return Ok(None);
         }
-        if fstatfs(&there).map_err(|errno| call("fstatfs", errno))?.f_type == PROC_SUPER_MAGIC {
+        // Of the links of proc(5), only the magic ones lead elsewhere than their text says.
+        let is_of_proc = fstatfs(&there).map_err(|errno| call("fstatfs", errno))?.f_type == PROC_SUPER_MAGIC;
+        if is_of_proc && open_below(current, name, OFlags::PATH, ResolveFlags::empty()).err() == Some(Errno::LOOP) {
             return Err(ResolveError::MagicLink(self.path_of(name)));
         }
         let link = readlinkat(&there, "", Vec::new()).map_err(|errno| call("readlinkat", errno))?;

@@ -33,7 +33,10 @@ impl MountTable {
     }
 
     /// Reads a table from an open file.
-    pub(crate) fn read_from(mut file: std::fs::File) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn read_from(mut file: std::fs::File) -> io::Result<Self> {
         let mut text = vec![0; 64 << 10];
         let mut filled = 0;
         loop {

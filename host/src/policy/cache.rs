@@ -6,15 +6,16 @@
 
 use std::fs::{DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, openat, renameat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use wasmtime::component::Component;
 
 use super::directory::record::Record;
+use super::whole_file::replace;
 use crate::sys;
 
 /// Where compiled plugins are kept, if anywhere.
@@ -65,7 +66,7 @@ impl Cache {
     pub(super) fn save_record(&self, directory: &Path, record: &Record) {
         if let Some(folder) = &self.folder
             && let Some(text) = record.text_to_save()
-            && let Err(error) = store(folder, &record_name(directory), &text)
+            && let Err(error) = replace(folder, &record_name(directory), Mode::RUSR | Mode::WUSR, &text)
         {
             tracing::warn!("what was found out about {} couldn't be kept: {error:#}", directory.display());
         }
@@ -104,7 +105,7 @@ impl Cache {
     /// Keeps the compiled form of a plugin.
     pub(super) fn keep(&self, key: &str, code: &[u8]) {
         if let Some(folder) = &self.folder
-            && let Err(error) = store(folder, &compiled_name(key), code)
+            && let Err(error) = replace(folder, &compiled_name(key), Mode::RUSR | Mode::WUSR, code)
         {
             tracing::warn!("a compiled plugin couldn't be kept: {error:#}");
         }
@@ -157,17 +158,5 @@ fn check_private(file: &OwnedFd, kind: FileType) -> anyhow::Result<()> {
         stat.st_uid
     );
     anyhow::ensure!(stat.st_mode & 0o077 == 0, "others have access to it (mode {:04o})", stat.st_mode & 0o7777);
-    Ok(())
-}
-
-/// Whole or not at all: a reader never sees a half-written file, not even after a crash.
-fn store(folder: &OwnedFd, name: &str, code: &[u8]) -> anyhow::Result<()> {
-    // A random name: processes of two containers may have the same number.
-    let temporary = format!(".{name}.{:016x}", fastrand::u64(..));
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(openat(folder, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
-    file.write_all(code)?;
-    file.sync_all()?;
-    renameat(folder, &temporary, folder, name)?;
     Ok(())
 }

@@ -9,3 +9,4 @@ pub(crate) mod fault;
 pub mod grant;
 pub mod limits;
 pub mod mode;
+mod whole_file;

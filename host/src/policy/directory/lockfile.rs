@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 
 use super::entry::PolicyEntry;
@@ -12,6 +12,7 @@ use super::error::DirectoryError;
 use super::reader::{CONFIG, Reader};
 use super::record::Record;
 use super::schema::{self, WrittenDigest};
+use crate::policy::whole_file::replace;
 
 const LOCK: &str = "policies.lock";
 
@@ -94,11 +95,8 @@ pub fn lock(path: &Path) -> Result<BTreeMap<String, String>, DirectoryError> {
     };
     let list = toml::to_string(&LockFile { plugins: plugins.clone() }).map_err(|error| failed(&error))?;
     let text = format!("# The plugins that were meant, by their SHA-256; written by `mountgate policy lock`.\n{list}");
-    let temporary = path.join(format!(".{LOCK}.{}", std::process::id()));
-    // Whatever the umask: a file that others can write would be refused.
-    std::fs::write(&temporary, text)
-        .and_then(|()| std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o644)))
-        .and_then(|()| std::fs::rename(&temporary, path.join(LOCK)))
-        .map_err(|error| failed(&error))?;
+    // A file that others can write would be refused.
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+    replace(&reader.folder, LOCK, mode, text.as_bytes()).map_err(|error| failed(&error))?;
     Ok(plugins)
 }

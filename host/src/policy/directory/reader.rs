@@ -23,7 +23,7 @@ pub(super) const CONFIG: &str = "policies.toml";
 /// A directory being read: opened once, so that what is checked is what is read.
 pub(super) struct Reader {
     pub(super) path: PathBuf,
-    folder: OwnedFd,
+    pub(super) folder: OwnedFd,
 }
 
 impl Reader {

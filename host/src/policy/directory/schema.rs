@@ -178,20 +178,35 @@ impl Config<'_> {
     fn host_rules(&self, raw: RawHost) -> Result<HostRules, DirectoryError> {
         let word =
             |text: &str| !text.is_empty() && !text.contains(['=', ',', '/']) && !text.contains(char::is_whitespace);
+        // With `fuse` alone the source of a request would name the program that runs as root.
+        let helper = |text: &str| {
+            word(text)
+                && (!text.starts_with("fuse")
+                    || ["fuse.", "fuse3."]
+                        .iter()
+                        .any(|start| text.strip_prefix(start).is_some_and(|daemon| !daemon.is_empty())))
+        };
         let plain = |text: &str| text.starts_with('/') && lexical(text) == *text && !text.contains("/../");
         let checked = |list: Vec<Spanned<String>>, is_sound: &dyn Fn(&str) -> bool, hint: &'static str| {
             list.into_iter()
                 .map(|text| match is_sound(text.get_ref()) {
                     true => Ok(text.into_inner()),
                     false => {
-                        let message = format!("{:?} would never match, or match everything", text.get_ref());
+                        let message = format!(
+                            "{:?} can't be named here: it would never match, or match too much",
+                            text.get_ref()
+                        );
                         Err(self.error(text.span(), message, hint))
                     }
                 })
                 .collect::<Result<Vec<String>, _>>()
         };
         let mut rules = HostRules {
-            helpers: checked(raw.helpers, &word, "write a file system type, as \"nfs\"")?,
+            helpers: checked(
+                raw.helpers,
+                &helper,
+                "write a file system type, as \"nfs\", and for FUSE the daemon too, as \"fuse.sshfs\"",
+            )?,
             options: checked(raw.options, &word, "write an option's name alone, as \"offset\"")?,
             targets: checked(raw.targets, &plain, "write a whole path without `..`, as \"/dev/shm\"")?,
             symlinks: raw.symlinks,

@@ -1,0 +1,28 @@
+//! Writes files that a reader sees whole or not at all.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags, fchmod, openat, renameat, unlinkat};
+
+/// Puts a file into a folder, in place of one with the same name. A reader never sees a half-written file, not even after a
+/// crash. No link is followed, and nobody can guess the name that the file has until it's complete.
+pub(super) fn replace(folder: &OwnedFd, name: &str, mode: Mode, content: &[u8]) -> io::Result<()> {
+    let temporary = format!(".{name}.{:016x}", fastrand::u64(..));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(folder, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
+    let mut write = || {
+        file.write_all(content)?;
+        // Whatever the umask is.
+        fchmod(file.as_fd(), mode)?;
+        file.sync_all()?;
+        Ok(renameat(folder, &temporary, folder, name)?)
+    };
+    let written: io::Result<()> = write();
+    if written.is_err() {
+        // What can't be completed isn't left behind.
+        let _ = unlinkat(folder, &temporary, AtFlags::empty());
+    }
+    written
+}

@@ -78,7 +78,7 @@ fn a_bind_that_cannot_have_its_flags_is_never_seen() -> Result<()> {
         gate --sandbox mount --bind -o suid /mnt/x /mnt/y || echo status $?
         "#,
     )?);
-    ensure!(text.contains("status 32") && text.contains("mount_setattr(suid)"), "{text}");
+    ensure!(text.contains("status 32") && text.contains("mount_setattr(suid, slave)"), "{text}");
     Ok(())
 }
 

@@ -13,6 +13,7 @@ tests! {
     traced every_operation_works_without_statmount,
     privileged a_recursive_umount_that_fails_puts_back_what_it_took,
     privileged a_remount_that_fails_leaves_the_mount_as_it_was,
+    privileged a_bind_does_not_tell_its_source_what_is_mounted_on_it,
     privileged a_device_whose_name_is_swapped_is_not_mounted,
 }
 
@@ -151,6 +152,32 @@ fn a_remount_that_fails_leaves_the_mount_as_it_was() -> Result<()> {
     ensure!(text.contains("at: ") && text.contains("/mnt/x rw,relatime"), "{text}");
     ensure!(text.contains("/mnt/y isn't a mount point"), "{text}");
     Ok(())
+}
+
+/// On a host whose `/` is shared, as systemd has it, a bind made by mount(8) is a peer of its source: what is mounted on it
+/// is on the source as well. Ours hears what is mounted on the source, and doesn't tell.
+fn a_bind_does_not_tell_its_source_what_is_mounted_on_it() -> Result<()> {
+    on_host_succeeds(
+        r#"
+        mount --make-rshared /
+        mkdir -p /mnt/source/sub /mnt/source/other /mnt/y/deep; mount -t tmpfs deep /mnt/y/deep; mkdir /mnt/y/deep/sub
+        mount --bind /mnt/source /mnt/target; mount -t tmpfs told /mnt/target/sub
+        grep -q ' /mnt/source/sub ' /proc/1/mountinfo
+        umount /mnt/target/sub; umount /mnt/target
+
+        gate mount --bind /mnt/source /mnt/x
+        gate mount -t tmpfs told /mnt/x/sub
+        grep ' /mnt/x/sub ' /proc/1/mountinfo; absent /mnt/source/sub
+        mount -t tmpfs heard /mnt/source/other; grep ' /mnt/x/other ' /proc/1/mountinfo
+
+        gate mount --rbind -o nosuid /mnt/y /mnt/target
+        gate mount -t tmpfs told /mnt/target/deep/sub
+        grep ' /mnt/target/deep/sub ' /proc/1/mountinfo; absent /mnt/y/deep/sub
+        gate umount -R /mnt/target
+        grep ' /mnt/y/deep ' /proc/1/mountinfo
+        "#,
+    )
+    .map(drop)
 }
 
 /// The device's folder belongs to somebody else, who puts another one in its place when the name is looked up: for a

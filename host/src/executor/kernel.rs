@@ -14,15 +14,15 @@ use rustix::process::fchdir;
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup;
-use super::mount_api::{self, attach, configure, not_a_mount_point, propagate, with_context_log};
+use super::mount_api::{self, attach, configure, not_a_mount_point, propagate, propagation_bit, with_context_log};
 use super::undo::Undo;
 use super::verify;
 use crate::host::identity::Identity;
 use crate::model::options::MountOption;
-use crate::model::request::{Propagation, UnmountMode};
+use crate::model::request::{Propagation, PropagationType, UnmountMode};
 use crate::plan::attributes::Attributes;
 use crate::plan::call::call;
-use crate::sys::mount_setattr;
+use crate::sys::{MountAttr, mount_setattr};
 
 /// A mount of a file system, shown at the target.
 pub(super) fn mount(
@@ -53,7 +53,7 @@ pub(super) fn mount(
     Ok(mount)
 }
 
-/// A copy of what the source is, shown at the target.
+/// A copy of what the source is, a slave of its mounts, shown at the target.
 pub(super) fn bind(execution: &Execution<'_>, recursive: bool, attributes: Attributes) -> Result<OwnedFd, StepError> {
     let path = execution.plan.found_source().map_or("", |found| &found.path);
     let flag = if recursive { "AT_RECURSIVE" } else { "" };
@@ -61,17 +61,24 @@ pub(super) fn bind(execution: &Execution<'_>, recursive: bool, attributes: Attri
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     let tree = open_tree(execution.source()?, "", flags)
         .map_err(|errno| StepError::new(call("open_tree", &[path, "OPEN_TREE_CLONE", flag]), errno))?;
-    // The mounts below the top only lose rights: what gives rights was asked for the top alone.
-    let change = |attributes: Attributes, recursive: bool| match attributes.is_empty() {
-        true => Ok(()),
-        false => mount_setattr(tree.as_fd(), recursive, &attributes.into())
-            .map_err(|error| StepError::new(call("mount_setattr", &[flag, &attributes.to_string()]), error)),
+    // A copy of a shared mount is its peer: what is mounted on the one is on the other too. As a slave it hears, and doesn't
+    // tell. A copy of a mount without peers stays without.
+    let change = |attributes: Attributes, recursive: bool, propagation: u64| {
+        if attributes.is_empty() && propagation == 0 {
+            return Ok(());
+        }
+        let words = [flag, &attributes.to_string(), if propagation == 0 { "" } else { "slave" }];
+        let attr = MountAttr { propagation, ..attributes.into() };
+        mount_setattr(tree.as_fd(), recursive, &attr)
+            .map_err(|error| StepError::new(call("mount_setattr", &words), error))
     };
+    let slave = propagation_bit(PropagationType::Slave);
     if recursive {
-        change(attributes.tightening(), true)?;
-        change(attributes.loosening(), false)?;
+        // The mounts below the top only lose rights: what gives rights was asked for the top alone.
+        change(attributes.tightening(), true, slave)?;
+        change(attributes.loosening(), false, 0)?;
     } else {
-        change(attributes, false)?;
+        change(attributes, false, slave)?;
     }
     show(execution, &tree)?;
     Ok(tree)

@@ -34,14 +34,18 @@ pub(super) fn reconfigure(
 }
 
 pub(super) fn propagate(target: BorrowedFd<'_>, to: Propagation) -> std::io::Result<()> {
-    // `MS_…` of mount(2), which mount_setattr(2) takes here.
-    let propagation = match to.kind {
+    let attr = MountAttr { propagation: propagation_bit(to.kind), ..MountAttr::default() };
+    mount_setattr(target, to.recursive, &attr)
+}
+
+/// `MS_…` of mount(2), which mount_setattr(2) takes for propagation.
+pub(super) fn propagation_bit(kind: PropagationType) -> u64 {
+    match kind {
         PropagationType::Shared => 1 << 20,
         PropagationType::Slave => 1 << 19,
         PropagationType::Private => 1 << 18,
         PropagationType::Unbindable => 1 << 17,
-    };
-    mount_setattr(target, to.recursive, &MountAttr { propagation, ..MountAttr::default() })
+    }
 }
 
 /// What the optional fields of mountinfo say.

@@ -65,7 +65,7 @@ pub(super) fn mounts_before(execution: &Execution<'_>) -> io::Result<Before> {
     }
 }
 
-/// A copy of the source: its root, flags and place, and with `recursive` the flags of all below it.
+/// A copy of the source: its root, flags and mount point, that it's no peer, and with `recursive` the flags of all below.
 pub(super) fn bind(
     execution: &Execution<'_>,
     recursive: bool,
@@ -83,6 +83,11 @@ pub(super) fn bind(
     differs.compare("mount point", &found.mount.target, execution.plan.target());
     differs.parent(&found.mount, &target_identity(execution)?);
     differs.flags(&found.mount, attributes);
+    let source = lookup::at(execution, execution.source()?).map_err(failed)?.mount;
+    let is_peer = |field: &&String| field.starts_with("shared:") && source.optional_fields.contains(field);
+    if let Some(group) = found.mount.optional_fields.iter().find(is_peer) {
+        differs.add(format!("it's a peer of its source ({group})"));
+    }
     if recursive && !attributes.tightening().is_empty() {
         for (_, identity) in lookup::mounts_below(execution, &found.identity).map_err(failed)? {
             if let Some(below) = lookup::find(execution, &identity).map_err(failed)? {

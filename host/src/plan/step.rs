@@ -12,7 +12,7 @@ use crate::model::request::{Propagation, UnmountMode};
 pub(crate) enum Step {
     /// Makes a mount of a file system, and shows it when it's complete.
     Mount { fstype: String, source: String, parameters: Vec<MountOption>, attributes: Attributes },
-    /// Copies a mount or a tree of mounts, and shows it when it's complete.
+    /// Copies a mount or a tree of mounts as a slave of it, and shows the copy when it's complete.
     Bind { source: String, recursive: bool, attributes: Attributes },
     /// Changes a mount point.
     SetAttributes(Attributes),
@@ -42,9 +42,7 @@ impl Step {
             Self::Bind { source, recursive, attributes } => {
                 let flag = if *recursive { "AT_RECURSIVE" } else { "" };
                 let mut lines = vec![call("open_tree", &[source, "OPEN_TREE_CLONE", flag])];
-                if !attributes.is_empty() {
-                    lines.push(call("mount_setattr", &[flag, &attributes.to_string()]));
-                }
+                lines.push(call("mount_setattr", &[flag, &attributes.to_string(), "slave"]));
                 lines.push(call("move_mount", &[target]));
                 lines
             }

@@ -75,6 +75,10 @@ fn files_without_an_end_are_refused() -> Result<()> {
     let fifo = folder.path().join("fifo");
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)?;
     for command in [&["list", "--file"][..], &["check", "--request"], &["policy", "inspect"]] {
+        let large = folder.path().join("large");
+        fs::File::create(&large)?.set_len(1 << 40)?;
+        let output = mountgate(command).arg(&large).output()?;
+        ensure!(output.status.code() == Some(1) && text_of(&output).contains("larger than 256 MiB"), "{command:?}");
         for file in [Path::new("/dev/zero"), &fifo, folder.path()] {
             let output = mountgate(command).arg(file).output()?;
             let text = text_of(&output);

@@ -175,6 +175,11 @@ fn a_bind_does_not_tell_its_source_what_is_mounted_on_it() -> Result<()> {
         grep ' /mnt/target/deep/sub ' /proc/1/mountinfo; absent /mnt/y/deep/sub
         gate umount -R /mnt/target
         grep ' /mnt/y/deep ' /proc/1/mountinfo
+
+        gate mount --rbind /mnt /mnt/target
+        gate mount -t tmpfs told /mnt/target/y/deep/sub; absent /mnt/y/deep/sub
+        gate umount -R /mnt/target
+        grep ' /mnt/y/deep ' /proc/1/mountinfo
         "#,
     )
     .map(drop)

@@ -7,11 +7,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{Mode, OFlags};
 
-/// The most bytes of a request or a plugin.
+/// The most bytes of a file.
 const MAX_FILE: u64 = 256 << 20;
 
-/// Opens a plain file.
-pub(super) fn open_plain(path: &Path) -> Result<File> {
+fn open_plain(path: &Path) -> Result<File> {
     let open = || -> Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(std::io::Error::from)?);

@@ -3,12 +3,11 @@
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::Args;
 use serde::{Serialize, Serializer};
 
 use super::global::Global;
-use super::input::open_plain;
+use super::input::read_plain;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::model::paths::is_within;
@@ -46,8 +45,7 @@ fn mounts_as_text<S: Serializer>(mounts: &[Mount<'_>], serializer: S) -> Result<
 }
 
 fn read_table(file: &Path) -> anyhow::Result<MountTable> {
-    let table =
-        MountTable::read_from(open_plain(file)?).with_context(|| format!("{} can't be read", file.display()))?;
+    let table = MountTable::parse(read_plain(file)?)?;
     match table.bad_lines() {
         [first, ..] if table.is_empty() => {
             let message = format!("{} holds no mount table; line {}: {}", file.display(), first.line, first.error);

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::input::{open_plain, read_plain};
+use super::input::read_plain;
 use crate::error::Error;
 use crate::model::ends::ResolvedPath;
 use crate::model::refusals::Refusals;
@@ -44,8 +43,7 @@ impl RequestFile {
         let table = match &file.mount_table {
             Some(table) => {
                 let table = path.parent().unwrap_or(Path::new(".")).join(table);
-                MountTable::read_from(open_plain(&table)?)
-                    .with_context(|| format!("{} can't be read", table.display()))?
+                MountTable::parse(read_plain(&table)?)?
             }
             None => MountTable::parse(Vec::new())?,
         };

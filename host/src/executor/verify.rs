@@ -83,16 +83,23 @@ pub(super) fn bind(
     differs.compare("mount point", &found.mount.target, execution.plan.target());
     differs.parent(&found.mount, &target_identity(execution)?);
     differs.flags(&found.mount, attributes);
-    let source = lookup::at(execution, execution.source()?).map_err(failed)?.mount;
-    let is_peer = |field: &&String| field.starts_with("shared:") && source.optional_fields.contains(field);
-    if let Some(group) = found.mount.optional_fields.iter().find(is_peer) {
-        differs.add(format!("it's a peer of its source ({group})"));
-    }
-    if recursive && !attributes.tightening().is_empty() {
-        for (_, identity) in lookup::mounts_below(execution, &found.identity).map_err(failed)? {
-            if let Some(below) = lookup::find(execution, &identity).map_err(failed)? {
-                differs.flags(&below, attributes.tightening());
-            }
+    let source_mount = lookup::at(execution, execution.source()?).map_err(failed)?;
+    differs.peer(&found.mount, &[&source_mount.mount]);
+    if recursive {
+        let below = |top: &Identity| -> Result<Vec<MountText>, StepError> {
+            let mounts = lookup::mounts_below(execution, top).map_err(failed)?;
+            let found = mounts.iter().map(|(_, identity)| lookup::find(execution, identity).map_err(failed));
+            Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        };
+        let copies = below(&found.identity)?;
+        let mut new: HashSet<u64> = copies.iter().map(|copy| copy.id).collect();
+        new.insert(found.mount.id);
+        // Where the target lies within the source, the copies lie below the source as well.
+        let originals = below(&source_mount.identity)?;
+        let originals: Vec<&MountText> = originals.iter().filter(|mount| !new.contains(&mount.id)).collect();
+        for copy in &copies {
+            differs.flags(copy, attributes.tightening());
+            differs.peer(copy, &originals);
         }
     }
     differs.done()?;
@@ -252,6 +259,16 @@ impl Differences {
         if !approved.hold_for(bits) {
             let (target, options) = (&found.target, found.options.join(","));
             self.add(format!("{} has the flags {options} where {approved} was approved", target.escape_debug()));
+        }
+    }
+
+    /// A copy that is a peer of an original would tell it what is mounted on the copy.
+    fn peer(&mut self, copy: &MountText, originals: &[&MountText]) {
+        let is_peer = |field: &&String| {
+            field.starts_with("shared:") && originals.iter().any(|original| original.optional_fields.contains(field))
+        };
+        if let Some(group) = copy.optional_fields.iter().find(is_peer) {
+            self.add(format!("{} is a peer of its source ({group})", copy.target.escape_debug()));
         }
     }
 

@@ -56,7 +56,10 @@ pub fn resolve(host: &HostRoot, path: &str, links: Symlinks) -> Result<PinnedPat
     let plain = lexical(path);
     match open_below(host.root(), &plain, OFlags::PATH, ResolveFlags::NO_SYMLINKS) {
         Ok(pin) => pinned(plain, Vec::new(), pin).and_then(|found| checked(path, found)),
-        Err(_) if links == Symlinks::Refuse => walk(host, path, links),
+        // The walk says what is wrong. Where it finds nothing, the path has changed since.
+        Err(_) if links == Symlinks::Refuse => {
+            walk(host, path, links).and_then(|_| Err(ResolveError::Changed(path.to_owned())))
+        }
         // There is a link on the way, or an error that the walk can describe better.
         Err(_) => follow_links(host, path),
     }
@@ -68,11 +71,10 @@ const ATTEMPTS: usize = 4;
 /// Has the kernel resolve a path, and walks it: both must lead to the same thing. The kernel comes first, since it mounts
 /// what an automount on the way stands for.
 fn follow_links(host: &HostRoot, path: &str) -> Result<PinnedPath, ResolveError> {
-    let mut attempt = 1;
-    loop {
+    let mut last = ResolveError::Changed(path.to_owned());
+    for _ in 0..ATTEMPTS {
         let kernels = open_below(host.root(), &lexical(path), OFlags::PATH, ResolveFlags::empty());
-        let walked = walk(host, path, Symlinks::Resolve);
-        let result = match (kernels, walked) {
+        last = match (kernels, walk(host, path, Symlinks::Resolve)) {
             (Ok(theirs), Ok(found)) if is_same(path, &theirs, &found)? => return Ok(found),
             (Ok(_), Ok(_)) => ResolveError::Changed(path.to_owned()),
             // What the walk found missing may have been there for the kernel.
@@ -82,11 +84,8 @@ fn follow_links(host: &HostRoot, path: &str) -> Result<PinnedPath, ResolveError>
                 return Err(ResolveError::Call { call: "openat2", path: path.to_owned(), errno });
             }
         };
-        if attempt == ATTEMPTS {
-            return Err(result);
-        }
-        attempt += 1;
     }
+    Err(last)
 }
 
 fn is_same(path: &str, theirs: &OwnedFd, found: &PinnedPath) -> Result<bool, ResolveError> {

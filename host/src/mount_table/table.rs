@@ -36,7 +36,7 @@ impl MountTable {
     ///
     /// # Errors
     /// When the file can't be read.
-    pub fn read_from(mut file: std::fs::File) -> io::Result<Self> {
+    pub(crate) fn read_from(mut file: std::fs::File) -> io::Result<Self> {
         let mut text = vec![0; 64 << 10];
         let mut filled = 0;
         loop {

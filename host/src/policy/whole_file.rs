@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, fchmod, openat, renameat, unlinkat};
 
 /// Puts a file into a folder, in place of one with the same name. A reader never sees a half-written file, not even after a
-/// crash. No link is followed, and nobody can guess the name that the file has until it's complete.
+/// crash. The file is made anew under another name first, and no link is followed there.
 pub(super) fn replace(folder: &OwnedFd, name: &str, mode: Mode, content: &[u8]) -> io::Result<()> {
     let temporary = format!(".{name}.{:016x}", fastrand::u64(..));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -84,7 +84,7 @@ pub(super) fn bind(
     differs.parent(&found.mount, &target_identity(execution)?);
     differs.flags(&found.mount, attributes);
     let source_mount = lookup::at(execution, execution.source()?).map_err(failed)?;
-    differs.peer(&found.mount, &[&source_mount.mount]);
+    differs.peer(&found.mount, &peer_groups([&source_mount.mount]));
     if recursive {
         let below = |top: &Identity| -> Result<Vec<MountText>, StepError> {
             let mounts = lookup::mounts_below(execution, top).map_err(failed)?;
@@ -96,14 +96,20 @@ pub(super) fn bind(
         new.insert(found.mount.id);
         // Where the target lies within the source, the copies lie below the source as well.
         let originals = below(&source_mount.identity)?;
-        let originals: Vec<&MountText> = originals.iter().filter(|mount| !new.contains(&mount.id)).collect();
+        let groups = peer_groups(originals.iter().filter(|mount| !new.contains(&mount.id)));
         for copy in &copies {
             differs.flags(copy, attributes.tightening());
-            differs.peer(copy, &originals);
+            differs.peer(copy, &groups);
         }
     }
     differs.done()?;
     Ok(found.identity.unique_id)
+}
+
+/// The peer groups of mounts, as mountinfo names them.
+fn peer_groups<'m>(mounts: impl IntoIterator<Item = &'m MountText>) -> HashSet<&'m str> {
+    let fields = mounts.into_iter().flat_map(|mount| &mount.optional_fields);
+    fields.map(String::as_str).filter(|field| field.starts_with("shared:")).collect()
 }
 
 /// What a helper mounted: a mount that wasn't there, on the very mount that was pinned, of the type, with the flags.
@@ -263,11 +269,8 @@ impl Differences {
     }
 
     /// A copy that is a peer of an original would tell it what is mounted on the copy.
-    fn peer(&mut self, copy: &MountText, originals: &[&MountText]) {
-        let is_peer = |field: &&String| {
-            field.starts_with("shared:") && originals.iter().any(|original| original.optional_fields.contains(field))
-        };
-        if let Some(group) = copy.optional_fields.iter().find(is_peer) {
+    fn peer(&mut self, copy: &MountText, groups: &HashSet<&str>) {
+        if let Some(group) = copy.optional_fields.iter().find(|field| groups.contains(field.as_str())) {
             self.add(format!("{} is a peer of its source ({group})", copy.target.escape_debug()));
         }
     }

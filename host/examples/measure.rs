@@ -113,7 +113,7 @@ fn point(path: &str) -> anyhow::Result<()> {
     let host = Arc::new(HostRoot::own()?);
     let asked = || {
         // A fresh one each time: nothing is remembered from the turn before.
-        let snapshot = host.snapshot();
+        let snapshot = mountgate::host::live_mounts::snapshot(&host);
         black_box(snapshot.covering(path).map_err(|error| anyhow::anyhow!("{error}"))?);
         Ok(())
     };

@@ -21,6 +21,9 @@ pub enum Error {
     /// The machine can't give what the plugins' sandbox needs.
     #[error("the plugins' sandbox can't be set up")]
     Sandbox(#[source] anyhow::Error),
+    /// What the policies were told is never still true when the request could be carried out.
+    #[error("the request can't be decided: {0}")]
+    Unsettled(String),
     /// The time for the request is up, and the kernel hasn't answered.
     #[error("the time for the request is up")]
     #[expect(missing_docs, reason = "named for what they are")]
@@ -39,6 +42,7 @@ impl Error {
             Self::Refused(_) | Self::Sandbox(_) | Self::Late { may_still_change: false, .. } => None,
             Self::Policies(error) => Some(error.hint.clone()),
             Self::Host(error) => error.hint().cloned(),
+            Self::Unsettled(_) => Some("try again when fewer requests run at once".into()),
             Self::Late { may_still_change: true, .. } => Some("look at the host's mounts with `mountgate list`".into()),
         }
     }

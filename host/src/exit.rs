@@ -53,7 +53,7 @@ impl ExitStatus {
         match &ending.applied {
             None => Self::of_decision(&ending.decision),
             Some(Ok(_)) => Self::Done,
-            Some(Err(ApplyError::Host(_))) => Self::HostFailed,
+            Some(Err(ApplyError::Host(_) | ApplyError::Changed(_))) => Self::HostFailed,
             Some(Err(ApplyError::Mount(_))) => Self::MountFailed,
         }
     }
@@ -64,7 +64,9 @@ impl ExitStatus {
             Error::Refused(_) => Self::Usage,
             Error::Policies(_) => Self::PolicyFailed,
             Error::Late { may_still_change: true, .. } => Self::MountFailed,
-            Error::Host(_) | Error::Sandbox(_) | Error::Late { may_still_change: false, .. } => Self::HostFailed,
+            Error::Host(_) | Error::Sandbox(_) | Error::Unsettled(_) | Error::Late { may_still_change: false, .. } => {
+                Self::HostFailed
+            }
         }
     }
 }

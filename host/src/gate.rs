@@ -1,6 +1,6 @@
 //! The one path: a request is decided, carried out, and told to the observers.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +11,11 @@ use crate::decision::trace::TraceEntry;
 use crate::error::{Error, with_causes};
 use crate::executor::apply::{Applied, Executor};
 use crate::executor::failure::ApplyError;
+use crate::host::live_mounts::snapshot;
+use crate::host::locks::Locks;
 use crate::host::namespaces::Namespace;
+use crate::host::own_state::{OwnPlace, own_state};
 use crate::host::root::HostRoot;
-use crate::host::target_lock::TargetLocks;
 use crate::model::request::MountRequest;
 use crate::model::requester::Requester;
 use crate::mount_table::snapshot::Snapshot;
@@ -29,7 +31,7 @@ use crate::policy::engine::policy::Policy;
 pub struct Gate {
     directory: PolicyDirectory,
     policies: Vec<Policy>,
-    own_state: Vec<PathBuf>,
+    own_state: Vec<OwnPlace>,
 }
 
 /// How a request ended.
@@ -62,8 +64,8 @@ impl Gate {
     /// When a plugin can't be used.
     pub fn load(engine: &Engine, mut directory: PolicyDirectory, cache: &Cache) -> Result<Self, Error> {
         let policies = engine.load(&mut directory, cache)?;
-        let paths = [Some(directory.path.as_path()), cache.path()];
-        let own_state = paths.into_iter().flatten().map(Path::to_owned).collect();
+        let paths = [Some(directory.path.as_path()), cache.path(), Some(Path::new("/run/mountgate"))];
+        let own_state = own_state(paths.into_iter().flatten());
         Ok(Self { directory, policies, own_state })
     }
 
@@ -103,21 +105,33 @@ fn carry_out(
     requester: Requester,
     executor: &impl Executor,
 ) -> Result<Ending, Error> {
-    let locks = TargetLocks::new(host, timeout);
-    let before = Arc::new(host.snapshot());
-    let resolution = Resolution::OnHost(host);
-    let case = Case { request, requester, resolution, snapshot: before.clone(), locks: Some(&locks) };
-    let mut decision = chain.decide(&case, false)?;
-    let Some(plan) = decision.take_plan() else {
-        let observed = chain.observe(&outcome(&decision, None), &before);
-        return Ok(Ending { decision, plan: PlanText::default(), applied: None, observed, table: None });
-    };
-    let text = plan.text();
-    let applied = executor.apply(plan);
-    let after = Arc::new(host.snapshot());
-    let observed = chain.observe(&outcome(&decision, Some(&applied)), &after);
-    Ok(Ending { decision, plan: text, applied: Some(applied), observed, table: Some(after) })
+    let locks = Arc::new(Locks::new(host, timeout));
+    for _ in 0..MAX_DECISIONS {
+        let before = Arc::new(snapshot(host));
+        let resolution = Resolution::OnHost(host);
+        let (request, requester, locks) = (request.clone(), requester.clone(), Some(locks.clone()));
+        let case = Case { request, requester, resolution, snapshot: before.clone(), locks };
+        let mut decision = chain.decide(&case, false)?;
+        let Some(plan) = decision.take_plan() else {
+            let observed = chain.observe(&outcome(&decision, None), &before);
+            return Ok(Ending { decision, plan: PlanText::default(), applied: None, observed, table: None });
+        };
+        let text = plan.text();
+        let applied = executor.apply(plan);
+        if let Err(ApplyError::Changed(what)) = &applied {
+            tracing::info!("the request is decided again: {what}");
+            continue;
+        }
+        let after = Arc::new(snapshot(host));
+        let observed = chain.observe(&outcome(&decision, Some(&applied)), &after);
+        return Ok(Ending { decision, plan: text, applied: Some(applied), observed, table: Some(after) });
+    }
+    let message = format!("the host's mounts changed in each of {MAX_DECISIONS} attempts between decision and mount");
+    Err(Error::Unsettled(message))
 }
+
+/// How often a request is decided where the host changes meanwhile.
+const MAX_DECISIONS: u32 = 32;
 
 /// What the observers are told.
 fn outcome(decision: &Decision, applied: Option<&Result<Applied, ApplyError>>) -> Outcome {

@@ -11,6 +11,8 @@ use crate::error::with_causes;
 use crate::executor::apply::Applied;
 use crate::executor::failure::ApplyError;
 use crate::gate::Ending;
+use crate::model::ends::ResolvedPath;
+use crate::model::location::{Place, Via};
 use crate::model::request::MountRequest;
 use crate::model::secrets::Secrets;
 use crate::model::verdict::Denial;
@@ -23,6 +25,10 @@ pub struct Report {
     request: MountRequest,
     #[serde(rename = "final")]
     final_request: MountRequest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<ResolvedPath>,
+    target: ResolvedPath,
+    places: Vec<Place>,
     trace: Vec<TraceEntry>,
     #[serde(skip_serializing_if = "Option::is_none")]
     denied_by: Option<DeniedBy>,
@@ -78,6 +84,9 @@ impl Report {
             verdict: if denied_by.is_none() { "allow" } else { "deny" },
             request: decision.request.masked(),
             final_request: decision.final_request.masked(),
+            source: decision.source.clone(),
+            target: decision.target.clone(),
+            places: decision.places.clone(),
             trace: decision.trace.iter().map(|entry| entry.masked(&secrets)).collect(),
             denied_by,
             plan: Vec::new(),
@@ -142,6 +151,7 @@ impl Report {
         if self.final_request != self.request {
             writeln!(out, "as     {}", self.final_request)?;
         }
+        self.write_places(out)?;
         self.write_trace(out)?;
         self.write_denial(out)?;
         for line in &self.plan {
@@ -211,6 +221,34 @@ impl Report {
         Ok(())
     }
 
+    /// What the paths of the request led to, and where else it is seen.
+    ///
+    /// # Errors
+    /// When the output can't be written.
+    pub fn write_places(&self, out: &mut impl Write) -> io::Result<()> {
+        let request = &self.final_request;
+        let ends = [
+            ("source", request.source.as_deref(), self.source.as_ref()),
+            ("target", Some(request.target.as_str()), Some(&self.target)),
+        ];
+        for (name, written, found) in ends {
+            let Some(found) = found else { continue };
+            let links = found.symlinks.iter().map(|link| format!(", through {}", link.escape_debug()));
+            let is_plain = written == Some(found.path.as_str()) && found.symlinks.is_empty();
+            if !is_plain {
+                writeln!(out, "  {name}: {}{}", found.path.escape_debug(), links.collect::<String>())?;
+            }
+        }
+        let others: Vec<&Place> = self.places.iter().filter(|place| place.via != Via::Target).collect();
+        for place in others.iter().take(MAX_PLACES) {
+            writeln!(out, "  also at: {} ({})", place.path.escape_debug(), place.via.name())?;
+        }
+        if others.len() > MAX_PLACES {
+            writeln!(out, "  also at {} more places", others.len() - MAX_PLACES)?;
+        }
+        Ok(())
+    }
+
     fn write_denial(&self, out: &mut impl Write) -> io::Result<()> {
         let Some(DeniedBy { policy, denial }) = &self.denied_by else { return Ok(()) };
         writeln!(out, "denied by {policy}: {} ({})", denial.reason, denial.code)?;
@@ -224,6 +262,8 @@ impl Report {
     }
 }
 
+/// How many places are written for people.
+const MAX_PLACES: usize = 20;
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const CHANGED: Style = AnsiColor::Yellow.on_default();

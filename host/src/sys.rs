@@ -96,9 +96,10 @@ pub(crate) fn statmount(id: u64, namespace: Option<u64>, mask: u64, buffer: &mut
     checked(result).map(drop)
 }
 
-/// listmount(2): the 64-bit ids of the mounts below a mount, those after `last`. Says how many were written.
-pub(crate) fn listmount(id: u64, last: u64, ids: &mut [u64]) -> io::Result<usize> {
-    let request = MountIdRequest::new(id, last, None);
+/// listmount(2): the 64-bit ids of the mounts below a mount, those after `last`. Says how many were written. In another
+/// mount namespace as [`statmount`].
+pub(crate) fn listmount(id: u64, namespace: Option<u64>, last: u64, ids: &mut [u64]) -> io::Result<usize> {
+    let request = MountIdRequest::new(id, last, namespace);
     // SAFETY: the kernel reads `request.size` bytes of a live struct, and writes at most `ids.len()` ids.
     let result =
         unsafe { libc::syscall(SYS_LISTMOUNT, std::ptr::from_ref(&request), ids.as_mut_ptr(), ids.len(), 0u32) };
@@ -113,6 +114,21 @@ pub(crate) fn mount_namespace_id(namespace: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: this ioctl writes eight bytes through the pointer, which is to a live u64.
     let result = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_MNTNS_ID as _, std::ptr::from_mut(&mut id)) };
     checked(result.into()).map(|_| id)
+}
+
+/// The UUID of the btrfs that a file lies on, as `/sys/fs/btrfs` writes it.
+pub(crate) fn btrfs_uuid(file: BorrowedFd<'_>) -> io::Result<String> {
+    /// `_IOR(0x94, 31, struct btrfs_ioctl_fs_info_args)`, see `include/uapi/linux/btrfs.h`.
+    const BTRFS_IOC_FS_INFO: libc::c_ulong = 0x8400_941f;
+    let mut info = [0u64; 128];
+    // SAFETY: this ioctl writes 1024 bytes through the pointer, which is to a live array of that size.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), BTRFS_IOC_FS_INFO as _, info.as_mut_ptr()) };
+    checked(result.into())?;
+    // Behind two numbers of 64 bits.
+    let [one, other] = [info[2], info[3]].map(|half| u64::from_be_bytes(half.to_ne_bytes()));
+    let digits = format!("{one:016x}{other:016x}");
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits.get(part).unwrap_or_default().to_owned());
+    Ok(parts.join("-"))
 }
 
 /// Sets close-on-exec on every descriptor except the three standard ones, so that no program that is started inherits

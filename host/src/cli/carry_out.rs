@@ -37,6 +37,7 @@ fn print(global: &Global, ending: &Ending, report: &Report, shows_table: bool) -
         writeln!(out, "done: {}", report.final_request())?;
     }
     if global.verbose > 0 {
+        report.write_places(&mut anstream::stderr().lock())?;
         report.write_trace(&mut anstream::stderr().lock())?;
     }
     if shows_table
@@ -68,6 +69,7 @@ fn explain(ending: &Ending, report: &Report, verbose: u8) {
         Some(Err(error @ ApplyError::Host(cause))) => {
             print_error(&error.to_string(), &[cause.to_string().into()], cause.hint());
         }
+        Some(Err(error @ ApplyError::Changed(_))) => print_error(&error.to_string(), &[], None),
         Some(Ok(_)) | None => {}
     }
 }

@@ -13,6 +13,7 @@ use crate::decision::case::{Case, Resolution};
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::gate::Gate;
+use crate::host::live_mounts;
 use crate::model::refusals::Refusals;
 use crate::mount_table::snapshot::Snapshot;
 use crate::report::Report;
@@ -67,7 +68,7 @@ pub(super) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
     let (directory, cache) = global.open_policies()?;
     let host = global.open_host()?;
     let decided = worker::run(directory, cache, move |gate, _| {
-        let snapshot = Arc::new(host.snapshot());
+        let snapshot = Arc::new(live_mounts::snapshot(&host));
         decide(gate, &Case { request, requester, resolution: Resolution::OnHost(&host), snapshot, locks: None }, all)
     })?;
     print(global, &decided)

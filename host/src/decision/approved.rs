@@ -1,5 +1,6 @@
 //! A request that every policy agreed to.
 
+use super::answers::Answers;
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, PinnedPath};
 use crate::model::request::MountRequest;
@@ -9,12 +10,13 @@ pub(crate) struct Approved<'h> {
     request: MountRequest,
     ends: Ends,
     host: Option<&'h HostRoot>,
+    answers: Option<Answers>,
 }
 
 impl<'h> Approved<'h> {
     /// Nothing but [`super::chain::Chain::decide`] may call this, after the last validating policy agreed.
-    pub(super) fn new(request: MountRequest, ends: Ends, host: Option<&'h HostRoot>) -> Self {
-        Self { request, ends, host }
+    pub(super) fn new(request: MountRequest, ends: Ends, host: Option<&'h HostRoot>, answers: Option<Answers>) -> Self {
+        Self { request, ends, host, answers }
     }
 
     pub(crate) fn request(&self) -> &MountRequest {
@@ -34,7 +36,7 @@ impl<'h> Approved<'h> {
         self.host
     }
 
-    pub(crate) fn into_parts(self) -> (MountRequest, Ends) {
-        (self.request, self.ends)
+    pub(crate) fn into_parts(self) -> (MountRequest, Ends, Option<Answers>) {
+        (self.request, self.ends, self.answers)
     }
 }

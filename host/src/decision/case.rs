@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::host::locks::Locks;
 use crate::host::root::HostRoot;
-use crate::host::target_lock::TargetLocks;
 use crate::model::ends::ResolvedPath;
 use crate::model::request::MountRequest;
 use crate::model::requester::Requester;
@@ -20,8 +20,8 @@ pub struct Case<'h> {
     pub resolution: Resolution<'h>,
     /// The host's mounts.
     pub snapshot: Arc<Snapshot>,
-    /// The locks of the targets, for a request that will be carried out.
-    pub locks: Option<&'h TargetLocks<'h>>,
+    /// The locks, for a request that will be carried out.
+    pub locks: Option<Arc<Locks>>,
 }
 
 impl<'h> Case<'h> {
@@ -35,6 +35,7 @@ impl<'h> Case<'h> {
 
 /// Where the paths of a request are resolved.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each request")]
 pub enum Resolution<'h> {
     /// On the host.
     OnHost(&'h Arc<HostRoot>),

@@ -1,8 +1,8 @@
 //! The chain of policies, and the one place where a request becomes a plan.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::answers::Answers;
 use super::approved::Approved;
 use super::case::Case;
 use super::ends::EndFinder;
@@ -12,6 +12,7 @@ use super::ruling::{Decision, Ruling};
 use super::trace::{Phase, TraceEntry};
 use super::validation::validate;
 use crate::error::Error;
+use crate::host::own_state::OwnPlace;
 use crate::model::rules::HostRules;
 use crate::mount_table::snapshot::Snapshot;
 use crate::plan::mount_plan::MountPlan;
@@ -26,8 +27,8 @@ pub struct Chain<'p> {
 }
 
 impl<'p> Chain<'p> {
-    /// A chain of these policies. No mount may hide or change the paths of `own_state`.
-    pub fn new(policies: &'p [Policy], rules: &'p HostRules, own_state: &'p [PathBuf]) -> Self {
+    /// A chain of these policies. No mount may hide, change or show `own_state`.
+    pub fn new(policies: &'p [Policy], rules: &'p HostRules, own_state: &'p [OwnPlace]) -> Self {
         Self { policies, finder: EndFinder { rules, own_state } }
     }
 
@@ -36,24 +37,33 @@ impl<'p> Chain<'p> {
     /// # Errors
     /// When the host refuses the request by itself, or can't be read.
     pub fn decide(&self, case: &Case<'_>, all: bool) -> Result<Decision, Error> {
-        let ends = self.finder.find(case, &case.request)?;
+        let (ends, places) = self.finder.find(case, &case.request)?;
         let (request, snapshot) = (case.request.clone(), case.snapshot.clone());
-        let mut progress = Progress { request, ends, edits: Vec::new(), trace: Vec::new(), snapshot };
+        let mut progress = Progress { request, ends, places, edits: Vec::new(), trace: Vec::new(), snapshot };
         let against = settle(self.policies, &self.finder, case, &mut progress)
             .or_else(|| validate(self.policies, case, &mut progress, all));
         if let Some(failure) = progress.snapshot.failure() {
             return Err(failure.clone().into());
         }
-        let Progress { request, ends, trace, .. } = progress;
+        let Progress { request, ends, places, trace, snapshot, .. } = progress;
         let final_request = request.clone();
+        let (source, target) = (ends.found_source().cloned(), ends.target.found.clone());
+        let seen = places.clone();
         let ruling = match against {
             Some(ruling) => ruling,
             None => {
-                let approved = Approved::new(request, ends, case.host().map(Arc::as_ref));
+                let answers = case.host().zip(case.locks.as_ref()).map(|(host, locks)| Answers {
+                    host: host.clone(),
+                    locks: locks.clone(),
+                    snapshot,
+                    places,
+                });
+                let approved = Approved::new(request, ends, case.host().map(Arc::as_ref), answers);
                 Ruling::Allow(Some(Box::new(MountPlan::of(approved, self.finder.rules)?)))
             }
         };
-        Ok(Decision { request: case.request.clone(), final_request, requester: case.requester.clone(), trace, ruling })
+        let (request, requester) = (case.request.clone(), case.requester.clone());
+        Ok(Decision { request, final_request, source, target, places: seen, requester, trace, ruling })
     }
 
     /// Tells every policy how a request ended, and returns what they wrote. Whatever they do changes nothing.

@@ -1,35 +1,43 @@
 //! Finds the two ends of a request on the host, and holds what was found to the host's own rules.
 
-use std::path::PathBuf;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use super::answers::location_of;
 use super::case::{Case, Resolution};
-use super::invariants;
+use super::places::places;
 use super::progress::Progress;
+use super::{invariants, standing};
 use crate::error::Error;
+use crate::host::live_mounts::snapshot;
+use crate::host::own_state::OwnPlace;
 use crate::host::resolve::{ResolveError, resolve};
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, PinnedPath, ResolvedPath};
+use crate::model::location::{Device, Place};
 use crate::model::paths::{is_source_path, lexical};
 use crate::model::refusals::Refusals;
 use crate::model::request::{MountRequest, Operation};
 use crate::model::rules::HostRules;
+use crate::mount_table::snapshot::Snapshot;
 
 /// Finds the ends of requests.
 #[derive(Debug)]
 pub(super) struct EndFinder<'p> {
     pub(super) rules: &'p HostRules,
-    /// Paths of mountgate's own state, which no mount may hide or change.
-    pub(super) own_state: &'p [PathBuf],
+    /// mountgate's own state, which no mount may hide, change or show.
+    pub(super) own_state: &'p [OwnPlace],
 }
 
 impl EndFinder<'_> {
-    /// Checks a request and finds its ends.
-    pub(super) fn find(&self, case: &Case<'_>, request: &MountRequest) -> Result<Ends, Error> {
+    /// Checks a request, and finds its ends and its places.
+    pub(super) fn find(&self, case: &Case<'_>, request: &MountRequest) -> Result<(Ends, Vec<Place>), Error> {
         invariants::check_request(self.rules, case.host().map(Arc::as_ref), request)?;
-        let ends = Ends { target: self.target(case, request)?, source: self.source(case, request)? };
-        self.check(case, request, &ends)?;
-        Ok(ends)
+        let snapshot = &case.snapshot;
+        let target = self.target(case, request, snapshot)?;
+        let ends = Ends { source: self.source(case, request, snapshot)?, target };
+        let places = self.check(request, &ends, snapshot)?;
+        Ok((ends, places))
     }
 
     /// Checks a request that policies changed. Only an end with a new name is resolved again.
@@ -41,37 +49,46 @@ impl EndFinder<'_> {
     ) -> Result<(), Error> {
         invariants::check_request(self.rules, case.host().map(Arc::as_ref), request)?;
         if request.target != progress.request.target {
-            progress.ends.target = self.target(case, request)?;
             // The new target has a lock of its own. What was known of the mounts before may be old.
-            if let (Some(host), Some(_)) = (case.host(), case.locks) {
-                progress.snapshot = Arc::new(host.snapshot());
+            if let (Some(host), Some(_)) = (case.host(), &case.locks) {
+                progress.snapshot = Arc::new(snapshot(host));
             }
+            progress.ends.target = self.target(case, request, &progress.snapshot)?;
         }
         if request.source != progress.request.source || request.fstype != progress.request.fstype {
-            progress.ends.source = self.source(case, request)?;
+            progress.ends.source = self.source(case, request, &progress.snapshot)?;
         }
-        self.check(case, request, &progress.ends)
-    }
-
-    fn check(&self, case: &Case<'_>, request: &MountRequest, ends: &Ends) -> Result<(), Error> {
-        invariants::check_resolved(self.rules, request, ends)?;
-        if case.host().is_some_and(|host| host.is_own_namespace()) {
-            let real = |path: &PathBuf| path.canonicalize().ok().and_then(|path| path.to_str().map(str::to_owned));
-            let state: Vec<String> = self.own_state.iter().filter_map(real).collect();
-            invariants::check_own_state(self.rules, request, &state, ends)?;
-        }
+        progress.places = self.check(request, &progress.ends, &progress.snapshot)?;
         Ok(())
     }
 
-    fn source(&self, case: &Case<'_>, request: &MountRequest) -> Result<Option<PinnedPath>, Error> {
+    fn check(&self, request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -> Result<Vec<Place>, Error> {
+        invariants::check_resolved(self.rules, request, ends)?;
+        let places = places(request, ends, snapshot)?;
+        standing::check(self.rules, request, self.own_state, ends, &places, snapshot)?;
+        Ok(places)
+    }
+
+    fn source(
+        &self,
+        case: &Case<'_>,
+        request: &MountRequest,
+        snapshot: &Snapshot,
+    ) -> Result<Option<PinnedPath>, Error> {
         let Some(path) = request.source.as_deref() else { return Ok(None) };
         match &case.resolution {
             Resolution::OnHost(host) if request.operation.source_is_path() || is_source_path(path) => {
                 // A move takes a mount away from its source: that is a target as well.
                 let is_target = request.operation == Operation::Move;
                 let is_nodev = |fstype: &str| host.file_systems().is_nodev(fstype);
-                match self.resolve(case, host, path, is_target)? {
-                    Ok(found) => Ok(Some(found)),
+                match self.resolve(case, host, path, snapshot, is_target)? {
+                    Ok(found) => {
+                        self.hold_device(
+                            case,
+                            found.found.location.as_ref().map(|found| found.device).or(found.found.device),
+                        )?;
+                        Ok(Some(found))
+                    }
                     // A file system without a device may have any word for its source.
                     Err(ResolveError::Missing(_)) if request.fstype.as_deref().is_some_and(is_nodev) => Ok(None),
                     Err(error) => Err(unresolved("SOURCE", &error)),
@@ -80,50 +97,84 @@ impl EndFinder<'_> {
             Resolution::OnHost(_) => Ok(None),
             Resolution::Recorded { source, .. } => {
                 let recorded = source.clone().filter(|_| case.request.source == request.source);
-                Ok(recorded.map(|found| PinnedPath { found, pin: None }))
+                recorded.map(|found| recorded_end(found, snapshot)).transpose()
             }
         }
     }
 
-    fn target(&self, case: &Case<'_>, request: &MountRequest) -> Result<PinnedPath, Error> {
+    fn target(&self, case: &Case<'_>, request: &MountRequest, snapshot: &Snapshot) -> Result<PinnedPath, Error> {
         match &case.resolution {
             Resolution::OnHost(host) => {
-                self.resolve(case, host, &request.target, true)?.map_err(|error| unresolved("TARGET", &error))
+                let found = self.resolve(case, host, &request.target, snapshot, true)?;
+                let found = found.map_err(|error| unresolved("TARGET", &error))?;
+                if let Operation::Remount { mount_point_only: false } = request.operation {
+                    self.hold_device(case, found.found.location.as_ref().map(|found| found.device))?;
+                }
+                Ok(found)
             }
             Resolution::Recorded { target, .. } => {
                 let recorded = target.clone().filter(|_| case.request.target == request.target);
                 let found = recorded.unwrap_or_else(|| ResolvedPath {
                     path: lexical(&request.target),
                     kind: FileKind::Directory,
+                    location: None,
                     device: None,
                     symlinks: Vec::new(),
                     covering_mount: None,
                 });
-                Ok(PinnedPath { found, pin: None })
+                recorded_end(found, snapshot)
             }
         }
     }
 
-    /// Resolves a path. A target is resolved under its lock, where the request will be carried out.
+    /// Resolves a path, and finds out where it lies. A target is resolved under its lock, where the request will be carried
+    /// out.
     fn resolve(
         &self,
         case: &Case<'_>,
         host: &HostRoot,
         path: &str,
+        snapshot: &Snapshot,
         is_target: bool,
     ) -> Result<Result<PinnedPath, ResolveError>, Error> {
         loop {
-            let found = match resolve(host, path, self.rules.symlinks) {
+            let mut found = match resolve(host, path, self.rules.symlinks) {
                 Ok(found) => found,
                 Err(error) => return Ok(Err(error)),
             };
-            let locks = case.locks.filter(|_| is_target);
+            if let Some(pin) = &found.pin {
+                found.found.location = location_of(snapshot, &found.found, pin.as_fd())?;
+            }
+            if found.found.location.is_none() && found.found.kind != FileKind::BlockDevice {
+                return Ok(Err(ResolveError::Changed(path.to_owned())));
+            }
+            let locks = case.locks.as_ref().filter(|_| is_target);
+            let place = found.found.location.as_ref().map_or_else(|| found.found.path.clone(), ToString::to_string);
             // The request that held the lock before may have changed the path: resolve it again.
-            if !locks.map_or(Ok(false), |locks| locks.hold(&found.found.path))? {
+            if !locks.map_or(Ok(false), |locks| locks.hold(&place))? {
                 return Ok(Ok(found));
             }
         }
     }
+
+    /// Holds the lock of a file system that may be mounted or changed: one request decides who writes it.
+    fn hold_device(&self, case: &Case<'_>, device: Option<Device>) -> Result<(), Error> {
+        if let (Some(locks), Some(device)) = (&case.locks, device) {
+            locks.hold(&format!("file system {device}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A recorded end lies where the table says.
+fn recorded_end(mut found: ResolvedPath, snapshot: &Snapshot) -> Result<PinnedPath, Error> {
+    if found.location.is_none() {
+        found.location = match (found.kind, found.device) {
+            (FileKind::BlockDevice, Some(device)) => snapshot.file_system_on(device)?,
+            _ => snapshot.locate(&found.path)?,
+        };
+    }
+    Ok(PinnedPath { found, pin: None })
 }
 
 fn unresolved(argument: &str, error: &ResolveError) -> Error {

@@ -5,7 +5,7 @@ use crate::model::ends::{Ends, FileKind};
 use crate::model::mount_flags::restrictions;
 use crate::model::option_names::{is_generic, is_operation, is_per_mount, needs_permission};
 use crate::model::options::MountOption;
-use crate::model::paths::{components, is_source_path, is_within};
+use crate::model::paths::{components, is_source_path};
 use crate::model::refusals::{Refusal, Refusals};
 use crate::model::request::{MountRequest, Operation};
 use crate::model::rules::HostRules;
@@ -50,13 +50,8 @@ pub(super) fn check_request(
 pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &Ends) -> Result<(), Refusals> {
     let (source, target) = (ends.found_source(), &ends.target.found);
     let mut check = Check { rules, refusals: Vec::new() };
-    check.place(TARGET, &target.path);
     if let Some(source) = source {
         check.no_magic(SOURCE, &source.path);
-        if request.operation == Operation::Move {
-            // A move takes away what is mounted at the source.
-            check.place(SOURCE, &source.path);
-        }
         let is_image = request.operation == Operation::Mount && source.kind == FileKind::Regular;
         if is_image && !rules.options.iter().any(|name| name == "loop") {
             check.refuse(
@@ -77,33 +72,7 @@ pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &E
     check.done()
 }
 
-/// Refuses to mount over the program's own state, or to move it away, where that lies in the same namespace.
-///
-/// # Errors
-/// The reason to refuse it.
-pub(super) fn check_own_state(
-    rules: &HostRules,
-    request: &MountRequest,
-    state: &[String],
-    ends: &Ends,
-) -> Result<(), Refusals> {
-    let (source, target) = (ends.found_source(), &ends.target.found);
-    let mut check = Check { rules, refusals: Vec::new() };
-    let moved = source.filter(|_| request.operation == Operation::Move).map(|source| (SOURCE, source));
-    for (argument, place) in moved.into_iter().chain([(TARGET, target)]) {
-        let touches = |path: &String| is_within(path, &place.path) || is_within(&place.path, path);
-        if let Some(path) = state.iter().find(|path| touches(path))
-            && !check.is_allowed_target(&place.path)
-        {
-            let message = format!("it would hide or change mountgate's own state in {path}");
-            check.refuse(argument, message, Some(NAME_TARGET));
-        }
-    }
-    check.done()
-}
-
 const NAME_OPTION: &str = "to allow it, add the option to [host] options in policies.toml";
-const NAME_TARGET: &str = "to allow it, add the path to [host] targets in policies.toml";
 
 struct Check<'r> {
     rules: &'r HostRules,
@@ -163,23 +132,7 @@ impl Check<'_> {
     }
 
     fn target(&mut self, target: &str) {
-        if self.absolute(TARGET, target) {
-            self.place(TARGET, target);
-        }
-    }
-
-    fn place(&mut self, argument: &str, path: &str) {
-        const SYSTEM: [&str; 3] = ["/proc", "/sys", "/dev"];
-        let in_system = SYSTEM.iter().find(|system| is_within(path, system));
-        if let Some(system) = in_system
-            && !self.is_allowed_target(path)
-        {
-            self.refuse(argument, format!("{system} and all below it can't be mounted on"), Some(NAME_TARGET));
-        }
-    }
-
-    fn is_allowed_target(&self, path: &str) -> bool {
-        self.rules.targets.iter().any(|allowed| is_within(path, allowed))
+        self.absolute(TARGET, target);
     }
 
     fn source(&mut self, source: &str, operation: Operation) {
@@ -351,9 +304,7 @@ mod tests {
 
     #[test]
     fn each_refusal_names_its_argument() {
-        for target in
-            ["", "mnt", "/mnt/../etc", "/mnt/\n", "/mnt/\0", "-o", "/proc/1/root/etc", "/proc", "/sys/x", "/dev/shm"]
-        {
+        for target in ["", "mnt", "/mnt/../etc", "/mnt/\n", "/mnt/\0", "-o", "/proc/1/root/etc"] {
             assert!(refused(|r| r.target = target.to_owned()).starts_with("TARGET: "), "{target:?}");
         }
         for source in ["--version", "LABEL=x", "uuid=1", "/dev/../etc", "/proc/self/fd/3", ""] {
@@ -422,10 +373,5 @@ mod tests {
                 "{fstype}"
             );
         }
-    }
-
-    #[test]
-    fn a_name_that_only_begins_like_a_system_directory_passes() {
-        assert_eq!(refused(|r| r.target = "/process".to_owned()), "");
     }
 }

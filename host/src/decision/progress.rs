@@ -6,6 +6,7 @@ use super::case::Case;
 use super::trace::TraceEntry;
 use crate::model::edit::OwnedEdit;
 use crate::model::ends::Ends;
+use crate::model::location::Place;
 use crate::model::request::MountRequest;
 use crate::mount_table::snapshot::Snapshot;
 use crate::policy::engine::contract_v0_1::{Review, ReviewParts};
@@ -14,6 +15,7 @@ use crate::policy::engine::contract_v0_1::{Review, ReviewParts};
 pub(super) struct Progress {
     pub(super) request: MountRequest,
     pub(super) ends: Ends,
+    pub(super) places: Vec<Place>,
     pub(super) edits: Vec<OwnedEdit>,
     pub(super) trace: Vec<TraceEntry>,
     pub(super) snapshot: Arc<Snapshot>,
@@ -29,6 +31,7 @@ impl Progress {
             source: self.ends.found_source(),
             target: &self.ends.target.found,
             requester: &case.requester,
+            places: &self.places,
         })
     }
 }

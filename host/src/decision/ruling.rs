@@ -1,7 +1,9 @@
 //! What the chain came to, and how.
 
 use super::trace::TraceEntry;
+use crate::model::ends::ResolvedPath;
 use crate::model::failure::Failure;
+use crate::model::location::Place;
 use crate::model::request::MountRequest;
 use crate::model::requester::Requester;
 use crate::model::verdict::Denial;
@@ -27,6 +29,12 @@ pub struct Decision {
     pub request: MountRequest,
     /// The request as the policies left it.
     pub final_request: MountRequest,
+    /// What the host found at the source of that, where it's a path of the host.
+    pub source: Option<ResolvedPath>,
+    /// What the host found at the target of that.
+    pub target: ResolvedPath,
+    /// Every path of the host at which it will be seen.
+    pub places: Vec<Place>,
     /// Who asked.
     pub requester: Requester,
     /// Every policy's part, in order.

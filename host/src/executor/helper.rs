@@ -25,7 +25,7 @@ pub(super) fn mount(
     let line = || Step::Helper(mount.clone()).lines(&mount.target).join(" ");
     let children = leftovers::Children::now();
     let before = verify::mounts_before(execution).map_err(|error| StepError::new(line(), error))?;
-    execution.commit(line)?;
+    execution.commit_to_wait(line)?;
     let result = run_mount(execution, mount, applied).and_then(|output| {
         let attributes = Attributes::of(&mount.options);
         // The output may say why nothing is there.

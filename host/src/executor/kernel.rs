@@ -122,7 +122,7 @@ pub(super) fn reconfigure(
     let target = execution.target()?;
     let line = || call("fspick", &[execution.plan.target()]);
     let before = lookup::at(execution, target).map_err(|error| StepError::new(line(), error))?;
-    execution.commit(line)?;
+    execution.commit_to_wait(line)?;
     mount_api::reconfigure(target, parameters, line)?;
     undos.push(Undo::Reconfigure { parameters: parameters.to_vec(), before: before.mount.super_options });
     verify::super_options(execution, parameters)
@@ -172,7 +172,7 @@ pub(super) fn unmount(execution: &Execution<'_>, mode: UnmountMode, undos: &mut 
         // one place the youngest.
         places.sort_by_key(|(path, _)| path.len());
     }
-    execution.commit(|| call("umount2", &[path]))?;
+    execution.commit_to_wait(|| call("umount2", &[path]))?;
     for (path, identity) in places.into_iter().rev() {
         unmount_one(execution, &path, &identity, mode, undos).map_err(|error| failed(&path, error))?;
     }

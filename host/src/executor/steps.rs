@@ -1,5 +1,6 @@
 //! Carries out the steps of a plan in order, and takes them back where one fails.
 
+use std::cell::RefCell;
 use std::os::fd::AsFd;
 
 use super::apply::Applied;
@@ -24,13 +25,14 @@ pub(super) fn run(host: &HostRoot, mut plan: MountPlan, watch: &Watch) -> Result
         let identity = target.take().map(|target| Identity::of(target.as_fd())).transpose();
         to_unmount = identity.map_err(|error| HostError::new("statx", plan.target(), error))?;
     }
-    let execution = Execution { host, plan: &plan, source, target, to_unmount, watch };
+    let execution = Execution { host, plan: &plan, source, target, to_unmount, watch, confirmed: RefCell::default() };
     let secrets = Secrets::of(&[&plan.request().options]);
     let mut undos: Vec<Undo> = Vec::new();
     let mut applied = Applied::default();
     match steps(&execution, &mut undos, &mut applied) {
         Ok(()) => Ok(applied),
-        Err(StepError { call, reason }) => {
+        Err(StepError { reason, is_outdated: true, .. }) if undos.is_empty() => Err(ApplyError::Changed(reason)),
+        Err(StepError { call, reason, .. }) => {
             let undone = undos.into_iter().rev().map(|undo| secrets.mask(&undo.take_back(&execution))).collect();
             Err(MountFailure { step: secrets.mask(&call), reason: secrets.mask(&reason), undone }.into())
         }

@@ -40,7 +40,7 @@ impl Undo {
     pub(super) fn take_back(self, execution: &Execution<'_>) -> String {
         match self.try_back(execution) {
             Ok(line) => format!("undone: {line}"),
-            Err(StepError { call, reason }) => format!("NOT undone: {call}: {reason}"),
+            Err(StepError { call, reason, .. }) => format!("NOT undone: {call}: {reason}"),
         }
     }
 

@@ -5,7 +5,8 @@ use fastrand::Rng;
 use super::dictionary::{Dictionary, FLAGS, OPTIONS};
 use super::input::Input;
 use super::tables::Tables;
-use crate::model::ends::{Device, FileKind, ResolvedPath};
+use crate::model::ends::{FileKind, ResolvedPath};
+use crate::model::location::Device;
 use crate::model::option_names::is_per_mount;
 use crate::model::options::{MountOption, Options};
 use crate::model::paths::{is_source_path, lexical};
@@ -104,6 +105,7 @@ impl<'w> Generator<'w> {
         ResolvedPath {
             path,
             kind,
+            location: None,
             device: is_device.then(|| Device { major: 8, minor: self.random.u32(0..3) * 16 + 1 }),
             symlinks: if through_link { vec![written.to_owned()] } else { Vec::new() },
             covering_mount: self.random.bool().then(|| self.random.u64(20..27)),

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
 
-use crate::model::ends::Device;
+use crate::model::location::Device;
 
 /// Which mount a descriptor lies on, and which file it stands for.
 #[derive(Debug, Clone, Copy)]

@@ -1,11 +1,15 @@
 //! The host: its tree and its mount namespace as this process sees them.
 
+mod btrfs;
 pub(crate) mod file_systems;
 pub(crate) mod identity;
+pub mod live_mounts;
+mod locate;
+pub mod locks;
 pub(crate) mod namespaces;
 mod open;
+pub mod own_state;
 pub(crate) mod place;
 pub(crate) mod programs;
 pub mod resolve;
 pub mod root;
-pub mod target_lock;

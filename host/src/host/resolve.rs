@@ -13,7 +13,8 @@ use rustix::io::Errno;
 use super::identity::Identity;
 use super::open::open_below;
 use super::root::HostRoot;
-use crate::model::ends::{Device, FileKind, PinnedPath, ResolvedPath};
+use crate::model::ends::{FileKind, PinnedPath, ResolvedPath};
+use crate::model::location::Device;
 use crate::model::paths::{components, lexical, names_directory};
 use crate::model::rules::Symlinks;
 
@@ -153,6 +154,7 @@ fn pinned(path: String, symlinks: Vec<String>, pin: OwnedFd) -> Result<PinnedPat
     let found = ResolvedPath {
         path,
         kind,
+        location: None,
         device: is_device.then_some(Device { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor }),
         symlinks,
         covering_mount: knows_mount.then_some(stat.stx_mnt_id),

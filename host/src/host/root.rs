@@ -5,20 +5,15 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat, openat2, statx};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat, statx};
 
 use super::file_systems::FileSystems;
-use super::identity::unique_id;
 use super::namespaces::{self, Namespace};
 use super::open::open_below;
 use super::place::Place;
 use crate::model::host_error::HostError;
-use crate::model::paths::{is_within, relative};
-use crate::mount_table::mount::MountText;
-use crate::mount_table::snapshot::Snapshot;
-use crate::mount_table::statmount;
 use crate::mount_table::table::MountTable;
 use crate::sys;
 
@@ -114,11 +109,6 @@ impl HostRoot {
         &self.namespace
     }
 
-    /// Whether this process is in the host's mount namespace.
-    pub(crate) fn is_own_namespace(&self) -> bool {
-        matches!(self.namespace, Namespace::Own)
-    }
-
     /// The mounts of the host's PID 1, or of the sandbox.
     ///
     /// # Errors
@@ -129,12 +119,6 @@ impl HostRoot {
         let file = openat(process, "mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let file = file.map_err(|errno| failed(errno.into()))?;
         MountTable::read_from(file.into()).map_err(failed)
-    }
-
-    /// The mounts of the host, read when a question needs them.
-    pub fn snapshot(self: &Arc<Self>) -> Snapshot {
-        let (whole, one) = (self.clone(), self.clone());
-        Snapshot::lazy(move || whole.mount_table(), move |path| one.covering(path))
     }
 
     /// The place of a real path: the folder that holds it, and its name there.
@@ -151,21 +135,19 @@ impl HostRoot {
         Ok(Place { folder, name: CString::new(name)?, path: path.to_owned() })
     }
 
-    /// Asks the kernel for the mount that a real path lies on. Nothing is returned where the kernel can't tell, or would have
-    /// to wait for a server. Then the table knows.
-    pub(crate) fn covering(&self, path: &str) -> Option<MountText> {
-        let namespace = match &self.namespace {
-            Namespace::Own => None,
+    /// How statmount(2) and listmount(2) name the host's mount namespace; nothing stands for this process's own.
+    ///
+    /// # Errors
+    /// Where they can't name it.
+    pub(super) fn namespace_id(&self) -> io::Result<Option<u64>> {
+        match &self.namespace {
+            Namespace::Own => Ok(None),
             Namespace::Other(namespace) => {
-                Some((*self.namespace_id.get_or_init(|| sys::mount_namespace_id(namespace.as_fd()).ok()))?)
+                let id = self.namespace_id.get_or_init(|| sys::mount_namespace_id(namespace.as_fd()).ok());
+                id.map(Some).ok_or_else(|| io::ErrorKind::Unsupported.into())
             }
-            Namespace::Closed(_) => return None,
-        };
-        let found = openat2(&self.root, relative(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), CACHED).ok()?;
-        let id = unique_id(found.as_fd(), c"", AtFlags::EMPTY_PATH).ok()??;
-        let record = statmount::mount(id, namespace).ok()?;
-        // The path may lead elsewhere by now than where it was opened.
-        is_within(path, record.target()).then(|| record.to_text())
+            Namespace::Closed(_) => Err(io::ErrorKind::PermissionDenied.into()),
+        }
     }
 
     /// Whether this process is in the PID namespace of the host's PID 1, whose systemd knows processes by their numbers.
@@ -189,9 +171,6 @@ impl HostRoot {
         open_below(self.root(), path, OFlags::PATH, ResolveFlags::empty()).ok()
     }
 }
-
-/// What a real path, looked up in the kernel's caches alone, is opened with. A miss answers `EAGAIN`.
-const CACHED: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::CACHED);
 
 fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd, HostError> {
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())

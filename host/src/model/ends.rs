@@ -4,6 +4,8 @@ use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
+use super::location::{Device, Location};
+
 /// What the host found when it followed a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -12,6 +14,9 @@ pub struct ResolvedPath {
     pub path: String,
     /// What is there.
     pub kind: FileKind,
+    /// Where it is in its file system. Of a block device that is mounted somewhere: the root of the file system on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
     /// The number of the device that a device file stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
@@ -34,15 +39,6 @@ pub enum FileKind {
     CharDevice,
     Fifo,
     Socket,
-}
-
-/// A device's number, see makedev(3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the two halves of a device number")]
-pub struct Device {
-    pub major: u32,
-    pub minor: u32,
 }
 
 /// A path that the host resolved, with the descriptor that holds on to what was found. A replayed request has no

@@ -13,6 +13,8 @@ pub struct HostRules {
     pub options: Vec<String>,
     /// Paths that may be mounted on, with all below them, although the host refuses them by default.
     pub targets: Vec<String>,
+    /// Paths that may be shown elsewhere, with all below them, although they show mountgate's own state.
+    pub sources: Vec<String>,
     /// What to do with symbolic links in a request's paths.
     pub symlinks: Symlinks,
     /// When helpers run in a systemd scope of their own.
@@ -27,6 +29,7 @@ impl Default for HostRules {
             helpers: Vec::new(),
             options: Vec::new(),
             targets: Vec::new(),
+            sources: Vec::new(),
             symlinks: Symlinks::Resolve,
             scope: ScopeRule::Prefer,
             timeout: Duration::from_secs(30),

@@ -6,9 +6,12 @@ mod escape;
 mod index;
 pub mod mount;
 mod parse;
+pub(crate) mod question;
 pub mod snapshot;
+pub(crate) mod source;
 pub(crate) mod statmount;
 pub mod table;
+pub(crate) mod topology;
 pub mod tree;
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ impl<'t> Mount<'t> {
 
 /// A mount whose fields are text: unescaped where that is UTF-8, and where it isn't, still in the kernel's octal
 /// escapes, with the odd bytes escaped the same way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[expect(missing_docs, reason = "named as the accessors of Mount")]
 pub struct MountText {
     pub id: u64,

@@ -1,37 +1,53 @@
-//! The mount table as one decision sees it: each question is looked up once, and its answer stays the same.
+//! The mounts as one decision sees them: each question is looked up once, and its answer stays the same. What was asked is
+//! remembered, so that it can be asked again before the request is carried out.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::mount::MountText;
+use super::mount::{Mount, MountText};
+use super::question::{Answer, PAGE, Question};
+use super::source::{MountSource, Reached, Recorded};
 use super::table::MountTable;
+use super::topology::Topology;
 use crate::model::host_error::HostError;
-
-type ReadTable = Box<dyn Fn() -> Result<MountTable, HostError> + Send + Sync>;
-type AskCovering = Box<dyn Fn(&str) -> Option<MountText> + Send + Sync>;
+use crate::model::location::{Device, Location};
 
 /// A mount table that is read when a question needs more than one mount.
 pub struct Snapshot {
-    read: ReadTable,
-    covering: AskCovering,
+    source: Box<dyn MountSource>,
+    /// Whether questions are remembered: a recorded table can't change.
+    is_live: bool,
     table: OnceLock<Result<MountTable, HostError>>,
-    /// Which mounts cover the paths that were asked about before the table was read.
-    covered: Mutex<HashMap<String, Option<MountText>>>,
+    topology: OnceLock<Result<Topology, HostError>>,
+    asked: Mutex<HashMap<Question, Remembered>>,
+    hasher: RandomState,
+}
+
+/// An answer that was given. Of a large one only a hash is kept.
+struct Remembered {
+    hash: u64,
+    answer: Option<Answer>,
 }
 
 impl Snapshot {
-    /// A table that `read` will read. `covering` finds the mount that covers a path without the table, where it can.
-    pub fn lazy(
-        read: impl Fn() -> Result<MountTable, HostError> + Send + Sync + 'static,
-        covering: impl Fn(&str) -> Option<MountText> + Send + Sync + 'static,
-    ) -> Self {
-        Self { read: Box::new(read), covering: Box::new(covering), table: OnceLock::new(), covered: Mutex::default() }
+    /// The mounts of a host.
+    pub(crate) fn live(source: impl MountSource + 'static) -> Self {
+        Self {
+            source: Box::new(source),
+            is_live: true,
+            table: OnceLock::new(),
+            topology: OnceLock::new(),
+            asked: Mutex::default(),
+            hasher: RandomState::new(),
+        }
     }
 
     /// A table that is already there.
     pub fn of(table: MountTable) -> Self {
-        let unread = || Err(HostError::new("read", "a mount table", std::io::ErrorKind::NotFound.into()));
-        Self { table: OnceLock::from(Ok(table)), ..Self::lazy(unread, |_| None) }
+        Self { is_live: false, table: OnceLock::from(Ok(table)), ..Self::live(Recorded) }
     }
 
     /// The table.
@@ -39,34 +55,193 @@ impl Snapshot {
     /// # Errors
     /// When the table can't be read; each call has the same error.
     pub fn table(&self) -> Result<&MountTable, &HostError> {
-        self.table.get_or_init(|| (self.read)()).as_ref()
+        self.table.get_or_init(|| self.source.table()).as_ref()
+    }
+
+    /// How the mounts hang together.
+    pub(crate) fn topology(&self) -> Result<&Topology, &HostError> {
+        let read = || match self.source.topology() {
+            Some(topology) => Ok(topology),
+            None => self.table().map(Topology::of).map_err(HostError::clone),
+        };
+        self.topology.get_or_init(read).as_ref()
     }
 
     /// The mount that a path lies on.
     ///
     /// # Errors
     /// When only the table could tell and it can't be read.
-    pub fn covering(&self, path: &str) -> Result<Option<MountText>, &HostError> {
-        let in_table = |table: &MountTable| table.covering(path.as_bytes()).map(|mount| mount.to_text());
-        if let Some(Ok(table)) = self.table.get() {
-            return Ok(in_table(table));
+    pub fn covering(&self, path: &str) -> Result<Option<MountText>, HostError> {
+        match self.ask(Question::Covering(path.to_owned()))? {
+            Answer::Mount(mount) => Ok(mount),
+            _ => Ok(None),
         }
-        let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = covered.get(path) {
-            return Ok(known.clone());
+    }
+
+    /// Where a path leads, see [`MountSource::reach`].
+    pub(crate) fn locate(&self, path: &str) -> Result<Option<Location>, HostError> {
+        match self.ask(Question::Locate(path.to_owned()))? {
+            Answer::Location(location) => Ok(location),
+            _ => Ok(None),
         }
-        let found = match (self.covering)(path) {
-            Some(found) => Some(found),
-            None => in_table(self.table()?),
+    }
+
+    /// Where the thing lies that was found at a real path.
+    pub(crate) fn locate_found(&self, found: BorrowedFd<'_>, path: &str) -> Result<Option<Location>, HostError> {
+        self.location_of(self.source.reach_found(found, path))
+    }
+
+    /// The locations that a path goes through, see [`Topology::along`]. Links are followed.
+    pub(crate) fn along(&self, path: &str) -> Result<Vec<Location>, HostError> {
+        match self.ask(Question::Along(path.to_owned()))? {
+            Answer::Locations(locations) => Ok(locations),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Locations and all that they lie in, see [`Topology::around`].
+    pub(crate) fn around(&self, locations: Vec<Location>) -> Result<Vec<Location>, HostError> {
+        match self.ask(Question::Around(locations))? {
+            Answer::Locations(locations) => Ok(locations),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The root of the file system on a block device, where that is mounted.
+    pub(crate) fn file_system_on(&self, device: Device) -> Result<Option<Location>, HostError> {
+        let topology = self.topology().map_err(HostError::clone)?;
+        let own = topology.of_device(device).next().map(|_| device);
+        let device = own.or_else(|| self.source.btrfs_on(device, topology));
+        Ok(device.map(|device| Location { device, path: "/".to_owned() }))
+    }
+
+    /// Answers a question, and remembers it.
+    ///
+    /// # Errors
+    /// When the host can't be asked.
+    pub(crate) fn ask(&self, question: Question) -> Result<Answer, HostError> {
+        if !self.is_live {
+            return self.answer(&question);
+        }
+        if let Some(Remembered { answer: Some(answer), .. }) = self.asked().get(&question) {
+            return Ok(answer.clone());
+        }
+        let answer = self.answer(&question)?;
+        let hash = self.hasher.hash_one(&answer);
+        let kept = answer.is_small().then(|| answer.clone());
+        self.asked().insert(question, Remembered { hash, answer: kept });
+        Ok(answer)
+    }
+
+    /// The first question of this snapshot's to which another one has another answer.
+    ///
+    /// # Errors
+    /// When the host can't be asked.
+    pub(crate) fn differs_from(&self, now: &Self) -> Result<Option<Question>, HostError> {
+        for (question, remembered) in &*self.asked() {
+            if self.hasher.hash_one(now.ask(question.clone())?) != remembered.hash {
+                return Ok(Some(question.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn asked(&self) -> std::sync::MutexGuard<'_, HashMap<Question, Remembered>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, question: &Question) -> Result<Answer, HostError> {
+        let table = || self.table().map_err(HostError::clone);
+        Ok(match question {
+            Question::Count => Answer::Count(table()?.len() as u64),
+            Question::Page { offset, limit } => {
+                let offset = usize::try_from(*offset).unwrap_or(usize::MAX);
+                some(table()?.page(offset, (*limit).min(PAGE) as usize), *limit)
+            }
+            Question::At(target) => {
+                let stack = table()?.at(target.as_bytes());
+                let hidden = stack.len().saturating_sub(PAGE as usize);
+                some(stack.skip(hidden), PAGE)
+            }
+            Question::Covering(path) => Answer::Mount(self.find_covering(path)?),
+            Question::Below { path, limit } => some(table()?.below(path.as_bytes()), *limit),
+            Question::CountBelow(path) => Answer::Count(table()?.below(path.as_bytes()).len() as u64),
+            Question::BySource { source, limit } => some(table()?.by_source(source.as_bytes()), *limit),
+            Question::CountBySource(source) => Answer::Count(table()?.by_source(source.as_bytes()).len() as u64),
+            Question::ByDevice { device, limit } => some(table()?.by_device(device.major, device.minor), *limit),
+            Question::ById(id) => Answer::Mount(table()?.by_id(*id).map(|mount| mount.to_text())),
+            Question::Locate(path) => Answer::Location(self.location_of(self.source.reach(path))?),
+            Question::Along(path) => Answer::Locations(self.find_along(path)?),
+            Question::Around(locations) => {
+                Answer::Locations(self.topology().map_err(HostError::clone)?.around(locations))
+            }
+            Question::Names { location, limit } => Answer::Names(self.find_names(location, *limit)?),
+        })
+    }
+
+    fn find_covering(&self, path: &str) -> Result<Option<MountText>, HostError> {
+        if self.table.get().is_none()
+            && let Some(found) = self.source.covering(path)
+        {
+            return Ok(Some(found));
+        }
+        Ok(self.table().map_err(HostError::clone)?.covering(path.as_bytes()).map(|mount| mount.to_text()))
+    }
+
+    fn location_of(&self, reached: Option<Reached>) -> Result<Option<Location>, HostError> {
+        match reached {
+            None => Ok(None),
+            Some(Reached { on: Some((_, location)), .. }) => Ok(Some(location)),
+            Some(Reached { real, on: None }) => self.location_in_table(&real),
+        }
+    }
+
+    /// Where a real path lies, by the table alone. Without any mounts, the host is one file system without a number.
+    fn location_in_table(&self, path: &str) -> Result<Option<Location>, HostError> {
+        let table = self.table().map_err(HostError::clone)?;
+        let Some(mount) = table.covering(path.as_bytes()).map(|mount| mount.to_text()) else {
+            let device = Device { major: 0, minor: 0 };
+            return Ok(table.is_empty().then(|| Location { device, path: path.to_owned() }));
         };
-        covered.insert(path.to_owned(), found.clone());
-        Ok(found)
+        let device = Device { major: mount.major, minor: mount.minor };
+        let paths = super::topology::NodePaths { root: mount.root, target: mount.target };
+        Ok(paths.in_file_system(path).map(|path| Location { device, path }))
+    }
+
+    fn find_along(&self, path: &str) -> Result<Vec<Location>, HostError> {
+        let Some(Reached { real, on }) = self.source.reach(path) else { return Ok(Vec::new()) };
+        let id = match on {
+            Some((id, _)) => Some(id),
+            None => self.covering(&real)?.map(|mount| mount.id),
+        };
+        let Some(id) = id else { return Ok(self.location_in_table(&real)?.into_iter().collect()) };
+        let topology = self.topology().map_err(HostError::clone)?;
+        Ok(topology.find(id).map(|mount| topology.along(mount, &real)).unwrap_or_default())
+    }
+
+    /// The names of a location that no other mount hides.
+    fn find_names(&self, location: &Location, limit: u32) -> Result<Vec<String>, HostError> {
+        let table = self.table().map_err(HostError::clone)?;
+        if table.is_empty() {
+            return Ok(vec![location.path.clone()]);
+        }
+        let topology = self.topology().map_err(HostError::clone)?;
+        let is_seen = |mount: usize, name: &str| {
+            table.covering(name.as_bytes()).is_some_and(|covering| covering.id() == topology.nodes()[mount].id)
+        };
+        let names = topology.names(location).into_iter().filter(|(mount, name)| is_seen(*mount, name));
+        Ok(names.map(|(_, name)| name).take(limit.min(PAGE) as usize).collect())
     }
 
     /// Why the table can't be read, where it was needed.
     pub(crate) fn failure(&self) -> Option<&HostError> {
         self.table.get().and_then(|table| table.as_ref().err())
     }
+}
+
+/// Copies at most `limit` of the mounts.
+fn some<'t>(mounts: impl Iterator<Item = Mount<'t>>, limit: u32) -> Answer {
+    Answer::Mounts(mounts.take(limit.min(PAGE) as usize).map(|mount| mount.to_text()).collect())
 }
 
 impl std::fmt::Debug for Snapshot {

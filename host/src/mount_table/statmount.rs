@@ -4,6 +4,8 @@ use std::io;
 
 use super::escape::{ESCAPED_IN_NAMES, ESCAPED_IN_PATHS, raw_to_text, to_text};
 use super::mount::MountText;
+use super::topology::{Node, NodePaths};
+use crate::model::location::Device;
 use crate::model::mount_flags::{READ_ONLY, mountinfo_words};
 use crate::sys;
 
@@ -13,6 +15,10 @@ const SUPER_WORDS: [(u64, &str); 3] = [(0x10, "sync"), (0x80, "dirsync"), (1 << 
 const SHARED: u64 = 1 << 20;
 const SLAVE: u64 = 1 << 19;
 const UNBINDABLE: u64 = 1 << 17;
+/// See `include/uapi/linux/magic.h`.
+const BTRFS_SUPER_MAGIC: u64 = 0x9123_683e;
+/// All mounts of a namespace.
+const LSMT_ROOT: u64 = u64::MAX;
 
 /// What is asked for, `STATMOUNT_…` of `include/uapi/linux/mount.h`: all that a line of mountinfo has.
 const SB_BASIC: u64 = 0x1;
@@ -57,16 +63,64 @@ pub(crate) fn mountinfo_id(id: u64) -> io::Result<u64> {
     Ok(ask(id, None, MNT_BASIC, STRINGS / 8)?.id())
 }
 
+/// The numbers of the mount with this 64-bit id.
+///
+/// # Errors
+/// `NotFound` and `Unsupported` as [`mount`] has them. Linux 6.8 knows all of this.
+pub(crate) fn node(id: u64, namespace: Option<u64>) -> io::Result<Node> {
+    let mut words = [0; STRINGS / 8];
+    sys::statmount(id, namespace, SB_BASIC | MNT_BASIC, &mut words).map_err(unsupported)?;
+    let long = |offset: Offset| words[offset as usize / 8];
+    let short = |offset: Offset| {
+        let bytes = long(offset).to_ne_bytes();
+        let half = bytes.split_at(4);
+        let half = if (offset as usize).is_multiple_of(8) { half.0 } else { half.1 };
+        half.try_into().map_or(0, u32::from_ne_bytes)
+    };
+    let kind = long(Offset::MntPropagation);
+    let group = |bit: u64, offset| if kind & bit == 0 { 0 } else { long(offset) };
+    Ok(Node {
+        id: short(Offset::MntIdOld).into(),
+        parent: short(Offset::MntParentIdOld).into(),
+        device: Device { major: short(Offset::SbDevMajor), minor: short(Offset::SbDevMinor) },
+        group: group(SHARED, Offset::MntPeerGroup),
+        master: group(SLAVE, Offset::MntMaster),
+        is_btrfs: long(Offset::SbMagic) == BTRFS_SUPER_MAGIC,
+    })
+}
+
+/// The mountinfo id, the file system and the paths of the mount with this 64-bit id.
+///
+/// # Errors
+/// `NotFound` and `Unsupported` as [`mount`] has them. Linux 6.8 knows all of this.
+pub(crate) fn paths(id: u64, namespace: Option<u64>) -> io::Result<(u64, Device, NodePaths)> {
+    let record = ask(id, namespace, SB_BASIC | MNT_BASIC | MNT_ROOT | MNT_POINT, STRINGS / 8 + 64)?;
+    let path = |offset| raw_to_text(record.string(offset), ESCAPED_IN_PATHS);
+    Ok((record.id(), record.device(), NodePaths { root: path(Offset::MntRoot), target: path(Offset::MntPoint) }))
+}
+
+/// The 64-bit ids of all mounts of a namespace, or of this process's own.
+///
+/// # Errors
+/// `Unsupported` where the kernel has no listmount(2), which came with Linux 6.8; of another namespace 6.11.
+pub(crate) fn all(namespace: Option<u64>) -> io::Result<Vec<u64>> {
+    list(LSMT_ROOT, namespace)
+}
+
 /// The 64-bit ids of all mounts below one, in the order in which they were made.
 ///
 /// # Errors
 /// `NotFound` where there is no such mount. `Unsupported` where the kernel has no listmount(2), which came with Linux 6.8.
 pub(crate) fn below(id: u64) -> io::Result<Vec<u64>> {
+    list(id, None)
+}
+
+fn list(id: u64, namespace: Option<u64>) -> io::Result<Vec<u64>> {
     let mut ids = Vec::new();
     let mut page = [0; 512];
     loop {
         let last = ids.last().copied().unwrap_or(0);
-        let count = sys::listmount(id, last, &mut page).map_err(unsupported)?;
+        let count = sys::listmount(id, namespace, last, &mut page).map_err(unsupported)?;
         ids.extend(&page[..count]);
         if count < page.len() {
             return Ok(ids);
@@ -103,6 +157,7 @@ enum Offset {
     Mask = 8,
     SbDevMajor = 16,
     SbDevMinor = 20,
+    SbMagic = 24,
     SbFlags = 32,
     FsType = 36,
     MntIdOld = 56,
@@ -122,6 +177,11 @@ impl MountRecord {
     /// The id in mountinfo.
     pub(crate) fn id(&self) -> u64 {
         self.u32(Offset::MntIdOld).into()
+    }
+
+    /// The file system's number.
+    fn device(&self) -> Device {
+        Device { major: self.u32(Offset::SbDevMajor), minor: self.u32(Offset::SbDevMinor) }
     }
 
     /// The mount point as the kernel has it, without escapes.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::attributes::Attributes;
 use super::helper_mount::HelperMount;
 use super::step::Step;
+use crate::decision::answers::{Answers, Pins, Unconfirmed};
 use crate::decision::approved::Approved;
+use crate::host::locks::HostLock;
 use crate::model::ends::{Ends, ResolvedPath};
 use crate::model::option_names::needs_mount_program;
 use crate::model::options::{MountOption, Options};
@@ -23,6 +25,7 @@ pub struct MountPlan {
     ends: Ends,
     timeout: Duration,
     notes: Vec<String>,
+    answers: Option<Answers>,
 }
 
 /// A plan as a person reads it, secrets masked.
@@ -42,8 +45,8 @@ impl MountPlan {
     pub(crate) fn of(approved: Approved<'_>, rules: &HostRules) -> Result<Self, Refusals> {
         let mut notes = Vec::new();
         let steps = steps(&approved, rules, &mut notes)?;
-        let (request, ends) = approved.into_parts();
-        Ok(Self { steps, request, ends, timeout: rules.timeout, notes })
+        let (request, ends, answers) = approved.into_parts();
+        Ok(Self { steps, request, ends, timeout: rules.timeout, notes, answers })
     }
 
     /// The request that it carries out, as approved.
@@ -74,6 +77,12 @@ impl MountPlan {
     /// The descriptors of both ends. A replayed decision has none.
     pub(crate) fn take_pins(&mut self) -> (Option<OwnedFd>, Option<OwnedFd>) {
         (self.ends.source.as_mut().and_then(|source| source.pin.take()), self.ends.target.pin.take())
+    }
+
+    /// Takes the lock of the host and asks again what the policies were told. A plan that wasn't made under locks has nothing to
+    /// confirm.
+    pub(crate) fn confirm(&self, pins: Pins<'_>) -> Result<Option<HostLock>, Unconfirmed> {
+        self.answers.as_ref().map(|answers| answers.confirm(&self.request, &self.ends, pins)).transpose()
     }
 
     /// How long carrying it out may take.

@@ -1,7 +1,10 @@
 //! Denies a mount over an existing mount point, too many mounts below a path or from one source, and a second writable
 //! mount of a block device.
 
-use mountgate_sdk::{FileKind, Kind, Mounts, Operation, Policy, Problem, Review, Verdict, deny, is_within};
+use mountgate_sdk::{
+    Device, FileKind, Folders, Kind, Location, Mount, Mounts, Operation, Place, Policy, Problem, ResolvedPath, Review,
+    Verdict, Via, deny, lies_in,
+};
 use serde::Deserialize;
 
 /// The settings; `settings.schema.json` describes them.
@@ -46,64 +49,114 @@ impl Policy for MountLimits {
     }
 
     fn evaluate(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String> {
+        if let Some(verdict) = second_writer(settings, review, mounts) {
+            return Ok(verdict);
+        }
         let (Operation::Mount | Operation::Bind(_) | Operation::Move) = review.request.operation else {
             return Ok(Verdict::Allow);
         };
-        let target = &review.target.path;
-        if !settings.allow_stacking && mounts.covering(target).is_some_and(|mount| mount.target == *target) {
-            return Ok(deny("target-is-mount-point", "target", format!("something is already mounted on {target}")));
-        }
-        for below in settings.below.iter().filter(|below| is_within(target, &below.path) && *target != below.path) {
-            let count = mounts.count_below(&below.path);
-            if count.saturating_add(brought_along(review, mounts)) >= below.max {
-                let reason = format!("there are {count} mounts below {}, and at most {} may be", below.path, below.max);
-                return Ok(deny("too-many-below", "target", reason));
+        let new = |place: &&Place| matches!(place.via, Via::Target | Via::Peer | Via::Slave);
+        for place in review.places.iter().filter(new).filter(|_| !settings.allow_stacking) {
+            let path = &place.path;
+            if mounts.covering(path).is_some_and(|mount| mount.target == *path) {
+                return Ok(deny("target-is-mount-point", "target", format!("something is already mounted on {path}")));
             }
         }
-        Ok(source_denied(settings, review, mounts).unwrap_or(Verdict::Allow))
+        if let Some(verdict) = too_many_below(settings, review, mounts)? {
+            return Ok(verdict);
+        }
+        Ok(too_many_of_source(settings, review, mounts).unwrap_or(Verdict::Allow))
     }
 }
 
-/// How many mounts below the source are mounted with it.
-fn brought_along(review: &Review, mounts: &impl Mounts) -> u64 {
-    match (&review.request.operation, &review.source) {
-        (Operation::Bind(true) | Operation::Move, Some(source)) => mounts.count_below(&source.path),
-        _ => 0,
-    }
-}
+/// How many names of a limited path are looked at.
+const NAMES: u32 = 100;
 
-fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Option<Verdict> {
-    let Operation::Mount = review.request.operation else { return None };
-    let found = review.source.as_ref();
-    let source = found.map(|found| &found.path).or(review.request.source.as_ref())?;
-    // A source without a slash is only a name. Two tmpfs mounts with the same name aren't related.
-    if let Some(max) = settings.max_per_source.filter(|_| source.contains('/')) {
-        let count = mounts.count_by_source(source);
-        if count >= max {
-            let reason = format!("{source} is mounted {count} times, and at most {max} may be");
-            return Some(deny("too-many-of-source", "source", reason));
+fn too_many_below(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
+    if settings.below.is_empty() {
+        return Ok(None);
+    }
+    let limited: Vec<String> = settings.below.iter().map(|below| below.path.clone()).collect();
+    let folders = Folders::locate(&limited, mounts)?;
+    // Every mount that comes along is carried to the peers as well.
+    let brought = review.places.iter().filter(|place| place.via == Via::Below).count() as u64;
+    let paths: Vec<&str> = review.places.iter().map(|place| place.path.as_str()).collect();
+    let ways = mounts.along(&paths);
+    for (below, location) in settings.below.iter().zip(folders.locations()) {
+        // The place itself isn't below it.
+        let is_below =
+            |way: &&Vec<Location>| way.iter().any(|step| lies_in(step, location)) && way.first() != Some(location);
+        let new = review.places.iter().zip(&ways).filter(|(_, way)| is_below(way));
+        let count_of = |place: &Place| if let Via::Peer | Via::Slave = place.via { 1 + brought } else { 1 };
+        let new: u64 = new.map(|(place, _)| count_of(place)).sum();
+        if new == 0 {
+            continue;
+        }
+        let names = mounts.names(location, NAMES);
+        let count = match names.len() {
+            // It isn't there yet.
+            0 => mounts.count_below(&below.path),
+            _ => names.iter().map(|name| mounts.count_below(name)).sum(),
+        };
+        if count.saturating_add(new) > below.max {
+            let reason = format!("there are {count} mounts below {}, and at most {} may be", below.path, below.max);
+            return Ok(Some(deny("too-many-below", "target", reason)));
         }
     }
-    let device = found.filter(|found| found.kind == FileKind::BlockDevice)?.device?;
-    let read_only = review.request.options.iter().rev().find_map(|option| match option.name.as_str() {
-        "ro" => Some(true),
-        "rw" => Some(false),
-        _ => None,
-    });
-    if settings.allow_second_writer || read_only == Some(true) {
+    Ok(None)
+}
+
+fn too_many_of_source(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Option<Verdict> {
+    let (Operation::Mount, Some(max)) = (&review.request.operation, settings.max_per_source) else { return None };
+    let found = review.source.as_ref();
+    let source = found.map(|found| &found.path).or(review.request.source.as_ref())?;
+    let count = match found.filter(|found| found.kind == FileKind::BlockDevice) {
+        // Under whatever name: by the number of the file system.
+        Some(found) => file_system(found).map_or(0, |device| mounts.by_device(device, MANY).len() as u64),
+        // A source without a slash is only a name. Two tmpfs mounts with the same name aren't related.
+        None if source.contains('/') => mounts.count_by_source(source),
+        None => return None,
+    };
+    let reason = || format!("{source} is mounted {count} times, and at most {max} may be");
+    (count >= max).then(|| deny("too-many-of-source", "source", reason()))
+}
+
+/// The most mounts of a file system that are looked at.
+const MANY: u32 = 1000;
+
+/// The number of the file system on a block device, where that is mounted.
+fn file_system(found: &ResolvedPath) -> Option<Device> {
+    found.location.as_ref().map(|location| location.device)
+}
+
+/// A mount of a file system that is writable already, or a remount that makes one writable that is mounted twice. What counts
+/// is the file system: a single mount of it that is read-only can be made writable later.
+fn second_writer(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Option<Verdict> {
+    if settings.allow_second_writer {
         return None;
     }
-    let is_writable = |options: &[String]| !options.iter().any(|option| option == "ro");
-    // By number, and also by name: some file systems, such as btrfs, have their own device number.
-    let written = review.request.source.as_ref().filter(|written| *written != source);
-    let by_name = written.into_iter().chain([source]).flat_map(|name| mounts.by_source(name, 1000));
-    let writer = mounts
-        .by_device(device, 1000)
-        .into_iter()
-        .chain(by_name)
-        .find(|mount| is_writable(&mount.options) && is_writable(&mount.super_options))?;
-    let reason = format!("{source} is already mounted writable on {}", writer.target);
-    Some(deny("second-writer", "source", reason))
+    let target = &review.target.path;
+    match review.request.operation {
+        Operation::Mount => {
+            let found = review.source.as_ref().filter(|found| found.kind == FileKind::BlockDevice)?;
+            let all = mounts.by_device(file_system(found)?, MANY);
+            let is_writable = |mount: &&Mount| !mount.super_options.iter().any(|option| option == "ro");
+            let writer = &all.iter().find(is_writable)?.target;
+            let reason = format!("the file system on {} is already writable, mounted on {writer}", found.path);
+            Some(deny("second-writer", "source", reason))
+        }
+        Operation::Remount(false) => {
+            let asked = review.request.options.iter().rev().map(|option| option.name.as_str());
+            asked.into_iter().find(|name| matches!(*name, "ro" | "rw")).filter(|name| *name == "rw")?;
+            let mount = mounts.covering(target)?;
+            let is_on_disk = mount.device.major != 0 || matches!(mount.fstype.as_str(), "btrfs" | "bcachefs");
+            let count = mounts.by_device(mount.device, MANY).len();
+            let reason =
+                || format!("the file system on {target} is mounted {count} times, and would be writable in each");
+            (is_on_disk && count > 1).then(|| deny("second-writer", "options.rw", reason()))
+        }
+        _ => None,
+    }
 }
 
 mountgate_sdk::export!(MountLimits);

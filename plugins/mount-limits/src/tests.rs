@@ -1,4 +1,4 @@
-use mountgate_sdk::testing::{bind, mount, with_option};
+use mountgate_sdk::testing::{bind, mount, on_host, place, with_option};
 use mountgate_sdk::{Device, Mount, MountList, check_schema};
 
 use super::*;
@@ -20,7 +20,11 @@ fn mounted(id: u64, source: &str, target: &str, options: &str) -> Mount {
 
 fn judge(settings: &str, review: &Review, mounts: Vec<Mount>) -> String {
     let settings = mountgate_sdk::parse(settings).expect("sound settings");
-    match MountLimits::evaluate(&settings, review, &MountList(mounts)) {
+    let mut table =
+        vec![Mount { id: 1, parent: 0, device: Device { major: 9, minor: 0 }, ..mounted(1, "root", "/", "rw") }];
+    table.extend(mounts);
+    let mounts = MountList(table);
+    match MountLimits::evaluate(&settings, &on_host(review.clone(), &mounts), &mounts) {
         Ok(Verdict::Allow) => "allow".to_owned(),
         Ok(Verdict::Deny(denial)) => denial.code,
         other => format!("{other:?}"),
@@ -67,21 +71,29 @@ fn a_block_device_has_one_writer() {
     if let Some(source) = &mut review.source {
         source.device = Some(Device { major: 8, minor: 1 });
     }
-    let writer = vec![mounted(2, "/dev/sda1", "/mnt", "rw")];
-    assert_eq!(judge("{}", &review, writer.clone()), "second-writer");
-    assert_eq!(judge("{}", &review, vec![mounted(2, "/dev/sda1", "/mnt", "ro")]), "allow");
-    assert_eq!(judge("{}", &with_option(review, "ro", None), writer), "allow");
+    let on = |target: &str, super_options: &str| Mount {
+        super_options: vec![super_options.to_owned()],
+        ..mounted(2, "whatever it's called", target, "ro")
+    };
+    assert_eq!(judge("{}", &review, vec![on("/mnt", "rw")]), "second-writer");
+    assert_eq!(judge("{}", &review, vec![on("/mnt", "ro")]), "allow");
+    // It could be made writable later, by its mount point alone.
+    assert_eq!(judge("{}", &with_option(review.clone(), "ro", None), vec![on("/mnt", "rw")]), "second-writer");
+    assert_eq!(judge("{}", &review, Vec::new()), "allow");
+    assert_eq!(judge(r#"{"max-per-source": 1}"#, &review, vec![on("/mnt", "ro")]), "too-many-of-source");
 }
 
 #[test]
-fn a_second_writer_is_seen_by_name_where_the_mount_has_no_number_of_its_device() {
-    let mut review = mount("btrfs", "/dev/sdb", "/mnt/b");
-    if let Some(found) = &mut review.source {
-        found.device = Some(Device { major: 8, minor: 16 });
-    }
-    let mut first = mounted(2, "/dev/sdb", "/mnt/a", "rw");
-    first.device = Device { major: 0, minor: 40 };
-    assert_eq!(judge("{}", &review, vec![first]), "second-writer");
+fn a_remount_makes_no_second_writer() {
+    let mut review = with_option(bind("/x", "/mnt/a"), "rw", None);
+    review.request.operation = Operation::Remount(false);
+    let mut other = mounted(3, "/dev/sda1", "/mnt/b", "ro");
+    let one = vec![mounted(2, "/dev/sda1", "/mnt/a", "ro")];
+    assert_eq!(judge("{}", &review, one.clone()), "allow");
+    let two = vec![one[0].clone(), other.clone()];
+    assert_eq!(judge("{}", &review, two), "second-writer");
+    other.device = Device { major: 8, minor: 2 };
+    assert_eq!(judge("{}", &review, vec![one[0].clone(), other]), "allow");
 }
 
 #[test]
@@ -91,5 +103,6 @@ fn a_tree_counts_with_all_that_it_brings_along() {
     let mut review = bind("/srv", "/mnt/x");
     assert_eq!(judge(settings, &review, table.clone()), "allow");
     review.request.operation = Operation::Bind(true);
+    review.places.extend(["/mnt/x/a", "/mnt/x/b"].map(|path| place(path, Via::Below)));
     assert_eq!(judge(settings, &review, table), "too-many-below");
 }

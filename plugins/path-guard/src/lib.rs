@@ -1,19 +1,21 @@
-//! Denies requests by their target and source paths.
+//! Denies requests by their targets and sources.
 //!
-//! It judges the paths that the host resolved, component by component. So a symbolic link can't hide a denied path, and
-//! `/etc` doesn't match `/etcetera`. A path above a denied path is denied too, because a mount there hides, shows or
-//! changes everything below it.
+//! It compares locations, so that a place is the same place under every name: through links, binds and peers. A denied path
+//! holds for what lies below it, and for what lies above it, because a mount there hides, shows or changes all below.
 
-use mountgate_sdk::{Kind, Mounts, Operation, Policy, Problem, Review, Verdict, deny, is_within};
+use mountgate_sdk::{
+    FileKind, Folders, Kind, Location, Mounts, Operation, Place, Policy, Problem, Review, Verdict, Via, deny,
+    is_within, lies_in,
+};
 use serde::Deserialize;
 
 /// The settings; `settings.schema.json` describes them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Settings {
-    /// If this isn't empty, targets must be at or below one of these paths.
+    /// If this isn't empty, every place of a request must be at or below one of these paths.
     pub allow_targets: Vec<String>,
-    /// No target may be at, below or above one of these paths, and no source of a move.
+    /// No place of a request may be at, below or above one of these paths.
     pub deny_targets: Vec<String>,
     /// If this isn't empty, sources with a slash must be at or below one of these paths.
     pub allow_sources: Vec<String>,
@@ -28,7 +30,7 @@ impl Policy for PathGuard {
     const NAME: &'static str = "path-guard";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const KIND: Kind = Kind::Validating;
-    const HELP: &'static str = "denies requests by source and target path";
+    const HELP: &'static str = "denies requests by source and target";
     const SCHEMA: &'static str = include_str!("../settings.schema.json");
     type Settings = Settings;
 
@@ -57,41 +59,144 @@ impl Policy for PathGuard {
         problems
     }
 
-    fn evaluate(settings: &Settings, review: &Review, _: &impl Mounts) -> Result<Verdict, String> {
-        for (field, place) in places(review) {
-            if let Some(denied) = denied(place, &settings.deny_targets) {
-                return Ok(deny("target-denied", field, words(place, denied)));
-            }
-            if !is_allowed(place, &settings.allow_targets) {
-                let reason = format!("{place} isn't at or below an allowed target");
-                return Ok(deny("target-not-allowed", field, reason));
-            }
-        }
-        for (field, source) in sources(review) {
-            // The source itself may be an export of a server, which isn't a path on the host.
-            let is_sound =
-                if field == "source" { !source.split('/').any(|part| part == "..") } else { is_plain(&source) };
-            if !is_sound {
-                return Ok(deny("source-not-plain", field, format!("{source} isn't a whole, plain path")));
-            }
-            if let Some(denied) = denied(&source, &settings.deny_sources) {
-                return Ok(deny("source-denied", field, words(&source, denied)));
-            }
-            if !is_allowed(&source, &settings.allow_sources) {
-                let reason = format!("{source} isn't at or below an allowed source");
-                return Ok(deny("source-not-allowed", field, reason));
-            }
-        }
-        Ok(Verdict::Allow)
+    fn evaluate(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String> {
+        let denied = target_denied(settings, review, mounts)?;
+        let denied = match denied {
+            Some(verdict) => Some(verdict),
+            None => source_denied(settings, review, mounts)?,
+        };
+        Ok(denied.unwrap_or(Verdict::Allow))
     }
 }
 
-/// The places whose mounts change. A move also changes its source.
-fn places(review: &Review) -> Vec<(&'static str, &str)> {
-    let moved = review.source.as_ref().filter(|_| matches!(review.request.operation, Operation::Move));
-    let mut places = vec![("target", review.target.path.as_str())];
-    places.extend(moved.map(|source| ("source", source.path.as_str())));
-    places
+fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
+    let denied = Folders::locate(&settings.deny_targets, mounts)?;
+    let allowed = Folders::locate(&settings.allow_targets, mounts)?;
+    if !denied.paths().is_empty() {
+        let locations: Vec<Location> = review.places.iter().map(|place| place.location.clone()).collect();
+        if denied.holding(&mounts.around(&locations)).is_some() {
+            // Which one it is must be asked place by place.
+            for place in &review.places {
+                if let Some(folder) = denied.holding(&mounts.around(std::slice::from_ref(&place.location))) {
+                    return Ok(Some(deny("target-denied", field_of(place), denied_as(&shown(place), folder))));
+                }
+            }
+        }
+        // A mount above would hide the denied path, or change what it's on. What lies below a target is no further above.
+        let ways = mounts.along(denied.paths());
+        for place in review.places.iter().filter(|place| place.via != Via::Below) {
+            let is_above = |way: &Vec<Location>| way.iter().any(|location| lies_in(location, &place.location));
+            if let Some((folder, _)) = denied.paths().iter().zip(&ways).find(|(_, way)| is_above(way)) {
+                let reason = format!("{} holds {folder}, which is denied", shown(place));
+                return Ok(Some(deny("target-denied", field_of(place), reason)));
+            }
+        }
+    }
+    if !allowed.paths().is_empty() {
+        // What lies below an allowed target is allowed.
+        let places: Vec<&Place> = review.places.iter().filter(|place| place.via != Via::Below).collect();
+        let paths: Vec<&str> = places.iter().map(|place| place.path.as_str()).collect();
+        let outside = places.iter().zip(mounts.along(&paths)).find(|(_, way)| allowed.holding(way).is_none());
+        if let Some((place, _)) = outside {
+            let reason = format!("{} isn't at or below an allowed target", shown(place));
+            return Ok(Some(deny("target-not-allowed", field_of(place), reason)));
+        }
+        if review.places.is_empty() {
+            let reason = format!("nothing says where {} is", review.target.path);
+            return Ok(Some(deny("target-not-allowed", "target", reason)));
+        }
+    }
+    Ok(None)
+}
+
+fn denied_as(path: &str, folder: &str) -> String {
+    if path == folder { format!("{path} is denied") } else { format!("{path} is denied, as all of {folder}") }
+}
+
+/// The field of the request that leads to a place.
+fn field_of(place: &Place) -> &'static str {
+    if place.via == Via::MovedFrom { "source" } else { "target" }
+}
+
+/// A place for people.
+fn shown(place: &Place) -> String {
+    let why = match place.via {
+        Via::Target | Via::MovedFrom => return place.path.clone(),
+        Via::Peer => "a peer of the target",
+        Via::Slave => "a slave of the target",
+        Via::SameFileSystem => "the same file system",
+        Via::Below => "below it",
+    };
+    format!("{} ({why})", place.path)
+}
+
+/// Something that is mounted from.
+struct Source {
+    field: &'static str,
+    /// As it is shown.
+    path: String,
+    /// What is shown by it; nothing for what isn't on the host.
+    locations: Vec<Location>,
+    is_on_host: bool,
+}
+
+fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
+    let sources = match sources(review, mounts) {
+        Ok(sources) => sources,
+        Err(verdict) => return Ok(Some(verdict)),
+    };
+    if sources.is_empty() {
+        return Ok(None);
+    }
+    let denied = Folders::locate(&settings.deny_sources, mounts)?;
+    let allowed = Folders::locate(&settings.allow_sources, mounts)?;
+    let reach = mounts.around(denied.locations());
+    for Source { field, path, locations, is_on_host } in &sources {
+        let by_name = |folders: &[String]| {
+            let remote = folders.iter().filter(|folder| !folder.starts_with('/'));
+            remote.filter(|folder| is_within(path, folder)).map(String::clone).next()
+        };
+        if !is_on_host {
+            if let Some(folder) = by_name(&settings.deny_sources) {
+                return Ok(Some(deny("source-denied", field, format!("{path} is denied, as all of {folder}"))));
+            }
+            if !settings.allow_sources.is_empty() && by_name(&settings.allow_sources).is_none() {
+                let reason = format!("{path} isn't at or below an allowed source");
+                return Ok(Some(deny("source-not-allowed", field, reason)));
+            }
+            continue;
+        }
+        if let Some(folder) = denied.holding(&mounts.around(locations)) {
+            return Ok(Some(deny("source-denied", field, denied_as(path, folder))));
+        }
+        let is_shown = |folder: &Location| locations.iter().any(|location| lies_in(folder, location));
+        if reach.iter().any(is_shown) {
+            // Which one it is must be asked one by one.
+            let shows = |folder: &Location| mounts.around(std::slice::from_ref(folder)).iter().any(is_shown);
+            let folder = denied.paths().iter().zip(denied.locations()).find(|(_, location)| shows(location));
+            let folder = folder.map_or("something", |(folder, _)| folder);
+            return Ok(Some(deny("source-denied", field, format!("{path} holds {folder}, which is denied"))));
+        }
+        if !settings.allow_sources.is_empty() && !is_allowed(path, locations, review, &allowed, mounts) {
+            let reason = format!("{path} isn't at or below an allowed source");
+            return Ok(Some(deny("source-not-allowed", field, reason)));
+        }
+    }
+    Ok(None)
+}
+
+/// The most mounts that are looked at in one question.
+const MANY: u32 = 1000;
+
+/// Whether a path of the host may be mounted from. A device may show no file system that is also mounted elsewhere.
+fn is_allowed(path: &str, locations: &[Location], review: &Review, allowed: &Folders, mounts: &impl Mounts) -> bool {
+    let goes_through = |path: &str| mounts.along(&[path]).first().is_some_and(|way| allowed.holding(way).is_some());
+    let is_device =
+        review.source.as_ref().is_some_and(|found| found.kind == FileKind::BlockDevice && found.path == path);
+    let file_system = locations.iter().find(|location| is_device && location.path == "/");
+    let shown = file_system.map(|location| mounts.by_device(location.device, MANY)).unwrap_or_default();
+    let is_known = shown.len() < MANY as usize;
+    goes_through(path) && is_known && shown.iter().all(|mount| goes_through(&mount.target))
 }
 
 /// Whether a path is absolute, without `.`, `..` or an empty component.
@@ -99,13 +204,41 @@ fn is_plain(path: &str) -> bool {
     path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
 
-/// Every path that is mounted from, with the field that names it. A source without a slash is only a name.
-fn sources(review: &Review) -> Vec<(&'static str, String)> {
+/// All that is mounted from, with the fields that name it. A source without a slash is only a name.
+fn sources(review: &Review, mounts: &impl Mounts) -> Result<Vec<Source>, Verdict> {
     let mut sources = Vec::new();
-    let written = review.request.source.iter().filter(|source| source.contains('/'));
+    let not_plain =
+        |field, path: &str| Err(deny("source-not-plain", field, format!("{path} isn't a whole, plain path")));
+    let place = |path: &str| mounts.locate(&[path]).into_iter().flatten();
     match &review.source {
-        Some(found) => sources.push(("source", found.path.clone())),
-        None => sources.extend(written.map(|source| ("source", source.clone()))),
+        Some(found) => {
+            let mut locations: Vec<Location> = found.location.iter().cloned().collect();
+            if found.kind == FileKind::BlockDevice {
+                locations.extend(place(&found.path));
+            }
+            let path = found.path.clone();
+            if let Operation::Bind(true) | Operation::Move = review.request.operation {
+                // What is mounted below is shown as well.
+                let below = mounts.below(&path, MANY);
+                if below.len() >= MANY as usize {
+                    let reason = format!("too many mounts lie below {path} to be judged");
+                    return Err(deny("source-too-large", "source", reason));
+                }
+                locations.extend(below.into_iter().map(|mount| Location { device: mount.device, path: mount.root }));
+            }
+            sources.push(Source { field: "source", path, locations, is_on_host: true });
+        }
+        None => {
+            // An export of a server isn't a path on the host.
+            for path in review.request.source.iter().filter(|source| source.contains('/')) {
+                if path.split('/').any(|part| part == "..") {
+                    return not_plain("source", path);
+                }
+                let is_on_host = path.starts_with('/') && !path.starts_with("//");
+                let locations = if is_on_host { place(path).collect() } else { Vec::new() };
+                sources.push(Source { field: "source", path: path.clone(), locations, is_on_host });
+            }
+        }
     }
     for option in &review.request.options {
         let value = option.value.as_deref().unwrap_or_default();
@@ -117,27 +250,18 @@ fn sources(review: &Review) -> Vec<(&'static str, String)> {
             "device" | "journal_path" | "logdev" | "rtdev" => ("options.device", false),
             _ => continue,
         };
-        let parts = value.split(|c| list && c == ':').filter(|part| !part.is_empty());
-        sources.extend(parts.map(|part| (field, part.to_owned())));
+        for path in value.split(|c| list && c == ':').filter(|part| !part.is_empty()) {
+            if !is_plain(path) {
+                return not_plain(field, path);
+            }
+            let locations: Vec<Location> = place(path).collect();
+            if locations.is_empty() {
+                return not_plain(field, path);
+            }
+            sources.push(Source { field, path: path.to_owned(), locations, is_on_host: true });
+        }
     }
-    sources
-}
-
-/// A denied path that equals this path, or lies above or below it.
-fn denied<'s>(path: &str, list: &'s [String]) -> Option<&'s String> {
-    list.iter().find(|denied| is_within(path, denied) || is_within(denied, path))
-}
-
-fn words(path: &str, denied: &str) -> String {
-    match is_within(path, denied) {
-        true if path == denied => format!("{path} is denied"),
-        true => format!("{path} is denied, as all of {denied}"),
-        false => format!("{path} holds {denied}, which is denied"),
-    }
-}
-
-fn is_allowed(path: &str, list: &[String]) -> bool {
-    list.is_empty() || list.iter().any(|allowed| is_within(path, allowed))
+    Ok(sources)
 }
 
 mountgate_sdk::export!(PathGuard);

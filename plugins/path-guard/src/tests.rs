@@ -1,5 +1,5 @@
-use mountgate_sdk::testing::{bind, mount, with_option};
-use mountgate_sdk::{MountList, UnmountMode, check_schema};
+use mountgate_sdk::testing::{bind, mount, on_host, place, with_option};
+use mountgate_sdk::{Device, Mount, MountList, UnmountMode, check_schema};
 
 use super::*;
 
@@ -53,6 +53,7 @@ fn what_a_move_takes_away_is_a_target_too() {
     let mut review = bind("/sys", "/mnt");
     assert_eq!(judge(&settings, &review), "allow");
     review.request.operation = Operation::Move;
+    review.places.push(place("/sys", Via::MovedFrom));
     assert_eq!(judge(&settings, &review), "target-denied source");
     let settings = Settings { allow_targets: list(&["/mnt"]), ..Settings::default() };
     assert_eq!(judge(&settings, &review), "target-not-allowed source");
@@ -78,6 +79,7 @@ fn the_resolved_path_counts_not_the_written_one() {
     let settings = Settings { allow_targets: list(&["/mnt"]), ..Settings::default() };
     let mut review = mount("tmpfs", "tmpfs", "/mnt/link");
     review.target.path = "/etc".to_owned();
+    review.places = vec![place("/etc", Via::Target)];
     assert_eq!(judge(&settings, &review), "target-not-allowed target");
 }
 
@@ -103,4 +105,93 @@ fn settings_that_could_never_match_are_refused() {
     let settings = Settings { deny_targets: list(&["etc", "/a/../b", ""]), ..Settings::default() };
     let paths: Vec<String> = PathGuard::problems(&settings).into_iter().map(|problem| problem.path).collect();
     assert_eq!(paths, ["deny-targets[0]", "deny-targets[1]", "deny-targets[2]"]);
+}
+
+/// A host whose `/usr/share` is a file system of its own, with a bind of `/usr/local` and one of that file system.
+fn host() -> MountList {
+    let mounted = |id: u64, minor: u32, root: &str, target: &str| Mount {
+        id,
+        parent: if id == 1 { 0 } else { 1 },
+        device: Device { major: 8, minor },
+        root: root.to_owned(),
+        target: target.to_owned(),
+        options: Vec::new(),
+        optional_fields: Vec::new(),
+        fstype: "ext4".to_owned(),
+        source: "/dev/sda".to_owned(),
+        super_options: Vec::new(),
+    };
+    MountList(vec![
+        mounted(1, 1, "/", "/"),
+        mounted(2, 1, "/usr/local", "/mnt/u"),
+        mounted(3, 2, "/", "/usr/share"),
+        mounted(4, 2, "/doc", "/srv/doc"),
+    ])
+}
+
+fn judge_on_host(settings: &Settings, review: &Review) -> String {
+    let host = host();
+    match PathGuard::evaluate(settings, &on_host(review.clone(), &host), &host) {
+        Ok(Verdict::Allow) => "allow".to_owned(),
+        Ok(Verdict::Deny(denial)) => format!("{} {}", denial.code, denial.field.unwrap_or_default()),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_denied_target_is_denied_under_every_name() {
+    let settings = Settings { deny_targets: list(&["/usr"]), ..Settings::default() };
+    for (target, verdict) in [
+        ("/mnt/u/bin", "target-denied target"),
+        // Below a mount point in a denied folder, through another mount.
+        ("/srv/doc/x", "target-denied target"),
+        ("/", "target-denied target"),
+        ("/srv/other", "allow"),
+        // The other names may be hidden. The denied one stays.
+        ("/mnt", "allow"),
+    ] {
+        assert_eq!(judge_on_host(&settings, &mount("tmpfs", "tmpfs", target)), verdict, "{target}");
+    }
+}
+
+#[test]
+fn a_denied_source_is_denied_under_every_name() {
+    let settings = Settings { deny_sources: list(&["/usr/local/etc", "/usr/share/doc"]), ..Settings::default() };
+    for (source, verdict) in [
+        ("/mnt/u/etc/x", "source-denied source"),
+        ("/mnt/u", "source-denied source"),
+        ("/mnt/u/bin", "allow"),
+        ("/srv/doc/x", "source-denied source"),
+        ("/usr/share/man", "allow"),
+    ] {
+        assert_eq!(judge_on_host(&settings, &bind(source, "/opt/x")), verdict, "{source}");
+    }
+    let mut device = mount("ext4", "/dev/sda1", "/opt/x");
+    if let Some(source) = &mut device.source {
+        source.device = Some(Device { major: 8, minor: 1 });
+    }
+    assert_eq!(judge_on_host(&settings, &device), "source-denied source");
+    let settings = Settings { allow_sources: list(&["/dev"]), ..Settings::default() };
+    assert_eq!(judge_on_host(&settings, &device), "source-not-allowed source");
+    if let Some(source) = &mut device.source {
+        source.device = Some(Device { major: 8, minor: 9 });
+    }
+    assert_eq!(judge_on_host(&settings, &device), "allow");
+}
+
+#[test]
+fn a_copy_of_a_tree_shows_what_is_mounted_in_it() {
+    let settings = Settings { deny_sources: list(&["/usr/share/doc/private"]), ..Settings::default() };
+    let mut review = bind("/srv", "/opt/x");
+    review.request.operation = Operation::Bind(true);
+    assert_eq!(judge_on_host(&settings, &review), "source-denied source");
+}
+
+#[test]
+fn every_place_must_be_allowed() {
+    let settings = Settings { allow_targets: list(&["/mnt"]), ..Settings::default() };
+    let mut review = mount("tmpfs", "tmpfs", "/mnt/u/bin");
+    assert_eq!(judge_on_host(&settings, &review), "allow");
+    review.places.push(place("/usr/local/bin", Via::Peer));
+    assert_eq!(judge_on_host(&settings, &review), "target-not-allowed target");
 }

@@ -8,6 +8,7 @@
 mod arena;
 #[doc(hidden)]
 pub mod bindings;
+mod locations;
 mod mounts;
 mod paths;
 mod settings;
@@ -20,9 +21,10 @@ use serde::de::DeserializeOwned;
 pub use bindings::exports::mountgate::policy::plugin::{Description, Kind, Problem};
 pub use bindings::mountgate::policy::log;
 pub use bindings::mountgate::policy::types::{
-    Denial, Device, Edit, FileKind, Label, Mount, MountOption, Operation, Outcome, OwnedEdit, Propagation,
-    PropagationType, Request, Requester, ResolvedPath, Review, Status, UnmountMode, Verdict,
+    Denial, Device, Edit, FileKind, Label, Location, Mount, MountOption, Operation, Outcome, OwnedEdit, Place,
+    Propagation, PropagationType, Request, Requester, ResolvedPath, Review, Status, UnmountMode, Verdict, Via,
 };
+pub use locations::{Folders, lies_in};
 pub use mounts::{HostMounts, MountList, Mounts};
 pub use paths::is_within;
 pub use settings::{check_schema, parse};

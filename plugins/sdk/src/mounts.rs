@@ -1,7 +1,7 @@
 //! The host's mounts, and a list of mounts for tests.
 
 use crate::bindings::mountgate::policy::mount_table;
-use crate::{Device, Mount, is_within};
+use crate::{Device, Location, Mount, is_within, lies_in};
 
 /// Questions about a mount table. `wit/0.1.0/mount-table.wit` describes each.
 #[expect(missing_docs, reason = "named and described as in the WIT")]
@@ -16,6 +16,10 @@ pub trait Mounts {
     fn count_by_source(&self, source: &str) -> u64;
     fn by_device(&self, device: Device, limit: u32) -> Vec<Mount>;
     fn by_id(&self, id: u64) -> Option<Mount>;
+    fn locate(&self, paths: &[&str]) -> Vec<Option<Location>>;
+    fn along(&self, paths: &[&str]) -> Vec<Vec<Location>>;
+    fn around(&self, of: &[Location]) -> Vec<Location>;
+    fn names(&self, of: &Location, limit: u32) -> Vec<String>;
 }
 
 /// The mount table of the host.
@@ -62,16 +66,54 @@ impl Mounts for HostMounts {
     fn by_id(&self, id: u64) -> Option<Mount> {
         mount_table::by_id(id)
     }
+
+    fn locate(&self, paths: &[&str]) -> Vec<Option<Location>> {
+        mount_table::locate(&owned(paths))
+    }
+
+    fn along(&self, paths: &[&str]) -> Vec<Vec<Location>> {
+        mount_table::along(&owned(paths))
+    }
+
+    fn around(&self, of: &[Location]) -> Vec<Location> {
+        mount_table::around(of)
+    }
+
+    fn names(&self, of: &Location, limit: u32) -> Vec<String> {
+        mount_table::names(of, limit)
+    }
 }
 
-/// A mount table in memory, for tests. Here the mount with the longest matching mount point covers a path. The host
-/// instead follows the path like the kernel, and never finds a hidden mount.
+fn owned(paths: &[&str]) -> Vec<String> {
+    paths.iter().map(|path| (*path).to_owned()).collect()
+}
+
+/// A mount table in memory, for tests. Here the mount with the longest matching mount point covers a path, and there are no
+/// links. The host instead follows the path like the kernel, and never finds a hidden mount. Without any mounts, all paths
+/// are on one file system.
 #[derive(Debug, Default, Clone)]
 pub struct MountList(pub Vec<Mount>);
 
 impl MountList {
     fn some(&self, is_meant: impl Fn(&Mount) -> bool, limit: u32) -> Vec<Mount> {
         self.0.iter().filter(|mount| is_meant(mount)).take(limit as usize).cloned().collect()
+    }
+
+    fn location_on(mount: &Mount, path: &str) -> Location {
+        let rest = path.get(mount.target.trim_end_matches('/').len()..).unwrap_or_default();
+        let path = format!("{}{rest}", mount.root.trim_end_matches('/'));
+        Location { device: mount.device, path: if path.is_empty() { "/".to_owned() } else { path } }
+    }
+
+    /// What a mount is mounted on.
+    fn mount_point(&self, mount: &Mount) -> Option<Location> {
+        let parent = self.by_id(mount.parent).filter(|parent| parent.id != mount.id)?;
+        Some(Self::location_on(&parent, &mount.target))
+    }
+
+    fn showing(&self, location: &Location) -> Vec<&Mount> {
+        let root = |mount: &Mount| Location { device: mount.device, path: mount.root.clone() };
+        self.0.iter().filter(|mount| lies_in(location, &root(mount))).collect()
     }
 }
 
@@ -119,5 +161,48 @@ impl Mounts for MountList {
 
     fn by_id(&self, id: u64) -> Option<Mount> {
         self.0.iter().find(|mount| mount.id == id).cloned()
+    }
+
+    fn locate(&self, paths: &[&str]) -> Vec<Option<Location>> {
+        self.along(paths).into_iter().map(|along| along.into_iter().next()).collect()
+    }
+
+    fn along(&self, paths: &[&str]) -> Vec<Vec<Location>> {
+        let along = |path: &&str| {
+            let Some(mut mount) = self.covering(path) else {
+                let device = Device { major: 0, minor: 0 };
+                return vec![Location { device, path: (*path).to_owned() }];
+            };
+            let mut locations = vec![Self::location_on(&mount, path)];
+            while let Some(location) = self.mount_point(&mount).filter(|_| locations.len() <= self.0.len()) {
+                locations.push(location);
+                let Some(parent) = self.by_id(mount.parent) else { break };
+                mount = parent;
+            }
+            locations
+        };
+        paths.iter().map(along).collect()
+    }
+
+    fn around(&self, of: &[Location]) -> Vec<Location> {
+        let mut locations = of.to_vec();
+        let mut next = 0;
+        while let Some(location) = locations.get(next).cloned() {
+            next += 1;
+            for found in self.showing(&location).into_iter().filter_map(|mount| self.mount_point(mount)) {
+                if !locations.contains(&found) {
+                    locations.push(found);
+                }
+            }
+        }
+        locations
+    }
+
+    fn names(&self, of: &Location, limit: u32) -> Vec<String> {
+        let name = |mount: &Mount| {
+            let rest = of.path.get(mount.root.trim_end_matches('/').len()..).unwrap_or_default();
+            format!("{}{rest}", mount.target.trim_end_matches('/'))
+        };
+        self.showing(of).into_iter().map(name).take(limit as usize).collect()
     }
 }

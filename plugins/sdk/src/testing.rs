@@ -1,6 +1,9 @@
-//! Makes reviews for tests.
+//! Makes reviews for tests. Their paths are all on the one file system of an empty [`crate::MountList`].
 
-use crate::{FileKind, MountOption, Operation, Request, Requester, ResolvedPath, Review};
+use crate::{
+    Device, FileKind, Location, MountList, MountOption, Mounts, Operation, Place, Request, Requester, ResolvedPath,
+    Review, Via,
+};
 
 /// A review of a new mount. A source that begins with `/` is a block device.
 pub fn mount(fstype: &str, source: &str, target: &str) -> Review {
@@ -40,9 +43,40 @@ fn review(
         source: found,
         target: resolved(target, FileKind::Directory),
         requester: Requester { uid: 0, gid: 0, pid: 1, labels: Vec::new() },
+        places: vec![place(target, Via::Target)],
     }
 }
 
 fn resolved(path: &str, kind: FileKind) -> ResolvedPath {
-    ResolvedPath { path: path.to_owned(), kind, device: None, symlinks: Vec::new(), covering_mount: None }
+    let location = (kind != FileKind::BlockDevice).then(|| location(path));
+    ResolvedPath { path: path.to_owned(), kind, location, device: None, symlinks: Vec::new(), covering_mount: None }
+}
+
+/// This review with all paths where they lie by a list of mounts. A block device shows the file system with its number.
+pub fn on_host(mut review: Review, mounts: &MountList) -> Review {
+    let locate = |path: &str| mounts.locate(&[path]).into_iter().flatten().next();
+    for found in review.source.iter_mut().chain([&mut review.target]) {
+        found.location = match found.device {
+            Some(device) => {
+                let is_mounted = !mounts.by_device(device, 1).is_empty();
+                is_mounted.then(|| Location { device, path: "/".to_owned() })
+            }
+            None => locate(&found.path),
+        };
+    }
+    for place in &mut review.places {
+        if let Some(location) = locate(&place.path) {
+            place.location = location;
+        }
+    }
+    review
+}
+
+fn location(path: &str) -> Location {
+    Location { device: Device { major: 0, minor: 0 }, path: path.to_owned() }
+}
+
+/// A place at which a request is seen.
+pub fn place(path: &str, via: Via) -> Place {
+    Place { path: path.to_owned(), location: location(path), via }
 }

@@ -1,6 +1,9 @@
-//! Adds `nosuid`, `nodev`, `noexec`, `ro` or `nosymfollow` to requests, by target, source or file system type.
+//! Adds `nosuid`, `nodev`, `noexec`, `ro` or `nosymfollow` to requests, by target, source or file system type. Targets and
+//! sources are compared by location, under every name.
 
-use mountgate_sdk::{Edit, Kind, MountOption, Mounts, Operation, Policy, Problem, Review, Verdict, is_within};
+use mountgate_sdk::{
+    Edit, Folders, Kind, Location, MountOption, Mounts, Operation, Policy, Problem, Review, Verdict, is_within,
+};
 use serde::Deserialize;
 
 /// The settings; `settings.schema.json` describes them.
@@ -87,7 +90,10 @@ impl Policy for SecureFlags {
         }
         let facts = Facts::of(review, mounts);
         let mut missing: Vec<&str> = Vec::new();
-        for rule in settings.rules.iter().filter(|rule| rule.applies(&facts)) {
+        for rule in &settings.rules {
+            if !rule.applies(&facts, mounts)? {
+                continue;
+            }
             for (strict, lax) in rule.add.iter().map(|flag| flag.pair()) {
                 if last_of(&review.request.options, strict, lax) != Some(strict) && !missing.contains(&strict) {
                     missing.push(strict);
@@ -104,8 +110,16 @@ impl Policy for SecureFlags {
 
 /// What the conditions of a rule are compared with.
 struct Facts {
-    target: String,
-    source: Option<String>,
+    /// The places of the request, under all their names.
+    places: Vec<Location>,
+    /// Each place as the request reaches it.
+    ways: Vec<Vec<Location>>,
+    /// What is mounted, under all its names.
+    source: Vec<Location>,
+    /// The source as the request reaches it.
+    source_way: Vec<Location>,
+    /// The source as it's written.
+    written: Option<String>,
     fstype: Option<String>,
 }
 
@@ -113,30 +127,66 @@ impl Facts {
     /// A remount request has no source and no type, so they come from the mount.
     fn of(review: &Review, mounts: &impl Mounts) -> Self {
         let request = &review.request;
-        let target = review.target.path.clone();
+        let locations: Vec<Location> = review.places.iter().map(|place| place.location.clone()).collect();
+        let paths: Vec<&str> = review.places.iter().map(|place| place.path.as_str()).collect();
+        let mut shown: Vec<Location> = review.source.iter().filter_map(|found| found.location.clone()).collect();
+        let (mut written, mut fstype) = (request.source.clone(), request.fstype.clone());
         if let Operation::Remount(_) = request.operation {
-            let mount = mounts.covering(&target).filter(|mount| mount.target == target);
-            let (source, fstype) = mount.map(|mount| (mount.source, mount.fstype)).unzip();
-            return Self { target, source, fstype };
+            shown.extend(review.target.location.clone());
+            let target = &review.target.path;
+            let mount = mounts.covering(target).filter(|mount| mount.target == *target);
+            (written, fstype) = mount.map(|mount| (mount.source, mount.fstype)).unzip();
         }
-        let found = review.source.as_ref().map(|found| found.path.clone());
-        Self { target, source: found.or_else(|| request.source.clone()), fstype: request.fstype.clone() }
+        let path = review.source.as_ref().map(|found| &found.path).or(written.as_ref());
+        let path = path.filter(|path| path.starts_with('/'));
+        let source_way = path.and_then(|path| mounts.along(&[path.as_str()]).into_iter().next()).unwrap_or_default();
+        shown.extend(source_way.first().cloned());
+        Self {
+            places: mounts.around(&locations),
+            ways: mounts.along(&paths),
+            source: mounts.around(&shown),
+            source_way,
+            written,
+            fstype,
+        }
+    }
+
+    /// Whether some place is in one of these folders, under whatever name.
+    fn touches(&self, folders: &Folders<'_>) -> bool {
+        folders.holding(&self.places).is_some()
+    }
+
+    /// Whether every place is reached through one of these folders.
+    fn stays_in(&self, folders: &Folders<'_>) -> bool {
+        !self.ways.is_empty() && self.ways.iter().all(|way| folders.holding(way).is_some())
+    }
+
+    /// Whether the source is among these, which may name exports of servers.
+    fn is_from(&self, written: &[String], folders: &Folders<'_>, locations: &[Location]) -> bool {
+        let remote = written.iter().filter(|folder| !folder.starts_with('/'));
+        let by_name =
+            self.written.as_ref().is_some_and(|source| remote.into_iter().any(|from| is_within(source, from)));
+        by_name || folders.holding(locations).is_some()
     }
 }
 
 impl Rule {
-    fn applies(&self, facts: &Facts) -> bool {
-        let among = |list: &[String], path: Option<&str>| {
-            path.is_some_and(|path| list.iter().any(|folder| is_within(path, folder)))
-        };
-        let (target, source) = (Some(facts.target.as_str()), facts.source.as_deref());
+    fn applies(&self, facts: &Facts, mounts: &impl Mounts) -> Result<bool, String> {
         let is_type = |list: &[String]| facts.fstype.as_ref().is_some_and(|fstype| list.contains(fstype));
-        (self.targets.is_empty() || among(&self.targets, target))
-            && (self.sources.is_empty() || among(&self.sources, source))
-            && (self.fstypes.is_empty() || is_type(&self.fstypes))
-            && !among(&self.except_targets, target)
-            && !among(&self.except_sources, source)
-            && !is_type(&self.except_fstypes)
+        if !self.fstypes.is_empty() && !is_type(&self.fstypes) || is_type(&self.except_fstypes) {
+            return Ok(false);
+        }
+        let targets = Folders::locate(&self.targets, mounts)?;
+        if !self.targets.is_empty() && !facts.touches(&targets) {
+            return Ok(false);
+        }
+        let sources = Folders::locate(&self.sources, mounts)?;
+        if !self.sources.is_empty() && !facts.is_from(&self.sources, &sources, &facts.source) {
+            return Ok(false);
+        }
+        let except_targets = Folders::locate(&self.except_targets, mounts)?;
+        let except_sources = Folders::locate(&self.except_sources, mounts)?;
+        Ok(!facts.stays_in(&except_targets) && !facts.is_from(&self.except_sources, &except_sources, &facts.source_way))
     }
 }
 

@@ -35,6 +35,7 @@ struct RawHost {
     helpers: Vec<Spanned<String>>,
     options: Vec<Spanned<String>>,
     targets: Vec<Spanned<String>>,
+    sources: Vec<Spanned<String>>,
     symlinks: Symlinks,
     scope: ScopeRule,
     timeout: Option<Spanned<String>>,
@@ -209,6 +210,7 @@ impl Config<'_> {
             )?,
             options: checked(raw.options, &word, "write an option's name alone, as \"offset\"")?,
             targets: checked(raw.targets, &plain, "write a whole path without `..`, as \"/dev/shm\"")?,
+            sources: checked(raw.sources, &plain, "write a whole path without `..`, as \"/usr\"")?,
             symlinks: raw.symlinks,
             scope: raw.scope,
             ..HostRules::default()

@@ -4,6 +4,7 @@ use super::bindings::exports::mountgate::policy::plugin;
 use super::bindings::mountgate::policy::types as wit;
 use crate::model::edit::{Edit, OwnedEdit};
 use crate::model::ends::{FileKind, ResolvedPath};
+use crate::model::location::{Device, Location, Place, Via};
 use crate::model::options::{MountOption, Options};
 use crate::model::request::{MountRequest, Operation, PropagationType};
 use crate::model::requester::Requester;
@@ -25,6 +26,7 @@ pub struct ReviewParts<'r> {
     pub source: Option<&'r ResolvedPath>,
     pub target: &'r ResolvedPath,
     pub requester: &'r Requester,
+    pub places: &'r [Place],
 }
 
 impl Review {
@@ -41,6 +43,7 @@ impl Review {
             source: parts.source.map(resolved),
             target: resolved(parts.target),
             requester: requester(parts.requester),
+            places: parts.places.iter().map(place).collect(),
         })
     }
 }
@@ -121,10 +124,36 @@ fn resolved(found: &ResolvedPath) -> wit::ResolvedPath {
             FileKind::Fifo => wit::FileKind::Fifo,
             FileKind::Socket => wit::FileKind::Socket,
         },
-        device: found.device.map(|device| wit::Device { major: device.major, minor: device.minor }),
+        location: found.location.as_ref().map(location),
+        device: found.device.map(device),
         symlinks: found.symlinks.clone(),
         covering_mount: found.covering_mount,
     }
+}
+
+fn device(device: Device) -> wit::Device {
+    wit::Device { major: device.major, minor: device.minor }
+}
+
+pub(super) fn location(location: &Location) -> wit::Location {
+    wit::Location { device: device(location.device), path: location.path.clone() }
+}
+
+pub(super) fn location_from_wit(location: wit::Location) -> Location {
+    let wit::Location { device, path } = location;
+    Location { device: Device { major: device.major, minor: device.minor }, path }
+}
+
+fn place(place: &Place) -> wit::Place {
+    let via = match place.via {
+        Via::Target => wit::Via::Target,
+        Via::Peer => wit::Via::Peer,
+        Via::Slave => wit::Via::Slave,
+        Via::SameFileSystem => wit::Via::SameFileSystem,
+        Via::MovedFrom => wit::Via::MovedFrom,
+        Via::Below => wit::Via::Below,
+    };
+    wit::Place { path: place.path.clone(), location: location(&place.location), via }
 }
 
 fn requester(requester: &Requester) -> wit::Requester {

@@ -8,15 +8,11 @@ use wasmtime_wasi::WasiCtx;
 use super::bindings::mountgate::policy::{log, mount_table, types};
 use super::contract_v0_1 as contract;
 use super::meter::Meter;
-use crate::model::host_error::HostError;
-use crate::mount_table::mount::Mount;
+use crate::model::location::{Device, Location};
+use crate::mount_table::question::{Answer, Question};
 use crate::mount_table::snapshot::Snapshot;
-use crate::mount_table::table::MountTable;
 use crate::policy::evaluation::LogLine;
 use crate::policy::limits::{HOST_CALLS, LOG_LINE_BYTES, LOG_LINES};
-
-/// The most mounts that one call gives.
-const PAGE: u32 = 1000;
 
 /// The host's side of one instance.
 pub(super) struct HostState {
@@ -42,71 +38,108 @@ impl HostState {
         Ok(())
     }
 
-    fn snapshot(&mut self) -> wasmtime::Result<&Snapshot> {
+    fn ask(&mut self, question: Question) -> wasmtime::Result<Answer> {
         self.count_call()?;
-        self.snapshot
-            .as_deref()
-            .ok_or_else(|| wasmtime::Error::msg("there is no mount table in describe and validate-settings"))
+        self.ask_uncounted(question)
     }
 
-    fn table(&mut self) -> wasmtime::Result<&MountTable> {
-        self.snapshot()?.table().map_err(unreadable)
+    fn ask_uncounted(&mut self, question: Question) -> wasmtime::Result<Answer> {
+        let snapshot = self.snapshot.as_deref();
+        let snapshot = snapshot
+            .ok_or_else(|| wasmtime::Error::msg("there is no mount table in describe and validate-settings"))?;
+        snapshot.ask(question).map_err(|error| wasmtime::Error::msg(format!("the mounts can't be read: {error}")))
     }
-}
 
-fn unreadable(error: &HostError) -> wasmtime::Error {
-    wasmtime::Error::msg(format!("the mount table can't be read: {error}"))
-}
+    fn count_of(&mut self, question: Question) -> wasmtime::Result<u64> {
+        Ok(if let Answer::Count(count) = self.ask(question)? { count } else { 0 })
+    }
 
-/// Copies at most `limit` of the mounts.
-fn some<'t>(mounts: impl Iterator<Item = Mount<'t>>, limit: u32) -> Vec<types::Mount> {
-    mounts.take(limit.min(PAGE) as usize).map(|mount| contract::mount(mount.to_text())).collect()
+    fn mount(&mut self, question: Question) -> wasmtime::Result<Option<types::Mount>> {
+        Ok(if let Answer::Mount(mount) = self.ask(question)? { mount.map(contract::mount) } else { None })
+    }
+
+    fn mounts(&mut self, question: Question) -> wasmtime::Result<Vec<types::Mount>> {
+        let Answer::Mounts(mounts) = self.ask(question)? else { return Ok(Vec::new()) };
+        Ok(mounts.into_iter().map(contract::mount).collect())
+    }
+
+    fn locations(&mut self, question: Question) -> wasmtime::Result<Vec<Location>> {
+        Ok(if let Answer::Locations(locations) = self.ask_uncounted(question)? { locations } else { Vec::new() })
+    }
 }
 
 impl mount_table::Host for HostState {
     fn count(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.table()?.len() as u64)
+        self.count_of(Question::Count)
     }
 
     fn page(&mut self, offset: u64, limit: u32) -> wasmtime::Result<Vec<types::Mount>> {
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        Ok(some(self.table()?.page(offset, limit.min(PAGE) as usize), limit))
+        self.mounts(Question::Page { offset, limit })
     }
 
     fn at(&mut self, target: String) -> wasmtime::Result<Vec<types::Mount>> {
-        let table = self.table()?;
-        let stack = table.at(target.as_bytes());
-        let hidden = stack.len().saturating_sub(PAGE as usize);
-        Ok(some(stack.skip(hidden), PAGE))
+        self.mounts(Question::At(target))
     }
 
     fn covering(&mut self, path: String) -> wasmtime::Result<Option<types::Mount>> {
-        let covering = self.snapshot()?.covering(&path).map_err(unreadable)?;
-        Ok(covering.map(contract::mount))
+        self.mount(Question::Covering(path))
     }
 
     fn below(&mut self, path: String, limit: u32) -> wasmtime::Result<Vec<types::Mount>> {
-        Ok(some(self.table()?.below(path.as_bytes()), limit))
+        self.mounts(Question::Below { path, limit })
     }
 
     fn count_below(&mut self, path: String) -> wasmtime::Result<u64> {
-        Ok(self.table()?.below(path.as_bytes()).len() as u64)
+        self.count_of(Question::CountBelow(path))
     }
 
     fn by_source(&mut self, source: String, limit: u32) -> wasmtime::Result<Vec<types::Mount>> {
-        Ok(some(self.table()?.by_source(source.as_bytes()), limit))
+        self.mounts(Question::BySource { source, limit })
     }
 
     fn count_by_source(&mut self, source: String) -> wasmtime::Result<u64> {
-        Ok(self.table()?.by_source(source.as_bytes()).len() as u64)
+        self.count_of(Question::CountBySource(source))
     }
 
     fn by_device(&mut self, device: types::Device, limit: u32) -> wasmtime::Result<Vec<types::Mount>> {
-        Ok(some(self.table()?.by_device(device.major, device.minor), limit))
+        self.mounts(Question::ByDevice { device: Device { major: device.major, minor: device.minor }, limit })
     }
 
     fn by_id(&mut self, id: u64) -> wasmtime::Result<Option<types::Mount>> {
-        Ok(self.table()?.by_id(id).map(|mount| contract::mount(mount.to_text())))
+        self.mount(Question::ById(id))
+    }
+
+    fn locate(&mut self, paths: Vec<String>) -> wasmtime::Result<Vec<Option<types::Location>>> {
+        self.count_call()?;
+        let mut located = Vec::with_capacity(paths.len());
+        for path in paths {
+            located.push(match self.ask_uncounted(Question::Locate(path))? {
+                Answer::Location(location) => location.as_ref().map(contract::location),
+                _ => None,
+            });
+        }
+        Ok(located)
+    }
+
+    fn along(&mut self, paths: Vec<String>) -> wasmtime::Result<Vec<Vec<types::Location>>> {
+        self.count_call()?;
+        let mut ways = Vec::with_capacity(paths.len());
+        for path in paths {
+            let way = self.locations(Question::Along(path))?;
+            ways.push(way.iter().map(contract::location).collect());
+        }
+        Ok(ways)
+    }
+
+    fn around(&mut self, of: Vec<types::Location>) -> wasmtime::Result<Vec<types::Location>> {
+        self.count_call()?;
+        let of = of.into_iter().map(contract::location_from_wit).collect();
+        Ok(self.locations(Question::Around(of))?.iter().map(contract::location).collect())
+    }
+
+    fn names(&mut self, of: types::Location, limit: u32) -> wasmtime::Result<Vec<String>> {
+        let location = contract::location_from_wit(of);
+        Ok(if let Answer::Names(names) = self.ask(Question::Names { location, limit })? { names } else { Vec::new() })
     }
 }
 

@@ -1,0 +1,147 @@
+//! Every path of the host at which a request will be seen, as the kernel carries mounts to peers and slaves, see
+//! mount_namespaces(7).
+
+use crate::model::ends::{Ends, ResolvedPath};
+use crate::model::host_error::HostError;
+use crate::model::location::{Location, Place, Via};
+use crate::model::request::{MountRequest, Operation};
+use crate::mount_table::snapshot::Snapshot;
+use crate::mount_table::topology::Topology;
+
+/// The places of a request.
+///
+/// # Errors
+/// When the host's mounts can't be read.
+pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -> Result<Vec<Place>, HostError> {
+    let target = &ends.target.found;
+    let covered = || target.location.clone().map(|location| place(target.path.clone(), location, Via::Target));
+    match request.operation {
+        Operation::Mount | Operation::Bind { recursive: false } => {
+            let mut places: Vec<Place> = covered().into_iter().collect();
+            // Most mounts have no peers, and then the others needn't be looked at.
+            if is_shared(target, snapshot)? {
+                let topology = snapshot.topology().map_err(HostError::clone)?;
+                places.extend(carried_on(
+                    topology,
+                    mount_of(topology, snapshot, target)?,
+                    target.location.as_ref(),
+                    |_, _| true,
+                ));
+            }
+            Ok(places)
+        }
+        Operation::Bind { recursive: true } | Operation::Move => {
+            let topology = snapshot.topology().map_err(HostError::clone)?;
+            let mut places: Vec<Place> = covered().into_iter().collect();
+            places.extend(carried_on(
+                topology,
+                mount_of(topology, snapshot, target)?,
+                target.location.as_ref(),
+                |_, _| true,
+            ));
+            if let Some(source) = ends.found_source()
+                && let Some(mount) = mount_of(topology, snapshot, source)?
+            {
+                if request.operation == Operation::Move {
+                    let from = topology.mount_point(mount).map(|(_, location)| location);
+                    places.extend(from.map(|location| place(source.path.clone(), location, Via::MovedFrom)));
+                }
+                places.extend(below(topology, mount).filter_map(|found| {
+                    let rest = found.path.strip_prefix(source.path.trim_end_matches('/'))?;
+                    let path = rest.starts_with('/').then(|| target.path.trim_end_matches('/').to_owned() + rest)?;
+                    Some(Place { path, ..found })
+                }));
+            }
+            Ok(places)
+        }
+        Operation::Unmount(mode) => {
+            let topology = snapshot.topology().map_err(HostError::clone)?;
+            let mount = mount_of(topology, snapshot, target)?;
+            let mut places: Vec<Place> = of_mount(topology, mount, target).into_iter().collect();
+            if let Some((parent, location)) = mount.and_then(|mount| topology.mount_point(mount)) {
+                let is_mounted = |on: usize, path: &str| {
+                    let on = topology.nodes()[on].id;
+                    let children = topology.nodes().iter().enumerate().filter(|(_, node)| node.parent == on);
+                    let mut targets = children.filter_map(|(child, _)| topology.paths(child));
+                    targets.any(|paths| paths.target == path)
+                };
+                places.extend(carried_on(topology, Some(parent), Some(&location), is_mounted));
+            }
+            if let Some(mount) = mount.filter(|_| mode.recursive || mode.lazy) {
+                places.extend(below(topology, mount));
+            }
+            Ok(places)
+        }
+        Operation::SetPropagation(propagation) => {
+            let topology = snapshot.topology().map_err(HostError::clone)?;
+            let mount = mount_of(topology, snapshot, target)?;
+            let mut places: Vec<Place> = of_mount(topology, mount, target).into_iter().collect();
+            if let Some(mount) = mount.filter(|_| propagation.recursive) {
+                places.extend(below(topology, mount));
+            }
+            Ok(places)
+        }
+        Operation::Remount { mount_point_only } => {
+            let topology = snapshot.topology().map_err(HostError::clone)?;
+            let mount = mount_of(topology, snapshot, target)?;
+            let mut places: Vec<Place> = of_mount(topology, mount, target).into_iter().collect();
+            if let Some(mount) = mount.filter(|_| !mount_point_only) {
+                let device = topology.nodes()[mount].device;
+                places.extend(topology.of_device(device).filter_map(|other| {
+                    let path = topology.paths(other)?.target.clone();
+                    Some(place(path, topology.root(other)?, Via::SameFileSystem))
+                }));
+            }
+            Ok(places)
+        }
+    }
+}
+
+fn place(path: String, location: Location, via: Via) -> Place {
+    Place { path, location, via }
+}
+
+fn is_shared(target: &ResolvedPath, snapshot: &Snapshot) -> Result<bool, HostError> {
+    let covering = snapshot.covering(&target.path)?;
+    Ok(covering.is_some_and(|mount| mount.optional_fields.iter().any(|field| field.starts_with("shared:"))))
+}
+
+/// The mount that an end lies on. A recorded one may not say so.
+fn mount_of(topology: &Topology, snapshot: &Snapshot, end: &ResolvedPath) -> Result<Option<usize>, HostError> {
+    if let Some(mount) = end.covering_mount.and_then(|id| topology.find(id)) {
+        return Ok(Some(mount));
+    }
+    Ok(snapshot.covering(&end.path)?.and_then(|mount| topology.find(mount.id)))
+}
+
+/// The place of a mount that exists: where it's mounted. The topmost mount is mounted on nothing.
+fn of_mount(topology: &Topology, mount: Option<usize>, end: &ResolvedPath) -> Option<Place> {
+    let mount_point = mount.and_then(|mount| topology.mount_point(mount)).map(|(_, location)| location);
+    let location = mount_point.or_else(|| end.location.clone())?;
+    Some(place(end.path.clone(), location, Via::Target))
+}
+
+/// The places to which a change on a mount is carried, at those that `is_meant` of them.
+fn carried_on(
+    topology: &Topology,
+    mount: Option<usize>,
+    location: Option<&Location>,
+    is_meant: impl Fn(usize, &str) -> bool,
+) -> Vec<Place> {
+    let (Some(mount), Some(location)) = (mount, location) else { return Vec::new() };
+    let receivers = topology.receivers(mount).into_iter();
+    receivers
+        .filter_map(|(receiver, via)| {
+            let path = topology.paths(receiver)?.on_host(&location.path)?;
+            is_meant(receiver, &path).then(|| place(path, location.clone(), via))
+        })
+        .collect()
+}
+
+/// The mounts on a mount and on those, each where it's mounted.
+fn below(topology: &Topology, mount: usize) -> impl Iterator<Item = Place> {
+    topology.descendants(mount).into_iter().filter_map(|mount| {
+        let (_, location) = topology.mount_point(mount)?;
+        Some(place(topology.paths(mount)?.target.clone(), location, Via::Below))
+    })
+}

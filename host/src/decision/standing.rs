@@ -1,0 +1,161 @@
+//! Which places no request may touch, whatever any policy says: the kernel's own file systems, and mountgate's own state.
+//! Both are judged by location, under every name.
+
+use crate::error::Error;
+use crate::host::own_state::OwnPlace;
+use crate::model::ends::Ends;
+use crate::model::host_error::HostError;
+use crate::model::location::{Location, Place, Via};
+use crate::model::refusals::{Refusal, Refusals};
+use crate::model::request::{MountRequest, Operation};
+use crate::model::rules::HostRules;
+use crate::mount_table::snapshot::Snapshot;
+
+/// Folders of the kernel's own file systems.
+const SYSTEM: [&str; 3] = ["/proc", "/sys", "/dev"];
+const NAME_TARGET: &str = "to allow it, add the path to [host] targets in policies.toml";
+const NAME_SOURCE: &str = "to allow it, add the path to [host] sources in policies.toml";
+
+/// Refuses a request that would be seen at such a place, or show one.
+///
+/// # Errors
+/// Every reason to refuse it, or that the host can't be asked.
+pub(super) fn check(
+    rules: &HostRules,
+    request: &MountRequest,
+    own_state: &[OwnPlace],
+    ends: &Ends,
+    places: &[Place],
+    snapshot: &Snapshot,
+) -> Result<(), Error> {
+    let guarded = Guarded::of(own_state, snapshot)?;
+    let mut refusals = Vec::new();
+    if guarded.find(places, snapshot)?.is_some() {
+        let allowed = located(&rules.targets, snapshot)?;
+        // Which one it is must be asked place by place.
+        for place in places {
+            if let Some(what) = guarded.find(std::slice::from_ref(place), snapshot)?
+                && !is_allowed(&place.path, &allowed, snapshot)?
+            {
+                refusals.push(refusal(place, what));
+            }
+        }
+    }
+    if let Some((own, path)) = guarded.shown(request, ends, snapshot)?
+        && !is_allowed(path, &located(&rules.sources, snapshot)?, snapshot)?
+    {
+        let message = format!("it would show mountgate's own state in {}", own.path);
+        refusals.push(Refusal::new("SOURCE", message, Some(NAME_SOURCE)));
+    }
+    Ok(Refusals::check(refusals)?)
+}
+
+fn refusal(place: &Place, what: Guard<'_>) -> Refusal {
+    let argument = if place.via == Via::MovedFrom { "SOURCE" } else { "TARGET" };
+    let seen = match place.via {
+        Via::Target | Via::MovedFrom => String::new(),
+        via => format!(" (it would be seen at {}: {})", place.path.escape_debug(), via.name()),
+    };
+    let message = match what {
+        Guard::System(path) => format!("{path} and all below it can't be mounted on{seen}"),
+        Guard::Own(own) => format!("it would hide or change mountgate's own state in {}{seen}", own.path),
+    };
+    Refusal::new(argument, message, Some(NAME_TARGET))
+}
+
+/// What no request may touch.
+struct Guarded<'o> {
+    system: Vec<(&'static str, Vec<Location>)>,
+    own: &'o [OwnPlace],
+    /// The own state, under all its names.
+    around_own: Vec<Location>,
+}
+
+/// Something that no request may touch.
+#[derive(Clone, Copy)]
+enum Guard<'o> {
+    System(&'static str),
+    Own(&'o OwnPlace),
+}
+
+impl<'o> Guarded<'o> {
+    fn of(own: &'o [OwnPlace], snapshot: &Snapshot) -> Result<Self, HostError> {
+        let system = SYSTEM.iter().map(|path| Ok((*path, snapshot.along(path)?)));
+        let locations = own.iter().map(|own| own.location.clone()).collect();
+        Ok(Self { system: system.collect::<Result<_, HostError>>()?, own, around_own: snapshot.around(locations)? })
+    }
+
+    /// The first of these that some place lies in, or hides.
+    fn find(&self, places: &[Place], snapshot: &Snapshot) -> Result<Option<Guard<'o>>, HostError> {
+        let around = snapshot.around(places.iter().map(|place| place.location.clone()).collect())?;
+        let lies_in = |folder: &Location| around.iter().any(|location| location.is_within(folder));
+        // A change of the mount on such a folder is seen at its mount point.
+        let changes =
+            |way: &Vec<Location>| way.get(1).is_some_and(|on| places.iter().any(|place| place.location == *on));
+        let in_system = self.system.iter().find(|(_, way)| way.first().is_some_and(lies_in) || changes(way));
+        if let Some((path, _)) = in_system {
+            return Ok(Some(Guard::System(path)));
+        }
+        let is_hidden = |around: &[Location]| {
+            let hides = |place: &Place| around.iter().any(|location| location.is_within(&place.location));
+            places.iter().any(hides)
+        };
+        let touched = is_hidden(&self.around_own) || self.own.iter().any(|own| lies_in(&own.location));
+        for own in self.own.iter().filter(|_| touched) {
+            if lies_in(&own.location) || is_hidden(&snapshot.around(vec![own.location.clone()])?) {
+                return Ok(Some(Guard::Own(own)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The own state that a request would show where it can be written, and the path that it would be shown through. A
+    /// read-only copy of a folder above it changes nothing, but can't be made writable again.
+    fn shown<'e>(
+        &self,
+        request: &MountRequest,
+        ends: &'e Ends,
+        snapshot: &Snapshot,
+    ) -> Result<Option<(&'o OwnPlace, &'e str)>, HostError> {
+        let is_last = |word: &str, other: &str| {
+            let mut words = request.options.iter().rev().map(|option| option.name.as_str());
+            words.find(|name| *name == word || *name == other) == Some(word)
+        };
+        let (found, stays_closed, is_copied) = match request.operation {
+            Operation::Mount | Operation::Bind { .. } => (ends.found_source(), is_last("ro", "rw"), true),
+            Operation::Remount { .. } => (Some(&ends.target.found), !is_last("rw", "ro"), false),
+            _ => return Ok(None),
+        };
+        let Some((found, location)) = found.and_then(|found| Some((found, found.location.as_ref()?))) else {
+            return Ok(None);
+        };
+        let is_whole = self.around_own.iter().any(|own| own.is_within(location));
+        let around = snapshot.around(vec![location.clone()])?;
+        for own in self.own {
+            let is_part = is_copied && around.iter().any(|location| location.is_within(&own.location));
+            let shows = || Ok(snapshot.around(vec![own.location.clone()])?.iter().any(|own| own.is_within(location)));
+            if is_part || is_whole && !stays_closed && shows()? {
+                return Ok(Some((own, &found.path)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Paths with their locations. One that leads nowhere has none.
+fn located<'p, P: AsRef<str>>(paths: &'p [P], snapshot: &Snapshot) -> Result<Vec<(&'p str, Location)>, HostError> {
+    let mut located = Vec::new();
+    for path in paths {
+        located.extend(snapshot.locate(path.as_ref())?.map(|location| (path.as_ref(), location)));
+    }
+    Ok(located)
+}
+
+/// Whether a path goes through an allowed one.
+fn is_allowed(path: &str, allowed: &[(&str, Location)], snapshot: &Snapshot) -> Result<bool, HostError> {
+    if allowed.is_empty() {
+        return Ok(false);
+    }
+    let along = snapshot.along(path)?;
+    Ok(along.iter().any(|location| allowed.iter().any(|(_, allowed)| location.is_within(allowed))))
+}

@@ -1,0 +1,57 @@
+//! Which btrfs is on a block device. A btrfs may be on several, and has a number of its own.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{Mode, OFlags, RawDir, ResolveFlags, openat};
+
+use super::identity::Identity;
+use super::open::open_below;
+use super::root::HostRoot;
+use crate::model::location::Device;
+use crate::mount_table::topology::Topology;
+use crate::sys;
+
+/// The number of the mounted btrfs that a block device belongs to.
+pub(super) fn file_system_on(host: &HostRoot, device: Device, topology: &Topology) -> Option<Device> {
+    let mounted = topology.nodes().iter().enumerate().filter(|(_, node)| node.is_btrfs);
+    let mut mounted = mounted.peekable();
+    mounted.peek()?;
+    let wanted = uuid_of(host, device)?;
+    let is_wanted = |mount: usize| uuid_of_mount(host, topology, mount).is_some_and(|uuid| uuid == wanted);
+    mounted.find(|(mount, _)| is_wanted(*mount)).map(|(_, node)| node.device)
+}
+
+/// The UUID of the btrfs that the kernel uses a device for.
+fn uuid_of(host: &HostRoot, device: Device) -> Option<String> {
+    let folder = OFlags::RDONLY | OFlags::DIRECTORY;
+    let all = open_below(host.root(), "sys/fs/btrfs", folder, ResolveFlags::empty()).ok()?;
+    let number = format!("{}:{}\n", device.major, device.minor);
+    names_in(all.as_fd()).into_iter().find(|uuid| {
+        let path = format!("{uuid}/devices");
+        let Ok(devices) = openat(&all, path.as_str(), folder | OFlags::CLOEXEC, Mode::empty()) else { return false };
+        names_in(devices.as_fd()).iter().any(|name| {
+            let file = openat(&devices, format!("{name}/dev"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            let mut text = [0; 32];
+            file.and_then(|file| rustix::io::read(file, &mut text)).is_ok_and(|n| text[..n] == *number.as_bytes())
+        })
+    })
+}
+
+fn names_in(folder: std::os::fd::BorrowedFd<'_>) -> Vec<String> {
+    let mut buffer = Vec::with_capacity(4096);
+    let mut names = Vec::new();
+    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
+    while let Some(Ok(entry)) = entries.next() {
+        names.extend(entry.file_name().to_str().ok().filter(|name| !name.starts_with('.')).map(str::to_owned));
+    }
+    names
+}
+
+/// The UUID of a mounted btrfs, where its mount can be reached.
+fn uuid_of_mount(host: &HostRoot, topology: &Topology, mount: usize) -> Option<String> {
+    let path = &topology.paths(mount)?.target;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let there = open_below(host.root(), path, flags, ResolveFlags::NO_SYMLINKS).ok()?;
+    let is_it = Identity::of(there.as_fd()).is_ok_and(|identity| identity.id == topology.nodes()[mount].id);
+    is_it.then(|| sys::btrfs_uuid(there.as_fd()).ok()).flatten()
+}

@@ -1,0 +1,117 @@
+//! The host's mounts as its kernel tells them now.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
+
+use super::btrfs;
+use super::identity::unique_id;
+use super::locate::{End, walk};
+use super::root::HostRoot;
+use crate::model::host_error::HostError;
+use crate::model::location::{Device, Location};
+use crate::model::paths::{is_within, lexical, relative};
+use crate::mount_table::mount::MountText;
+use crate::mount_table::snapshot::Snapshot;
+use crate::mount_table::source::{MountSource, Reached};
+use crate::mount_table::statmount;
+use crate::mount_table::table::MountTable;
+use crate::mount_table::topology::{NodePaths, Topology};
+
+/// The mounts of the host, read when a question needs them.
+pub fn snapshot(host: &Arc<HostRoot>) -> Snapshot {
+    Snapshot::live(LiveMounts { host: host.clone(), known: Mutex::default(), reached: Mutex::default() })
+}
+
+struct LiveMounts {
+    host: Arc<HostRoot>,
+    /// The mounts that paths were located on, by their 64-bit ids.
+    known: Mutex<HashMap<u64, (u64, Device, NodePaths)>>,
+    /// Where paths lead.
+    reached: Mutex<HashMap<String, Option<Reached>>>,
+}
+
+/// What a real path, looked up in the kernel's caches alone, is opened with. A miss answers `EAGAIN`.
+const CACHED: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::CACHED);
+
+impl LiveMounts {
+    /// Where something lies that is at a real path, or below it where `missing` isn't there.
+    fn place(&self, there: BorrowedFd<'_>, path: &str, missing: &str) -> Option<Reached> {
+        let real = lexical(&format!("{path}/{missing}"));
+        let Some((id, device, mount)) = self.mount_of(there) else { return Some(Reached { real, on: None }) };
+        // A path that was renamed or moved meanwhile may not lie on the mount any more.
+        let path = mount.in_file_system(&real)?;
+        Some(Reached { real, on: Some((id, Location { device, path })) })
+    }
+
+    /// The mount that something lies on, where the kernel can tell.
+    fn mount_of(&self, there: BorrowedFd<'_>) -> Option<(u64, Device, NodePaths)> {
+        let namespace = self.host.namespace_id().ok()?;
+        let id = unique_id(there, c"", AtFlags::EMPTY_PATH).ok()??;
+        let mut known = lock(&self.known);
+        if let Some(known) = known.get(&id) {
+            return Some(known.clone());
+        }
+        let found = statmount::paths(id, namespace).ok()?;
+        known.insert(id, found.clone());
+        Some(found)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl MountSource for LiveMounts {
+    fn table(&self) -> Result<MountTable, HostError> {
+        self.host.mount_table()
+    }
+
+    /// Nothing is returned where the kernel can't tell, or would have to wait for a server.
+    fn covering(&self, path: &str) -> Option<MountText> {
+        let namespace = self.host.namespace_id().ok()?;
+        let found = openat2(self.host.root(), relative(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), CACHED);
+        let id = unique_id(found.ok()?.as_fd(), c"", AtFlags::EMPTY_PATH).ok()??;
+        let record = statmount::mount(id, namespace).ok()?;
+        // The path may lead elsewhere by now than where it was opened.
+        is_within(path, record.target()).then(|| record.to_text())
+    }
+
+    fn topology(&self) -> Option<Topology> {
+        let namespace = self.host.namespace_id().ok()?;
+        let mut ids = Vec::new();
+        let mut nodes = Vec::new();
+        for id in statmount::all(namespace).ok()? {
+            match statmount::node(id, namespace) {
+                Ok(node) => {
+                    nodes.push(node);
+                    ids.push(id);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(_) => return None,
+            }
+        }
+        let read_paths = move |i: usize| statmount::paths(*ids.get(i)?, namespace).ok().map(|(_, _, paths)| paths);
+        Some(Topology::new(nodes, read_paths))
+    }
+
+    fn reach(&self, path: &str) -> Option<Reached> {
+        if let Some(known) = lock(&self.reached).get(path) {
+            return known.clone();
+        }
+        let end = walk(&self.host, path);
+        let reached = end.and_then(|End { there, path, missing }| self.place(there.as_fd(), &path, &missing));
+        lock(&self.reached).insert(path.to_owned(), reached.clone());
+        reached
+    }
+
+    fn reach_found(&self, found: BorrowedFd<'_>, path: &str) -> Option<Reached> {
+        self.place(found, path, "")
+    }
+
+    fn btrfs_on(&self, device: Device, topology: &Topology) -> Option<Device> {
+        btrfs::file_system_on(&self.host, device, topology)
+    }
+}

@@ -1,0 +1,95 @@
+//! Finds out where a path leads, also one that isn't there.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat, readlinkat, statx};
+use rustix::io::Errno;
+
+use super::identity::Identity;
+use super::open::open_below;
+use super::root::HostRoot;
+use crate::model::paths::{components, lexical};
+
+/// As far as a path leads.
+pub(super) struct End {
+    /// What is there.
+    pub(super) there: OwnedFd,
+    /// The real path of that.
+    pub(super) path: String,
+    /// The rest of the path, which isn't there.
+    pub(super) missing: String,
+}
+
+/// The kernel follows at most so many links, see path_resolution(7).
+const MAX_SYMLINKS: usize = 40;
+
+/// Follows a path and its links as far as they lead. Magic links of proc(5) aren't followed.
+pub(super) fn walk(host: &HostRoot, path: &str) -> Option<End> {
+    if !path.starts_with('/') || path.chars().any(char::is_control) {
+        return None;
+    }
+    let plain = lexical(path);
+    if let Ok(there) = open_below(host.root(), &plain, OFlags::PATH, ResolveFlags::NO_SYMLINKS) {
+        return Some(End { there, path: plain, missing: String::new() });
+    }
+    // The kernel follows links in one call, and knows the real path of what it found.
+    if let Ok(there) = open_below(host.root(), &plain, OFlags::PATH, ResolveFlags::empty())
+        && let Some(path) = real_path(host, there.as_fd())
+    {
+        return Some(End { there, path, missing: String::new() });
+    }
+    let root = host.root().try_clone_to_owned().ok()?;
+    let mut trail: Vec<(String, OwnedFd)> = Vec::new();
+    let mut missing: Vec<String> = Vec::new();
+    let mut todo: Vec<String> = components(&plain).rev().map(str::to_owned).collect();
+    let mut links = 0;
+    while let Some(name) = todo.pop() {
+        if name == ".." {
+            if missing.pop().is_none() {
+                trail.pop();
+            }
+            continue;
+        }
+        if !missing.is_empty() {
+            missing.push(name);
+            continue;
+        }
+        let here = trail.last().map_or(root.as_fd(), |(_, fd)| fd.as_fd());
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let there = match openat(here, name.as_str(), flags, Mode::empty()) {
+            Ok(there) => there,
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                missing.push(name);
+                continue;
+            }
+            Err(_) => return None,
+        };
+        let stat = statx(&there, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE).ok();
+        let is_link = stat.is_some_and(|stat| FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Symlink);
+        if !is_link {
+            trail.push((name, there));
+            continue;
+        }
+        links += 1;
+        let text = readlinkat(&there, "", Vec::new()).ok()?.into_string().ok()?;
+        if links > MAX_SYMLINKS || text.chars().any(char::is_control) {
+            return None;
+        }
+        if text.starts_with('/') {
+            trail.clear();
+        }
+        todo.extend(components(&text).rev().map(str::to_owned));
+    }
+    let path = trail.iter().fold(String::new(), |path, (name, _)| path + "/" + name);
+    let there = trail.pop().map_or(root, |(_, fd)| fd);
+    Some(End { there, path: lexical(&path), missing: missing.join("/") })
+}
+
+/// The real path of something, as `/proc/self/fd` has it; see proc(5). It's taken if it leads there from the host's root.
+fn real_path(host: &HostRoot, there: BorrowedFd<'_>) -> Option<String> {
+    let name = readlinkat(rustix::fs::CWD, format!("/proc/self/fd/{}", there.as_raw_fd()), Vec::new()).ok()?;
+    let path = name.into_string().ok().filter(|path| path.starts_with('/'))?;
+    let again = open_below(host.root(), &path, OFlags::PATH, ResolveFlags::NO_SYMLINKS).ok()?;
+    let (one, other) = (Identity::of(there).ok()?, Identity::of(again.as_fd()).ok()?);
+    (one.is_same_file(&other) && one.is_same_mount(&other)).then_some(path)
+}

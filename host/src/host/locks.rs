@@ -1,0 +1,172 @@
+//! What orders the requests of many callers.
+//!
+//! A request holds the locks of the places that it works on from before it's decided: callers that want the same place are
+//! served one after the other. While a mount is shown, it also holds the one lock of the whole host: what the policies were
+//! told is then still true.
+//!
+//! A lock is one byte of a file, found by the hash of its name. It is an open file description lock of fcntl(2): the kernel
+//! gives it back when its owner is gone, however that ended. A lock that can't be had refuses the request.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, mkdirat, openat};
+use sha2::{Digest, Sha256};
+
+use super::open::open_below;
+use super::root::HostRoot;
+use crate::model::host_error::HostError;
+
+/// The locks that one request holds; they are given back when it's dropped.
+#[derive(Debug)]
+pub struct Locks {
+    host: Arc<HostRoot>,
+    deadline: Instant,
+    file: OnceLock<Option<OwnedFd>>,
+    held: Mutex<Vec<String>>,
+}
+
+const FOLDER: &str = "mountgate";
+const FILE: &str = "requests.lock";
+/// The byte that stands for the whole host. No hash leads there.
+const HOST: i64 = i64::MAX - 1;
+/// How long is waited at most between two attempts.
+const PAUSE: Duration = Duration::from_millis(20);
+const SHORT_PAUSE: Duration = Duration::from_millis(1);
+
+impl Locks {
+    /// The locks of a request, which must have them within this time.
+    pub fn new(host: &Arc<HostRoot>, within: Duration) -> Self {
+        let (file, held) = (OnceLock::new(), Mutex::default());
+        Self { host: host.clone(), deadline: Instant::now() + within, file, held }
+    }
+
+    /// Waits for the lock of a place, unless this request holds it already. True means that the lock is new: another
+    /// request may have changed the place since it was looked at.
+    ///
+    /// # Errors
+    /// When another request holds the lock until the time is up, or there can be no locks.
+    pub(crate) fn hold(&self, place: &str) -> Result<bool, HostError> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.iter().any(|held| held == place) {
+            return Ok(false);
+        }
+        let Some(file) = self.file()? else { return Ok(false) };
+        self.wait_for(file, position(place), PAUSE, place)?;
+        held.push(place.to_owned());
+        Ok(true)
+    }
+
+    /// Waits for the lock of the whole host.
+    ///
+    /// # Errors
+    /// When the time is up, or there can be no locks.
+    pub(crate) fn hold_host(self: &Arc<Self>) -> Result<HostLock, HostError> {
+        if let Some(file) = self.file()? {
+            self.wait_for(file, HOST, SHORT_PAUSE, "the host")?;
+        }
+        Ok(HostLock(self.clone()))
+    }
+
+    fn wait_for(&self, file: &OwnedFd, at: i64, longest: Duration, name: &str) -> Result<(), HostError> {
+        let mut pause = Duration::from_micros(100);
+        loop {
+            match set_lock(file, at, libc::F_WRLCK) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EAGAIN | Errno::EACCES) if Instant::now() < self.deadline => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(longest);
+                }
+                Err(errno) => {
+                    let busy = matches!(errno, Errno::EAGAIN | Errno::EACCES);
+                    let hint = busy.then_some("another mountgate works on it; try again when it has ended");
+                    let error = HostError::new("fcntl", &format!("F_OFD_SETLK, the lock of {name}"), errno.into());
+                    return Err(error.with_hint(hint));
+                }
+            }
+        }
+    }
+
+    /// The file of the locks. A sandbox needs none: nobody else is in it.
+    fn file(&self) -> Result<Option<&OwnedFd>, HostError> {
+        if self.host.is_sandbox() {
+            return Ok(None);
+        }
+        if self.file.get().is_none() {
+            let opened = open(&self.host).map_err(|error| {
+                HostError::new("open", &format!("the host's /run/{FOLDER}/{FILE}, which orders requests"), error)
+                    .with_hint(Some("the folder must be writable, and belong to the calling user with mode 0700"))
+            })?;
+            let _ = self.file.set(Some(opened));
+        }
+        Ok(self.file.get().and_then(Option::as_ref))
+    }
+}
+
+/// The lock of the whole host, which is given back when it's dropped.
+#[derive(Debug)]
+pub(crate) struct HostLock(Arc<Locks>);
+
+impl Drop for HostLock {
+    fn drop(&mut self) {
+        if let Some(Some(file)) = self.0.file.get() {
+            // The kernel gives it back at the latest when the file is closed.
+            let _ = set_lock(file, HOST, libc::F_UNLCK);
+        }
+    }
+}
+
+fn set_lock(file: &OwnedFd, at: i64, kind: libc::c_int) -> nix::Result<()> {
+    let range = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: at,
+        l_len: 1,
+        l_pid: 0,
+    };
+    fcntl(file, FcntlArg::F_OFD_SETLK(&range)).map(drop)
+}
+
+fn open(host: &HostRoot) -> io::Result<OwnedFd> {
+    let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let run = open_below(host.root(), "run", folder, ResolveFlags::empty())?;
+    let open_folder = || openat(&run, FOLDER, folder | OFlags::NOFOLLOW, Mode::empty());
+    let folder = match open_folder() {
+        Err(rustix::io::Errno::NOENT) => {
+            match mkdirat(&run, FOLDER, Mode::RWXU) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            open_folder()?
+        }
+        folder => folder?,
+    };
+    let stat = fstat(&folder)?;
+    if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
+        return Err(io::Error::other("others have access to it"));
+    }
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(&folder, FILE, flags, Mode::RUSR | Mode::WUSR)?)
+}
+
+/// The byte of the file that stands for a place.
+fn position(place: &str) -> i64 {
+    let digest = Sha256::digest(place.as_bytes());
+    digest.iter().take(8).fold(0, |position, byte| position << 8 | i64::from(*byte)) & (i64::MAX >> 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_within_a_file() {
+        assert!((0..i64::MAX - 1).contains(&position("/mnt/a")));
+        assert_ne!(position("/mnt/a"), position("/mnt/b"));
+    }
+}

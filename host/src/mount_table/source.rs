@@ -1,0 +1,69 @@
+//! Where the answers of a snapshot come from.
+
+use std::os::fd::BorrowedFd;
+
+use super::mount::MountText;
+use super::table::MountTable;
+use super::topology::Topology;
+use crate::model::host_error::HostError;
+use crate::model::location::{Device, Location};
+
+/// Where the answers of a snapshot come from.
+pub(crate) trait MountSource: Send + Sync {
+    /// The whole table.
+    fn table(&self) -> Result<MountTable, HostError>;
+
+    /// The mount that a real path lies on, where that can be told without the table.
+    fn covering(&self, path: &str) -> Option<MountText>;
+
+    /// How the mounts hang together, where that can be told without the table.
+    fn topology(&self) -> Option<Topology>;
+
+    /// Where a path leads. Links are followed, and what isn't there lies where it would be. Nothing is returned for a path
+    /// that leads nowhere.
+    fn reach(&self, path: &str) -> Option<Reached>;
+
+    /// What was found at a real path.
+    fn reach_found(&self, found: BorrowedFd<'_>, path: &str) -> Option<Reached>;
+
+    /// The file system on a block device among those whose numbers aren't those of their devices.
+    fn btrfs_on(&self, device: Device, topology: &Topology) -> Option<Device>;
+}
+
+/// Where a path leads.
+#[derive(Debug, Clone)]
+pub(crate) struct Reached {
+    /// The real path.
+    pub(crate) real: String,
+    /// The mountinfo id of the mount that it lies on, and its location. Where they can't be told, the table knows.
+    pub(crate) on: Option<(u64, Location)>,
+}
+
+/// A table that was recorded. There are no links and no files.
+pub(super) struct Recorded;
+
+impl MountSource for Recorded {
+    fn table(&self) -> Result<MountTable, HostError> {
+        Err(HostError::new("read", "a mount table", std::io::ErrorKind::NotFound.into()))
+    }
+
+    fn covering(&self, _: &str) -> Option<MountText> {
+        None
+    }
+
+    fn topology(&self) -> Option<Topology> {
+        None
+    }
+
+    fn reach(&self, path: &str) -> Option<Reached> {
+        Some(Reached { real: path.to_owned(), on: None })
+    }
+
+    fn reach_found(&self, _: BorrowedFd<'_>, path: &str) -> Option<Reached> {
+        self.reach(path)
+    }
+
+    fn btrfs_on(&self, _: Device, _: &Topology) -> Option<Device> {
+        None
+    }
+}

@@ -1,0 +1,345 @@
+//! How the mounts of a namespace hang together: on what each is mounted, who is whose peer or slave, and which of them show
+//! a location. See mount_namespaces(7), and `fs/pnode.c` of the kernel for the way of a mount to peers and slaves.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::table::MountTable;
+use crate::model::location::{Device, Location, Via};
+use crate::model::paths::is_within;
+
+/// The mounts as numbers. Their paths are read when a question needs them.
+pub(crate) struct Topology {
+    nodes: Vec<Node>,
+    ids: HashMap<u64, u32>,
+    read_paths: Box<dyn Fn(usize) -> Option<NodePaths> + Send + Sync>,
+    paths: Vec<OnceLock<Option<NodePaths>>>,
+    groups: OnceLock<Groups>,
+    /// The mounts of each file system, by what each of them shows of it.
+    roots: Mutex<HashMap<Device, HashMap<String, Vec<u32>>>>,
+}
+
+/// One mount as numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Node {
+    /// The id in mountinfo.
+    pub(crate) id: u64,
+    /// The mountinfo id of the mount that it's mounted on.
+    pub(crate) parent: u64,
+    /// Its file system.
+    pub(crate) device: Device,
+    /// Its peer group, 0 where it's not shared.
+    pub(crate) group: u64,
+    /// The peer group that it's a slave of, or 0.
+    pub(crate) master: u64,
+    /// Whether its file system is btrfs, whose number isn't that of a block device.
+    pub(crate) is_btrfs: bool,
+}
+
+/// The paths of one mount.
+#[derive(Debug, Clone)]
+pub(crate) struct NodePaths {
+    /// What is mounted: the path in the file system.
+    pub(crate) root: String,
+    /// The mount point.
+    pub(crate) target: String,
+}
+
+impl NodePaths {
+    /// The path in the file system of a path of the host that lies on this mount.
+    pub(crate) fn in_file_system(&self, path: &str) -> Option<String> {
+        below(path, &self.target).map(|rest| joined(&self.root, rest))
+    }
+
+    /// The path of the host at which this mount shows a path of its file system.
+    pub(crate) fn on_host(&self, path: &str) -> Option<String> {
+        below(path, &self.root).map(|rest| joined(&self.target, rest))
+    }
+}
+
+/// What lies behind a folder in a path: nothing, or `/…`.
+fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
+    is_within(path, folder).then(|| path.get(folder.trim_end_matches('/').len()..).unwrap_or_default())
+}
+
+fn joined(folder: &str, rest: &str) -> String {
+    match (folder.trim_end_matches('/'), rest.trim_end_matches('/')) {
+        ("", "") => "/".to_owned(),
+        (folder, rest) => format!("{folder}{rest}"),
+    }
+}
+
+/// Mounts by the peer groups that they are in, and that they are slaves of.
+#[derive(Debug, Default)]
+struct Groups {
+    members: HashMap<u64, Vec<u32>>,
+    slaves: HashMap<u64, Vec<u32>>,
+}
+
+impl Topology {
+    /// The mounts, with what reads the paths of one of them. A mount that is gone by then has none.
+    pub(crate) fn new(
+        nodes: Vec<Node>,
+        read_paths: impl Fn(usize) -> Option<NodePaths> + Send + Sync + 'static,
+    ) -> Self {
+        let ids = numbered(&nodes).map(|(i, node)| (node.id, i)).collect();
+        let paths = nodes.iter().map(|_| OnceLock::new()).collect();
+        let (groups, roots) = (OnceLock::new(), Mutex::default());
+        Self { nodes, ids, read_paths: Box::new(read_paths), paths, groups, roots }
+    }
+
+    /// The mounts of a table.
+    pub(crate) fn of(table: &MountTable) -> Self {
+        let mut paths = Vec::with_capacity(table.len());
+        let mut nodes = Vec::with_capacity(table.len());
+        for mount in table.iter() {
+            let text = mount.to_text();
+            let group = |prefix: &str| {
+                let group = text.optional_fields.iter().find_map(|field| field.strip_prefix(prefix));
+                group.and_then(|group| group.parse().ok()).unwrap_or(0)
+            };
+            nodes.push(Node {
+                id: text.id,
+                parent: text.parent,
+                device: Device { major: text.major, minor: text.minor },
+                group: group("shared:"),
+                master: group("master:"),
+                is_btrfs: text.fstype == "btrfs",
+            });
+            paths.push(NodePaths { root: text.root, target: text.target });
+        }
+        Self::new(nodes, move |i| paths.get(i).cloned())
+    }
+
+    pub(crate) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The number of the mount with this id in mountinfo.
+    pub(crate) fn find(&self, id: u64) -> Option<usize> {
+        self.ids.get(&id).map(|i| *i as usize)
+    }
+
+    /// The paths of a mount.
+    pub(crate) fn paths(&self, mount: usize) -> Option<&NodePaths> {
+        self.paths[mount].get_or_init(|| (self.read_paths)(mount)).as_ref()
+    }
+
+    /// What a mount shows: the root of it.
+    pub(crate) fn root(&self, mount: usize) -> Option<Location> {
+        let path = self.paths(mount)?.root.clone();
+        Some(Location { device: self.nodes[mount].device, path })
+    }
+
+    /// The location of a path that lies on a mount.
+    pub(crate) fn location(&self, mount: usize, path: &str) -> Option<Location> {
+        let path = self.paths(mount)?.in_file_system(path)?;
+        Some(Location { device: self.nodes[mount].device, path })
+    }
+
+    /// The mount that a mount is mounted on, and the location that it covers there. The topmost mount has none.
+    pub(crate) fn mount_point(&self, mount: usize) -> Option<(usize, Location)> {
+        let node = &self.nodes[mount];
+        let parent = self.find(node.parent).filter(|parent| *parent != mount)?;
+        Some((parent, self.location(parent, &self.paths(mount)?.target)?))
+    }
+
+    /// The locations that a path on a mount goes through: its own, that of the mount point of the mount it lies on, and so
+    /// on to the topmost mount.
+    pub(crate) fn along(&self, mount: usize, path: &str) -> Vec<Location> {
+        let mut locations: Vec<Location> = self.location(mount, path).into_iter().collect();
+        let mut current = mount;
+        // The text of a table may come from anywhere, and its parents may go in circles.
+        for _ in 0..self.nodes.len() {
+            let Some((parent, location)) = self.mount_point(current) else { break };
+            locations.push(location);
+            current = parent;
+        }
+        locations
+    }
+
+    /// Locations, with all that they lie in under any of their names: the mount points of the mounts that show them, and of
+    /// those that show these.
+    pub(crate) fn around(&self, locations: &[Location]) -> Vec<Location> {
+        let mut all: Vec<Location> = Vec::with_capacity(locations.len());
+        let mut known: HashSet<&Location> = HashSet::with_capacity(locations.len());
+        all.extend(locations.iter().filter(|location| known.insert(location)).cloned());
+        let mut seen = vec![false; self.nodes.len()];
+        let mut next = 0;
+        while let Some(location) = all.get(next) {
+            next += 1;
+            for mount in self.showing(location) {
+                if !std::mem::replace(&mut seen[mount as usize], true)
+                    && let Some((_, location)) = self.mount_point(mount as usize)
+                {
+                    all.push(location);
+                }
+            }
+        }
+        all
+    }
+
+    /// Every path at which some mount shows a location, with that mount, whether or not another mount hides it.
+    pub(crate) fn names(&self, location: &Location) -> Vec<(usize, String)> {
+        let showing = self.showing(location).into_iter().map(|mount| mount as usize);
+        showing.filter_map(|mount| Some((mount, self.paths(mount)?.on_host(&location.path)?))).collect()
+    }
+
+    /// The mounts of a file system.
+    pub(crate) fn of_device(&self, device: Device) -> impl Iterator<Item = usize> {
+        self.nodes.iter().enumerate().filter(move |(_, node)| node.device == device).map(|(i, _)| i)
+    }
+
+    /// The mounts that show a location.
+    fn showing(&self, location: &Location) -> Vec<u32> {
+        let mut all = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let roots = all.entry(location.device).or_insert_with(|| {
+            let mut roots: HashMap<String, Vec<u32>> = HashMap::new();
+            for (i, _) in numbered(&self.nodes).filter(|(_, node)| node.device == location.device) {
+                if let Some(paths) = self.paths(i as usize) {
+                    roots.entry(paths.root.clone()).or_default().push(i);
+                }
+            }
+            roots
+        });
+        let path = location.path.as_str();
+        let ends = path.match_indices('/').map(|(i, _)| i.max(1)).chain([path.len()]);
+        let mut folders: Vec<&str> = ends.filter_map(|end| path.get(..end)).collect();
+        folders.dedup();
+        folders.into_iter().filter_map(|folder| roots.get(folder)).flatten().copied().collect()
+    }
+
+    /// The mounts to which a change of the mounts on one mount goes, and why: its peers, their slaves, and theirs.
+    pub(crate) fn receivers(&self, mount: usize) -> Vec<(usize, Via)> {
+        let mut receivers = Vec::new();
+        let first = self.nodes[mount].group;
+        if first == 0 {
+            return receivers;
+        }
+        let groups = self.groups.get_or_init(|| self.index_groups());
+        let in_group = |of: &HashMap<u64, Vec<u32>>, group: u64| of.get(&group).cloned().unwrap_or_default();
+        let mut seen = HashSet::from([mount]);
+        let mut visited = HashSet::from([first]);
+        let mut todo = vec![first];
+        while let Some(group) = todo.pop() {
+            let via = if group == first { Via::Peer } else { Via::Slave };
+            let members = in_group(&groups.members, group).into_iter().map(|mount| (mount, via));
+            let slaves = in_group(&groups.slaves, group).into_iter().map(|mount| (mount, Via::Slave));
+            for (mount, via) in members.chain(slaves) {
+                let group = self.nodes[mount as usize].group;
+                if seen.insert(mount as usize) {
+                    receivers.push((mount as usize, via));
+                }
+                if group != 0 && visited.insert(group) {
+                    todo.push(group);
+                }
+            }
+        }
+        receivers
+    }
+
+    /// The mounts on a mount and on those, and so on.
+    pub(crate) fn descendants(&self, mount: usize) -> Vec<usize> {
+        let mut children: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (i, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.parent != node.id) {
+            children.entry(node.parent).or_default().push(i);
+        }
+        let mut found = Vec::new();
+        let mut todo = vec![mount];
+        while let Some(mount) = todo.pop() {
+            let below = children.remove(&self.nodes[mount].id).unwrap_or_default();
+            found.extend(&below);
+            todo.extend(below);
+        }
+        found
+    }
+
+    fn index_groups(&self) -> Groups {
+        let mut groups = Groups::default();
+        for (i, node) in numbered(&self.nodes) {
+            if node.group != 0 {
+                groups.members.entry(node.group).or_default().push(i);
+            }
+            if node.master != 0 {
+                groups.slaves.entry(node.master).or_default().push(i);
+            }
+        }
+        groups
+    }
+}
+
+impl std::fmt::Debug for Topology {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Topology").field("mounts", &self.nodes.len()).finish()
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "there are fewer mounts than that")]
+fn numbered(nodes: &[Node]) -> impl Iterator<Item = (u32, &Node)> {
+    nodes.iter().enumerate().map(|(i, node)| (i as u32, node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topology(text: &str) -> Topology {
+        Topology::of(&MountTable::parse(text.as_bytes().to_vec()).expect("a table"))
+    }
+
+    fn location(device: &str, path: &str) -> Location {
+        let (major, minor) = device.split_once(':').expect("two numbers");
+        let number = |text: &str| text.parse().expect("a number");
+        Location { device: Device { major: number(major), minor: number(minor) }, path: path.to_owned() }
+    }
+
+    const HOST: &str = "20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n\
+        21 20 8:1 /usr/local /mnt/u rw shared:1 - ext4 /dev/sda1 rw\n\
+        22 20 8:2 / /usr/share rw shared:2 - ext4 /dev/sda2 rw\n\
+        23 20 8:2 /doc /srv/doc rw master:2 - ext4 /dev/sda2 rw\n\
+        24 23 0:40 / /srv/doc/x rw shared:3 - tmpfs tmpfs rw\n\
+        25 20 8:1 /home//deleted /gone rw - ext4 /dev/sda1 rw\n";
+
+    #[test]
+    fn a_path_goes_through_the_mount_points_above_it() {
+        let host = topology(HOST);
+        assert_eq!(
+            host.along(4, "/srv/doc/x/a"),
+            [location("0:40", "/a"), location("8:2", "/doc/x"), location("8:1", "/srv/doc")]
+        );
+        assert_eq!(host.along(0, "/"), [location("8:1", "/")]);
+    }
+
+    #[test]
+    fn a_location_lies_in_the_mount_points_of_all_that_show_it() {
+        let host = topology(HOST);
+        let around = host.around(&[location("8:2", "/doc/a")]);
+        assert_eq!(around, [location("8:2", "/doc/a"), location("8:1", "/usr/share"), location("8:1", "/srv/doc")]);
+        let around = host.around(&[location("8:1", "/usr/local/bin")]);
+        assert_eq!(around, [location("8:1", "/usr/local/bin"), location("8:1", "/mnt/u")]);
+        let names: Vec<String> = host.names(&location("8:2", "/doc")).into_iter().map(|(_, name)| name).collect();
+        assert_eq!(names, ["/usr/share/doc", "/srv/doc"]);
+    }
+
+    #[test]
+    fn changes_go_to_peers_and_slaves_and_not_to_masters() {
+        let host = topology(HOST);
+        assert_eq!(host.receivers(1), [(0, Via::Peer)]);
+        assert_eq!(host.receivers(2), [(3, Via::Slave)]);
+        assert_eq!(host.receivers(3), []);
+        let chain = topology(
+            "1 0 8:1 / / rw shared:1 - ext4 a rw\n2 1 8:1 / /a rw shared:2 master:1 - ext4 a rw\n\
+             3 1 8:1 / /b rw shared:2 master:1 - ext4 a rw\n4 1 8:1 / /c rw master:2 - ext4 a rw\n",
+        );
+        assert_eq!(chain.receivers(0), [(1, Via::Slave), (2, Via::Slave), (3, Via::Slave)]);
+        assert_eq!(chain.receivers(1), [(2, Via::Peer), (3, Via::Slave)]);
+    }
+
+    #[test]
+    fn parents_in_a_circle_end() {
+        let circle = topology("1 2 8:1 / /a rw - ext4 a rw\n2 1 8:1 / /a/b rw - ext4 a rw\n");
+        assert!(circle.along(0, "/a/b").len() <= 3);
+        assert!(circle.around(&[location("8:1", "/x")]).len() <= 3);
+        assert!(circle.descendants(0).len() <= 2);
+    }
+}

@@ -17,6 +17,8 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         ["fail-calls", operation] => fail_calls(operation_named(operation)?),
         ["without-statmount", command @ ..] => without_statmount(command),
         ["resolver"] => crate::resolver::with_mounts(),
+        ["hostile", sequences] => crate::hostile::attack(sequences.parse()?),
+        ["callers", rounds, device] => crate::callers::at_once(rounds.parse()?, device),
         ["race", what] => crate::race::attack(what),
         other => bail!("{other:?} is no job"),
     }

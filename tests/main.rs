@@ -5,6 +5,8 @@
 #[macro_use]
 mod support;
 
+mod aliases;
+mod callers;
 mod claims;
 mod cli;
 mod deadlines;
@@ -12,6 +14,7 @@ mod directory;
 mod faults;
 mod fuzz;
 mod gated;
+mod hostile;
 mod inside;
 mod list;
 mod misbehaving;
@@ -67,6 +70,7 @@ fn all_tests() -> Vec<Trial> {
         faults::tests(),
         places::tests(),
         resolver::tests(),
+        aliases::tests(),
         claims::tests(),
     ];
     groups.into_iter().flatten().collect()

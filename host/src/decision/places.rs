@@ -46,10 +46,11 @@ pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
                     let from = topology.mount_point(mount).map(|(_, location)| location);
                     places.extend(from.map(|location| place(source.path.clone(), location, Via::MovedFrom)));
                 }
-                places.extend(below(topology, mount).filter_map(|found| {
-                    let rest = found.path.strip_prefix(source.path.trim_end_matches('/'))?;
+                places.extend(topology.descendants(mount).into_iter().filter_map(|mount| {
+                    let mounted = &topology.paths(mount)?.target;
+                    let rest = mounted.strip_prefix(source.path.trim_end_matches('/'))?;
                     let path = rest.starts_with('/').then(|| target.path.trim_end_matches('/').to_owned() + rest)?;
-                    Some(Place { path, ..found })
+                    Some(place(path, topology.root(mount)?, Via::BroughtAlong))
                 }));
             }
             Ok(places)
@@ -58,17 +59,18 @@ pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
             let topology = snapshot.topology().map_err(HostError::clone)?;
             let mount = mount_of(topology, snapshot, target)?;
             let mut places: Vec<Place> = of_mount(topology, mount, target).into_iter().collect();
-            if let Some((parent, location)) = mount.and_then(|mount| topology.mount_point(mount)) {
+            let mut leaving: Vec<usize> = mount.into_iter().collect();
+            if let Some(mount) = mount.filter(|_| mode.recursive || mode.lazy) {
+                places.extend(below(topology, mount));
+                leaving.extend(topology.descendants(mount));
+            }
+            // Each that leaves also leaves the peers and slaves of what it's mounted on.
+            for (parent, location) in leaving.into_iter().filter_map(|mount| topology.mount_point(mount)) {
                 let is_mounted = |on: usize, path: &str| {
-                    let on = topology.nodes()[on].id;
-                    let children = topology.nodes().iter().enumerate().filter(|(_, node)| node.parent == on);
-                    let mut targets = children.filter_map(|(child, _)| topology.paths(child));
+                    let mut targets = topology.children(on).iter().filter_map(|child| topology.paths(*child as usize));
                     targets.any(|paths| paths.target == path)
                 };
                 places.extend(carried_on(topology, Some(parent), Some(&location), is_mounted));
-            }
-            if let Some(mount) = mount.filter(|_| mode.recursive || mode.lazy) {
-                places.extend(below(topology, mount));
             }
             Ok(places)
         }

@@ -30,11 +30,15 @@ pub(super) fn check(
 ) -> Result<(), Error> {
     let guarded = Guarded::of(own_state, snapshot)?;
     let mut refusals = Vec::new();
-    if guarded.find(places, snapshot)?.is_some() {
+    // What is brought along covers nothing. What lies below a target lies in the same folders as the target, or these lie below
+    // the target.
+    let is_judged = |place: &&Place| !matches!(place.via, Via::BroughtAlong | Via::Below);
+    let places: Vec<&Place> = places.iter().filter(is_judged).collect();
+    if guarded.find(&places, snapshot)?.is_some() {
         let allowed = located(&rules.targets, snapshot)?;
         // Which one it is must be asked place by place.
         for place in places {
-            if let Some(what) = guarded.find(std::slice::from_ref(place), snapshot)?
+            if let Some(what) = guarded.find(&[place], snapshot)?
                 && !is_allowed(&place.path, &allowed, snapshot)?
             {
                 refusals.push(refusal(place, what));
@@ -86,7 +90,7 @@ impl<'o> Guarded<'o> {
     }
 
     /// The first of these that some place lies in, or hides.
-    fn find(&self, places: &[Place], snapshot: &Snapshot) -> Result<Option<Guard<'o>>, HostError> {
+    fn find(&self, places: &[&Place], snapshot: &Snapshot) -> Result<Option<Guard<'o>>, HostError> {
         let around = snapshot.around(places.iter().map(|place| place.location.clone()).collect())?;
         let lies_in = |folder: &Location| around.iter().any(|location| location.is_within(folder));
         // A change of the mount on such a folder is seen at its mount point.
@@ -97,7 +101,7 @@ impl<'o> Guarded<'o> {
             return Ok(Some(Guard::System(path)));
         }
         let is_hidden = |around: &[Location]| {
-            let hides = |place: &Place| around.iter().any(|location| location.is_within(&place.location));
+            let hides = |place: &&Place| around.iter().any(|location| location.is_within(&place.location));
             places.iter().any(hides)
         };
         let touched = is_hidden(&self.around_own) || self.own.iter().any(|own| lies_in(&own.location));

@@ -17,7 +17,10 @@ pub(super) fn file_system_on(host: &HostRoot, device: Device, topology: &Topolog
     let mut mounted = mounted.peekable();
     mounted.peek()?;
     let wanted = uuid_of(host, device)?;
-    let is_wanted = |mount: usize| uuid_of_mount(host, topology, mount).is_some_and(|uuid| uuid == wanted);
+    let is_wanted = |mount: usize| {
+        let uuid = uuid_of_mount(host, topology, mount).or_else(|| uuid_of_source(host, topology.nodes()[mount].id));
+        uuid.is_some_and(|uuid| uuid == wanted)
+    };
     mounted.find(|(mount, _)| is_wanted(*mount)).map(|(_, node)| node.device)
 }
 
@@ -54,4 +57,11 @@ fn uuid_of_mount(host: &HostRoot, topology: &Topology, mount: usize) -> Option<S
     let there = open_below(host.root(), path, flags, ResolveFlags::NO_SYMLINKS).ok()?;
     let is_it = Identity::of(there.as_fd()).is_ok_and(|identity| identity.id == topology.nodes()[mount].id);
     is_it.then(|| sys::btrfs_uuid(there.as_fd()).ok()).flatten()
+}
+
+/// The UUID of a mounted btrfs, by the device that the table names for it. The mount may be hidden below another.
+fn uuid_of_source(host: &HostRoot, id: u64) -> Option<String> {
+    let source = host.mount_table().ok()?.by_id(id)?.to_text().source;
+    let found = host.look_up(&source)?;
+    uuid_of(host, Device { major: found.stx_rdev_major, minor: found.stx_rdev_minor })
 }

@@ -68,8 +68,10 @@ pub enum Via {
     SameFileSystem,
     /// A move takes the mount away from there.
     MovedFrom,
-    /// The mount there comes or goes with the one that the request names.
+    /// The mount there goes or changes with the one below which it lies.
     Below,
+    /// A bind or a move brings the mount along. The location is what it shows.
+    BroughtAlong,
 }
 
 impl Via {
@@ -82,6 +84,7 @@ impl Via {
             Self::SameFileSystem => "same file system",
             Self::MovedFrom => "moved from",
             Self::Below => "below",
+            Self::BroughtAlong => "brought along",
         }
     }
 }

@@ -79,7 +79,7 @@ fn too_many_below(settings: &Settings, review: &Review, mounts: &impl Mounts) ->
     let limited: Vec<String> = settings.below.iter().map(|below| below.path.clone()).collect();
     let folders = Folders::locate(&limited, mounts)?;
     // Every mount that comes along is carried to the peers as well.
-    let brought = review.places.iter().filter(|place| place.via == Via::Below).count() as u64;
+    let brought = review.places.iter().filter(|place| place.via == Via::BroughtAlong).count() as u64;
     let paths: Vec<&str> = review.places.iter().map(|place| place.path.as_str()).collect();
     let ways = mounts.along(&paths);
     for (below, location) in settings.below.iter().zip(folders.locations()) {

@@ -103,6 +103,6 @@ fn a_tree_counts_with_all_that_it_brings_along() {
     let mut review = bind("/srv", "/mnt/x");
     assert_eq!(judge(settings, &review, table.clone()), "allow");
     review.request.operation = Operation::Bind(true);
-    review.places.extend(["/mnt/x/a", "/mnt/x/b"].map(|path| place(path, Via::Below)));
+    review.places.extend(["/mnt/x/a", "/mnt/x/b"].map(|path| place(path, Via::BroughtAlong)));
     assert_eq!(judge(settings, &review, table), "too-many-below");
 }

@@ -4,8 +4,7 @@
 //! holds for what lies below it, and for what lies above it, because a mount there hides, shows or changes all below.
 
 use mountgate_sdk::{
-    FileKind, Folders, Kind, Location, Mounts, Operation, Place, Policy, Problem, Review, Verdict, Via, deny,
-    is_within, lies_in,
+    FileKind, Folders, Kind, Location, Mounts, Place, Policy, Problem, Review, Verdict, Via, deny, is_within, lies_in,
 };
 use serde::Deserialize;
 
@@ -72,19 +71,23 @@ impl Policy for PathGuard {
 fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
     let denied = Folders::locate(&settings.deny_targets, mounts)?;
     let allowed = Folders::locate(&settings.allow_targets, mounts)?;
+    // What is brought along covers nothing. What lies below a target lies in the same folders as the target, or these lie below
+    // the target.
+    let is_judged = |place: &&Place| !matches!(place.via, Via::BroughtAlong | Via::Below);
+    let places: Vec<&Place> = review.places.iter().filter(is_judged).collect();
     if !denied.paths().is_empty() {
-        let locations: Vec<Location> = review.places.iter().map(|place| place.location.clone()).collect();
+        let locations: Vec<Location> = places.iter().map(|place| place.location.clone()).collect();
         if denied.holding(&mounts.around(&locations)).is_some() {
             // Which one it is must be asked place by place.
-            for place in &review.places {
+            for place in &places {
                 if let Some(folder) = denied.holding(&mounts.around(std::slice::from_ref(&place.location))) {
                     return Ok(Some(deny("target-denied", field_of(place), denied_as(&shown(place), folder))));
                 }
             }
         }
-        // A mount above would hide the denied path, or change what it's on. What lies below a target is no further above.
+        // A mount above would hide the denied path, or change what it's on.
         let ways = mounts.along(denied.paths());
-        for place in review.places.iter().filter(|place| place.via != Via::Below) {
+        for place in &places {
             let is_above = |way: &Vec<Location>| way.iter().any(|location| lies_in(location, &place.location));
             if let Some((folder, _)) = denied.paths().iter().zip(&ways).find(|(_, way)| is_above(way)) {
                 let reason = format!("{} holds {folder}, which is denied", shown(place));
@@ -93,8 +96,6 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         }
     }
     if !allowed.paths().is_empty() {
-        // What lies below an allowed target is allowed.
-        let places: Vec<&Place> = review.places.iter().filter(|place| place.via != Via::Below).collect();
         let paths: Vec<&str> = places.iter().map(|place| place.path.as_str()).collect();
         let outside = places.iter().zip(mounts.along(&paths)).find(|(_, way)| allowed.holding(way).is_none());
         if let Some((place, _)) = outside {
@@ -126,6 +127,7 @@ fn shown(place: &Place) -> String {
         Via::Slave => "a slave of the target",
         Via::SameFileSystem => "the same file system",
         Via::Below => "below it",
+        Via::BroughtAlong => "brought along",
     };
     format!("{} ({why})", place.path)
 }
@@ -217,15 +219,9 @@ fn sources(review: &Review, mounts: &impl Mounts) -> Result<Vec<Source>, Verdict
                 locations.extend(place(&found.path));
             }
             let path = found.path.clone();
-            if let Operation::Bind(true) | Operation::Move = review.request.operation {
-                // What is mounted below is shown as well.
-                let below = mounts.below(&path, MANY);
-                if below.len() >= MANY as usize {
-                    let reason = format!("too many mounts lie below {path} to be judged");
-                    return Err(deny("source-too-large", "source", reason));
-                }
-                locations.extend(below.into_iter().map(|mount| Location { device: mount.device, path: mount.root }));
-            }
+            // What is mounted below is shown as well.
+            let brought = review.places.iter().filter(|place| place.via == Via::BroughtAlong);
+            locations.extend(brought.map(|place| place.location.clone()));
             sources.push(Source { field: "source", path, locations, is_on_host: true });
         }
         None => {

@@ -1,5 +1,5 @@
 use mountgate_sdk::testing::{bind, mount, on_host, place, with_option};
-use mountgate_sdk::{Device, Mount, MountList, UnmountMode, check_schema};
+use mountgate_sdk::{Device, Mount, MountList, Operation, UnmountMode, check_schema};
 
 use super::*;
 
@@ -184,6 +184,8 @@ fn a_copy_of_a_tree_shows_what_is_mounted_in_it() {
     let settings = Settings { deny_sources: list(&["/usr/share/doc/private"]), ..Settings::default() };
     let mut review = bind("/srv", "/opt/x");
     review.request.operation = Operation::Bind(true);
+    let doc = Location { device: Device { major: 8, minor: 2 }, path: "/doc".to_owned() };
+    review.places.push(Place { path: "/opt/x/doc".to_owned(), location: doc, via: Via::BroughtAlong });
     assert_eq!(judge_on_host(&settings, &review), "source-denied source");
 }
 

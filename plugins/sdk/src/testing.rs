@@ -64,7 +64,7 @@ pub fn on_host(mut review: Review, mounts: &MountList) -> Review {
             None => locate(&found.path),
         };
     }
-    for place in &mut review.places {
+    for place in review.places.iter_mut().filter(|place| place.via != Via::BroughtAlong) {
         if let Some(location) = locate(&place.path) {
             place.location = location;
         }

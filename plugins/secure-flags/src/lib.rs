@@ -2,7 +2,8 @@
 //! sources are compared by location, under every name.
 
 use mountgate_sdk::{
-    Edit, Folders, Kind, Location, MountOption, Mounts, Operation, Policy, Problem, Review, Verdict, is_within,
+    Edit, Folders, Kind, Location, MountOption, Mounts, Operation, Place, Policy, Problem, Review, Verdict, Via,
+    is_within,
 };
 use serde::Deserialize;
 
@@ -127,9 +128,12 @@ impl Facts {
     /// A remount request has no source and no type, so they come from the mount.
     fn of(review: &Review, mounts: &impl Mounts) -> Self {
         let request = &review.request;
-        let locations: Vec<Location> = review.places.iter().map(|place| place.location.clone()).collect();
-        let paths: Vec<&str> = review.places.iter().map(|place| place.path.as_str()).collect();
+        let (brought, places): (Vec<&Place>, Vec<&Place>) =
+            review.places.iter().partition(|place| place.via == Via::BroughtAlong);
+        let locations: Vec<Location> = places.iter().map(|place| place.location.clone()).collect();
+        let paths: Vec<&str> = places.iter().map(|place| place.path.as_str()).collect();
         let mut shown: Vec<Location> = review.source.iter().filter_map(|found| found.location.clone()).collect();
+        shown.extend(brought.iter().map(|place| place.location.clone()));
         let (mut written, mut fstype) = (request.source.clone(), request.fstype.clone());
         if let Operation::Remount(_) = request.operation {
             shown.extend(review.target.location.clone());

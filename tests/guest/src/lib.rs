@@ -25,6 +25,9 @@ pub struct Rule {
     pub option: Option<String>,
     /// What to do.
     pub act: Act,
+    /// The paths that `judge-names` denies.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 /// A misdeed.
@@ -48,6 +51,8 @@ pub enum Act {
     GiveUp,
     Deny,
     DriveTheTerminal,
+    /// Denies what lies above, at or below some paths, by its name alone.
+    JudgeNames,
 }
 
 /// The plugin.
@@ -63,6 +68,9 @@ impl Policy for Misbehaving {
 
     fn evaluate(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String> {
         let Some(rule) = settings.rules.iter().find(|rule| rule.applies(review)) else { return Ok(Verdict::Allow) };
+        if let Act::JudgeNames = rule.act {
+            return Ok(judge_names(&rule.names, review));
+        }
         misbehave(rule.act, review, mounts)
     }
 }
@@ -72,6 +80,16 @@ impl Rule {
         let at_target = self.target.as_deref().is_none_or(|target| is_within(&review.target.path, target));
         let named = |name: &str| review.request.options.iter().any(|option| option.name == name);
         at_target && self.option.as_deref().is_none_or(named)
+    }
+}
+
+/// How a policy judges that compares the names of a request, and not what they stand for.
+fn judge_names(denied: &[String], review: &Review) -> Verdict {
+    let ends = [Some(&review.target), review.source.as_ref()];
+    let is_denied = |path: &str| denied.iter().any(|denied| is_within(path, denied) || is_within(denied, path));
+    match ends.into_iter().flatten().find(|end| is_denied(&end.path)) {
+        Some(end) => deny("name-denied", "target", format!("{} is denied", end.path)),
+        None => Verdict::Allow,
     }
 }
 
@@ -113,6 +131,7 @@ fn misbehave(act: Act, review: &Review, mounts: &impl Mounts) -> Result<Verdict,
             }
             Verdict::Allow
         }
+        Act::JudgeNames => Verdict::Allow,
         Act::GiveUp => return Err("it doesn't know".to_owned()),
         Act::DriveTheTerminal => deny("told-to", "target", "\u{1b}[2J".to_owned()),
     })

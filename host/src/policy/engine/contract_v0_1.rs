@@ -152,6 +152,7 @@ fn place(place: &Place) -> wit::Place {
         Via::SameFileSystem => wit::Via::SameFileSystem,
         Via::MovedFrom => wit::Via::MovedFrom,
         Via::Below => wit::Via::Below,
+        Via::BroughtAlong => wit::Via::BroughtAlong,
     };
     wit::Place { path: place.path.clone(), location: location(&place.location), via }
 }

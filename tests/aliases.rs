@@ -1,0 +1,308 @@
+//! One thing under many names: binds, peers, slaves, links, remounts and devices. The host's `/` is shared, as on every
+//! systemd host. Each test was an exploit of policies that judged names.
+
+use anyhow::{Result, ensure};
+
+use crate::support::{on_host_with, text_of};
+
+tests! {
+    privileged a_bind_of_a_denied_place_is_no_way_to_cover_it,
+    privileged a_peer_that_others_made_is_judged_as_what_it_is,
+    privileged a_slave_of_a_denied_place_is_judged_as_well,
+    privileged a_device_node_is_not_replaced_through_a_bind_of_dev,
+    privileged the_cache_is_neither_covered_nor_shown,
+    privileged the_policy_directory_is_guarded_in_a_container_too,
+    privileged a_remount_of_a_file_system_is_judged_at_all_its_mounts,
+    privileged a_copy_of_sys_does_not_take_the_original_along,
+    privileged a_denied_name_that_is_a_link_is_denied_where_it_leads,
+    privileged a_denied_path_that_is_not_there_cannot_be_made_above,
+    privileged a_device_shows_the_file_system_on_it_under_any_name,
+    privileged a_btrfs_is_known_by_any_of_its_devices,
+    privileged a_writable_file_system_has_one_writer_however_it_is_named,
+    privileged a_copy_of_a_tree_shows_all_that_is_mounted_in_it,
+    privileged a_hostile_caller_never_reaches_a_denied_location,
+    privileged the_same_caller_gets_through_a_comparison_of_names,
+    privileged limits_hold_among_a_hundred_callers,
+}
+
+/// Nothing may happen to `/mnt/w/secret`, nor to what `/mnt/link` leads to.
+const GUARDED: &str = "[host]
+timeout = \"60s\"
+[[policy]]
+name = \"guard\"
+plugin = \"path-guard.wasm\"
+settings = { deny-targets = [\"/mnt/w/secret\", \"/mnt/link\", \"/mnt/w/dir/absent/deep\"], deny-sources = [\"/mnt/w/secret\", \"/mnt/link\"] }
+[[policy]]
+name = \"limits\"
+plugin = \"mount-limits.wasm\"
+settings = { allow-stacking = true }
+";
+
+/// Makes `/` shared; `denied ARGUMENTS` fails unless a policy or the host says no, `allowed ARGUMENTS` unless it's done.
+const WORLD: &str = r#"
+    mount --make-rshared /
+    mkdir -p /mnt/w; mount -t tmpfs -o size=8m w /mnt/w; mount --make-shared /mnt/w
+    mkdir -p /mnt/w/secret/in /mnt/w/evil /mnt/w/linked /mnt/w/dir /mnt/u /mnt/v
+    ln -s w/linked /mnt/link
+    says() { want=$1; shift; set +e; said=$("$@" 2>&1); got=$?; set -e
+        test $got = $want || { echo "$*: ended with $got where $want was expected: $said"; exit 1; }; }
+    denied() { says 3 gate "$@"; }
+    refused() { says 2 gate "$@"; }
+    allowed() { says 0 gate "$@"; }
+"#;
+
+fn guarded(script: &str) -> Result<String> {
+    guarded_by(GUARDED, script)
+}
+
+fn guarded_by(policies: &str, script: &str) -> Result<String> {
+    let plugins = ["path-guard", "mount-limits", "secure-flags", "misbehaving-guest"];
+    let used: Vec<&str> = plugins.into_iter().filter(|name| policies.contains(&format!("{name}.wasm"))).collect();
+    let output = on_host_with(policies, &used, &format!("{WORLD}\n{script}"))?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(text_of(&output))
+}
+
+fn a_bind_of_a_denied_place_is_no_way_to_cover_it() -> Result<()> {
+    let settings = GUARDED.replace(", deny-sources = [\"/mnt/w/secret\", \"/mnt/link\"]", "");
+    guarded_by(
+        &settings,
+        "allowed mount --bind /mnt/w/secret /mnt/u
+        denied mount --bind /mnt/w/evil /mnt/u/in
+        denied mount -t tmpfs tmpfs /mnt/u/in
+        allowed mount --bind /mnt/u /mnt/v
+        denied mount -t tmpfs tmpfs /mnt/v/in
+        # What it made itself, it can take away.
+        allowed umount /mnt/v; allowed umount /mnt/u",
+    )
+    .map(drop)
+}
+
+fn a_peer_that_others_made_is_judged_as_what_it_is() -> Result<()> {
+    guarded(
+        "mount --bind /mnt/w /mnt/u
+        denied mount -t tmpfs tmpfs /mnt/u/secret/in
+        denied mount --bind /mnt/w/evil /mnt/u/secret
+        denied mount --bind /mnt/u/secret /mnt/v
+        # The other way: what is mounted beside it is seen at the peer.
+        said=$(gate check mount -t tmpfs tmpfs /mnt/w/evil); echo \"$said\" | grep 'also at: /mnt/u/evil (peer)'
+        gate check --json mount -t tmpfs tmpfs /mnt/w/evil | grep '\"via\":\"peer\"'
+        allowed mount -t tmpfs tmpfs /mnt/w/evil",
+    )
+    .map(drop)
+}
+
+fn a_slave_of_a_denied_place_is_judged_as_well() -> Result<()> {
+    guarded(
+        "mount --bind /mnt/w /mnt/u; mount --make-slave /mnt/u
+        denied mount -t tmpfs tmpfs /mnt/u/secret
+        gate check mount -t tmpfs tmpfs /mnt/w/evil | grep 'also at: /mnt/u/evil (slave)'",
+    )
+    .map(drop)
+}
+
+fn a_device_node_is_not_replaced_through_a_bind_of_dev() -> Result<()> {
+    guarded(
+        "allowed mount --bind /dev /mnt/u
+        touch /mnt/w/evil/null
+        refused mount --bind /mnt/w/evil/null /mnt/u/null
+        mount --bind /dev /mnt/v
+        refused mount --bind /mnt/w/evil/null /mnt/v/null
+        test -c /dev/null
+        refused umount /dev; refused umount /proc; refused mount --move /sys /mnt/u",
+    )
+    .map(drop)
+}
+
+fn the_cache_is_neither_covered_nor_shown() -> Result<()> {
+    guarded(
+        "mkdir -m 700 /mnt/w/cache /mnt/w/cache/c; export MOUNTGATE_CACHE=/mnt/w/cache/c
+        allowed check mount -t tmpfs tmpfs /mnt/u
+        refused mount --bind /mnt/w/evil /mnt/w/cache/c
+        refused mount -t tmpfs tmpfs /mnt/w/cache
+        refused mount --bind /mnt/w/cache/c /mnt/u
+        refused mount --bind -o ro /mnt/w/cache/c /mnt/u
+        refused mount --bind /mnt/w/cache /mnt/u
+        mount --bind /mnt/w/cache /mnt/u
+        refused mount --bind /mnt/w/evil /mnt/u/c
+        refused mount --bind /mnt/u/c /mnt/v
+        # A folder above may be shown where nobody can write it, and stays so.
+        allowed mount --bind -o ro /mnt/w/cache /mnt/v
+        refused mount -o remount,bind,rw /mnt/v
+        refused mount --bind /mnt/w/evil /mnt/v/c",
+    )
+    .map(drop)
+}
+
+fn the_policy_directory_is_guarded_in_a_container_too() -> Result<()> {
+    guarded(
+        "mkdir -p /mnt/w/etc/mountgate; cp $P/* /mnt/w/etc/mountgate
+        container 'mount --bind /mnt/w/etc/mountgate /mnt/v
+            status() { $M --policies /mnt/v --host-root $W/rootfs mount \"$@\" > /dev/null 2>&1 || echo ended with $?; }
+            status --bind /mnt/w/evil /mnt/w/etc/mountgate
+            status -t tmpfs tmpfs /mnt/w/etc
+            status --bind /mnt/w/etc/mountgate /mnt/u
+            status --bind /mnt/w/etc /mnt/u' > /mnt/w/said
+        test \"$(cat /mnt/w/said)\" = \"$(printf 'ended with 2\\nended with 2\\nended with 2\\nended with 2')\" || { cat /mnt/w/said; exit 1; }",
+    )
+    .map(drop)
+}
+
+fn a_remount_of_a_file_system_is_judged_at_all_its_mounts() -> Result<()> {
+    guarded(
+        "allowed mount --bind /mnt/w/evil /mnt/u
+        denied mount -o remount,ro /mnt/u
+        denied mount -o remount,size=1m /mnt/u
+        # The mount point alone is its own.
+        allowed mount -o remount,bind,ro /mnt/u
+        touch /mnt/w/secret/in/still-writable",
+    )
+    .map(drop)
+}
+
+fn a_copy_of_sys_does_not_take_the_original_along() -> Result<()> {
+    let text = guarded(
+        "before=$(grep -c ' /sys' /proc/1/mountinfo)
+        allowed mount --rbind /sys /mnt/u
+        allowed umount -R /mnt/u
+        test $before = $(grep -c ' /sys' /proc/1/mountinfo)
+        echo still $before mounts",
+    )?;
+    ensure!(text.contains("mounts") && !text.contains("still 0"), "{text}");
+    Ok(())
+}
+
+fn a_denied_name_that_is_a_link_is_denied_where_it_leads() -> Result<()> {
+    guarded(
+        "denied mount -t tmpfs tmpfs /mnt/w/linked
+        denied mount -t tmpfs tmpfs /mnt/link
+        denied mount --bind /mnt/w/linked /mnt/u
+        mkdir /mnt/w/linked/deep
+        denied mount -t tmpfs tmpfs /mnt/w/linked/deep
+        gate check -v mount -t tmpfs tmpfs /mnt/link | grep 'target: /mnt/w/linked, through /mnt/link'",
+    )
+    .map(drop)
+}
+
+fn a_denied_path_that_is_not_there_cannot_be_made_above() -> Result<()> {
+    guarded(
+        "denied mount -t tmpfs tmpfs /mnt/w/dir
+        mkdir /mnt/w/dir/absent
+        denied mount -t tmpfs tmpfs /mnt/w/dir/absent
+        mkdir /mnt/w/dir/other; allowed mount -t tmpfs tmpfs /mnt/w/dir/other",
+    )
+    .map(drop)
+}
+
+const LOOP: &str = r#"
+    truncate -s 128M $W/image; device=$(losetup --find --show $W/image)
+    trap 'umount -l /mnt; losetup -d $device' EXIT
+"#;
+
+fn a_device_shows_the_file_system_on_it_under_any_name() -> Result<()> {
+    guarded(&format!(
+        "{LOOP} mkfs.ext4 -q $W/image; mount $device /mnt/w/secret
+        denied mount -t ext4 $device /mnt/u
+        denied mount -t ext4 -o ro $device /mnt/u
+        mknod /mnt/w/evil/node b $(stat -c '0x%t 0x%T' $device)
+        denied mount -t ext4 /mnt/w/evil/node /mnt/u
+        umount /mnt/w/secret
+        allowed mount -t ext4 $device /mnt/u"
+    ))
+    .map(drop)
+}
+
+fn a_btrfs_is_known_by_any_of_its_devices() -> Result<()> {
+    guarded(&format!(
+        "{LOOP} truncate -s 128M $W/image-2; other=$(losetup --find --show $W/image-2)
+        trap 'umount -l /mnt; losetup -d $device $other' EXIT
+        mkfs.btrfs -q $device $other; mount -t btrfs -o device=$other $device /mnt/w/secret; mkdir /mnt/w/secret/in
+        denied mount -t btrfs $other /mnt/u
+        denied mount -t btrfs -o ro $device /mnt/u
+        denied mount -t btrfs -o subvol=in $other /mnt/u
+        umount /mnt/w/secret; mount -t btrfs $device /mnt/v; mount --bind /mnt/w/evil /mnt/v
+        # Even where its only mount is hidden.
+        denied mount -t btrfs -o ro $other /mnt/u"
+    ))
+    .map(drop)
+}
+
+fn a_writable_file_system_has_one_writer_however_it_is_named() -> Result<()> {
+    guarded(&format!(
+        "{LOOP} mkfs.ext4 -q $W/image
+        mknod /mnt/w/evil/node b $(stat -c '0x%t 0x%T' $device)
+        allowed mount -t ext4 /mnt/w/evil/node /mnt/u
+        denied mount -t ext4 $device /mnt/v
+        allowed mount -o remount,bind,ro /mnt/u
+        denied mount -t ext4 $device /mnt/v
+        allowed umount /mnt/u
+        allowed mount -t ext4 -o ro $device /mnt/u; allowed mount -t ext4 -o ro $device /mnt/v
+        denied mount -o remount,rw /mnt/v
+        allowed umount /mnt/u; allowed mount -o remount,rw /mnt/v"
+    ))
+    .map(drop)
+}
+
+fn a_copy_of_a_tree_shows_all_that_is_mounted_in_it() -> Result<()> {
+    guarded(
+        "mkdir /mnt/w/evil/deep; mount --bind /mnt/w/secret/in /mnt/w/evil/deep
+        denied mount --rbind /mnt/w/evil /mnt/u
+        denied mount --rbind /mnt /mnt/u
+        allowed mount --bind /mnt/w/evil /mnt/u",
+    )
+    .map(drop)
+}
+
+/// What the hostile caller may not do, by location.
+const HOSTILE: &str = "[[policy]]
+name = \"guard\"
+plugin = \"path-guard.wasm\"
+settings = { deny-targets = [\"/mnt/w/secret\", \"/mnt/w/vault\", \"/mnt/link\"], deny-sources = [\"/mnt/w/secret\", \"/mnt/w/vault\", \"/mnt/link\"] }
+";
+
+/// The same by name.
+const BY_NAME: &str = "[[policy]]
+name = \"guard\"
+plugin = \"misbehaving-guest.wasm\"
+settings = { rules = [{ act = \"judge-names\" , names = [\"/mnt/w/secret\", \"/mnt/w/vault\", \"/mnt/link\"] }] }
+";
+
+fn a_hostile_caller_never_reaches_a_denied_location() -> Result<()> {
+    let output = on_host_with(HOSTILE, &["path-guard"], "mount --make-rshared /; $T inside hostile 10000")?;
+    ensure!(output.status.success() && text_of(&output).contains("nothing denied was reached"), "{}", text_of(&output));
+    Ok(())
+}
+
+fn the_same_caller_gets_through_a_comparison_of_names() -> Result<()> {
+    let plugins = ["misbehaving-guest"];
+    let output =
+        on_host_with(BY_NAME, &plugins, "mount --make-rshared /; $T inside hostile 10000 || echo ended with $?")?;
+    let text = text_of(&output);
+    for way in ["is covered", "is shown at", "has changed"] {
+        ensure!(text.contains(way), "{text}");
+    }
+    Ok(())
+}
+
+const LIMITED: &str = "[host]
+timeout = \"120s\"
+[[policy]]
+name = \"limits\"
+plugin = \"mount-limits.wasm\"
+settings = { max-per-source = 1, below = [{ path = \"/mnt/w\", max = 64 }] }
+";
+
+fn limits_hold_among_a_hundred_callers() -> Result<()> {
+    let writer = LIMITED.replace("max-per-source = 1, ", "");
+    for (settings, rounds) in [(LIMITED, 25), (&writer, 25)] {
+        let script = format!(
+            "{LOOP} mkfs.ext4 -q $W/image
+            mkdir -p /mnt/w; for i in $(seq 100); do mkdir -p /mnt/w/$i /mnt/d/$i; done
+            $T inside callers {rounds} $device"
+        );
+        let output = on_host_with(settings, &["mount-limits"], &format!("mount --make-rshared /\n{script}"))?;
+        ensure!(output.status.success(), "{}", text_of(&output));
+        println!("{}", String::from_utf8_lossy(&output.stdout).trim());
+    }
+    Ok(())
+}

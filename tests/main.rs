@@ -16,6 +16,7 @@ mod fuzz;
 mod gated;
 mod hostile;
 mod inside;
+mod lent;
 mod list;
 mod misbehaving;
 mod operations;
@@ -71,6 +72,7 @@ fn all_tests() -> Vec<Trial> {
         places::tests(),
         resolver::tests(),
         aliases::tests(),
+        lent::tests(),
         claims::tests(),
     ];
     groups.into_iter().flatten().collect()

@@ -3,6 +3,8 @@
 //! `measure decision DIR…` decides one request with each policy directory, at several sizes of the mount table.
 //! `measure read` reads this process's mountinfo, bare and parsed.
 //! `measure point PATH` asks which mount covers a path, of the kernel and of the whole table.
+//! `measure places PATH` decides a mount on a path without any policy: where it will be seen is found out, and judged by
+//! the host's own rules.
 //! `measure processes FILE` runs commands from start to end in turns: a list of `{name, run, undo}` in JSON.
 
 use std::fmt::Write as _;
@@ -15,11 +17,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use mountgate::decision::case::{Case, Resolution};
+use mountgate::decision::chain::Chain;
 use mountgate::gate::Gate;
 use mountgate::host::root::HostRoot;
 use mountgate::model::options::Options;
 use mountgate::model::request::{MountRequest, Operation};
 use mountgate::model::requester::Requester;
+use mountgate::model::rules::HostRules;
 use mountgate::mount_table::snapshot::Snapshot;
 use mountgate::mount_table::table::MountTable;
 use mountgate::policy::cache::Cache;
@@ -33,8 +37,9 @@ fn main() -> anyhow::Result<()> {
         Some((what, directories)) if what == "decision" => decision(directories),
         Some((what, [])) if what == "read" => read(),
         Some((what, [path])) if what == "point" => point(path),
+        Some((what, [path])) if what == "places" => places(path),
         Some((what, [file])) if what == "processes" => processes(Path::new(file)),
-        _ => anyhow::bail!("say `decision DIR…`, `read`, `point PATH` or `processes FILE`"),
+        _ => anyhow::bail!("say `decision DIR…`, `read`, `point PATH`, `places PATH` or `processes FILE`"),
     }
 }
 
@@ -107,6 +112,32 @@ fn table(mounts: usize) -> anyhow::Result<MountTable> {
         writeln!(text, "{i} 1 0:{i} / /srv/{i} rw,nosuid,nodev shared:{i} - tmpfs tmpfs rw,size=1024k")?;
     }
     Ok(MountTable::parse(text.into_bytes())?)
+}
+
+/// What it costs to find out where a mount will be seen, and whether the host's own rules hold there.
+fn places(path: &str) -> anyhow::Result<()> {
+    let host = Arc::new(HostRoot::own()?);
+    let rules = HostRules::default();
+    let chain = Chain::new(&[], &rules, &[]);
+    let request = MountRequest {
+        operation: Operation::Mount,
+        source: Some("tmpfs".to_owned()),
+        target: path.to_owned(),
+        fstype: Some("tmpfs".to_owned()),
+        options: Options::default(),
+    };
+    let decide = || {
+        let case = Case {
+            request: request.clone(),
+            requester: Requester::default(),
+            resolution: Resolution::OnHost(&host),
+            snapshot: Arc::new(mountgate::host::live_mounts::snapshot(&host)),
+            locks: None,
+        };
+        black_box(chain.decide(&case, false)?);
+        Ok(())
+    };
+    compare(101, &mut [("the places of a mount, with the host's own rules".to_owned(), Box::new(decide))])
 }
 
 fn point(path: &str) -> anyhow::Result<()> {

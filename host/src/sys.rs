@@ -131,6 +131,12 @@ pub(crate) fn btrfs_uuid(file: BorrowedFd<'_>) -> io::Result<String> {
     Ok(parts.join("-"))
 }
 
+/// Whether this program was started with more rights than its caller has: `AT_SECURE` of getauxval(3).
+pub(crate) fn is_secure_execution() -> bool {
+    // SAFETY: this call only reads what the kernel gave the process at its start.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Sets close-on-exec on every descriptor except the three standard ones, so that no program that is started inherits
 /// them. That includes the descriptors that this process inherited. Linux 5.11.
 pub(crate) fn keep_descriptors_from_programs() -> io::Result<()> {

@@ -182,7 +182,8 @@ impl Bench {
         }
         let measure = dist::example("measure")?;
         let script = format!(
-            "mount -t tmpfs tmpfs /mnt; mount -t tmpfs tmpfs /run; mkdir /mnt/x /mnt/y
+            "mount --make-rshared /; mount -t tmpfs tmpfs /mnt; mount -t tmpfs tmpfs /run; mkdir /mnt/x /mnt/y
+             for i in $(seq 50); do mkdir /mnt/$i; mount -t tmpfs tmpfs /mnt/$i; done
              unshare --mount --propagation private sh -euc '
                 mount --rbind / {rootfs}; mount --make-rprivate /
                 {measure} processes {folder}/tmpfs.json
@@ -192,7 +193,7 @@ impl Bench {
             measure = measure.display(),
             folder = folder.display(),
         );
-        step("a gated mount in another mount namespace");
+        step("a gated mount in another mount namespace, on a shared root with 50 mounts more");
         let mut host = namespaces(&["--mount", "--pid", "--fork", "--mount-proc"], &script);
         crate::run(host.env("MOUNTGATE_CACHE", folder.join("cache")))?;
         let calls = fs::read_to_string(folder.join("calls"))?;
@@ -207,10 +208,11 @@ impl Bench {
         for mounts in [10, 100, 1000, 10_000] {
             step(&format!("the table of a namespace with {mounts} mounts more"));
             let script = format!(
-                "mount -t tmpfs tmpfs /mnt; cd /mnt; seq {mounts} | xargs mkdir
+                "mount --make-rshared /; mount -t tmpfs tmpfs /mnt; cd /mnt; mkdir x; seq {mounts} | xargs mkdir
                  for i in $(seq {mounts}); do mount -i -n -t tmpfs tmpfs /mnt/$i; done; cd /
                  {measure} read
                  {measure} point /mnt/7
+                 {measure} places /mnt/x
                  now() {{ date +%s%N; }}
                  for i in $(seq 9); do
                      a=$(now); cat /proc/self/mountinfo >/dev/null; b=$(now); {program} list --file /proc/self/mountinfo >/dev/null; c=$(now)

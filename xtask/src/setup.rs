@@ -79,6 +79,7 @@ const TOOLS: [(&str, &str); 11] = [
     ("crun", "crun"),
     ("systemd-run", "systemd"),
     ("dbus-daemon", "dbus"),
+    ("setcap", "libcap2-bin"),
     ("setpriv", "util-linux"),
     ("pkill", "procps"),
 ];

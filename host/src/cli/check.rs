@@ -41,6 +41,13 @@ pub(super) struct CheckArgs {
     command: Option<CheckCommand>,
 }
 
+impl CheckArgs {
+    /// Whether a file of the caller's choice is read.
+    pub(super) fn reads_file(&self) -> bool {
+        self.request.is_some()
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum CheckCommand {
     /// As `mountgate mount`

@@ -67,7 +67,7 @@ fn junit(text: &str) -> Result<PathBuf, String> {
 
 pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus> {
     let cache = global.cache();
-    let mut directory = PolicyDirectory::open(&global.policies, &cache).map_err(Error::from)?;
+    let mut directory = PolicyDirectory::open(global.policies(), &cache).map_err(Error::from)?;
     for entry in &mut directory.policies {
         entry.limits = entry.limits.without_clock();
     }
@@ -129,7 +129,7 @@ fn print(global: &Global, seed: u64, summary: &Summary, files: &[PathBuf]) -> an
     }
     for (finding, file) in summary.findings.iter().zip(files) {
         writeln!(out, "{}\n  {} times, e.g. {}", finding.symptom, finding.times, finding.input.request)?;
-        writeln!(out, "  mountgate check --policies {} --request {}", global.policies.display(), file.display())?;
+        writeln!(out, "  mountgate check --policies {} --request {}", global.policies().display(), file.display())?;
     }
     let found = summary.findings.len();
     writeln!(out, "{} runs with seed {seed}, {rate:.0} a second: {found} findings", summary.runs)?;

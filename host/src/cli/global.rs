@@ -1,12 +1,13 @@
 //! Flags that every command takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anstream::ColorChoice;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
+use super::lent::{self, Choices};
 use crate::error::Error;
 use crate::executor::sandbox;
 use crate::host::root::HostRoot;
@@ -17,9 +18,9 @@ use crate::policy::directory::open::PolicyDirectory;
 /// Flags that every command takes.
 #[derive(Debug, Args)]
 pub(super) struct Global {
-    /// The policy directory
-    #[arg(long, global = true, value_name = "DIR", env = "MOUNTGATE_POLICIES", default_value = "/etc/mountgate")]
-    pub(super) policies: PathBuf,
+    /// The policy directory  [default: /etc/mountgate]
+    #[arg(long, global = true, value_name = "DIR", env = "MOUNTGATE_POLICIES")]
+    policies: Option<PathBuf>,
     /// The folder where the host's / is mounted  [default: /rootfs if a host is there, else /]
     #[arg(long, global = true, value_name = "PATH")]
     pub(super) host_root: Option<PathBuf>,
@@ -38,15 +39,35 @@ pub(super) struct Global {
     /// Run for real, but in a throw-away user and mount namespace: nothing reaches the host
     #[arg(long, global = true)]
     pub(super) sandbox: bool,
-    /// Where compiled plugins are kept; an empty value keeps none
-    #[arg(long, global = true, value_name = "DIR", env = "MOUNTGATE_CACHE", default_value_os_t = Cache::default_path(), value_parser = any_path())]
-    cache: PathBuf,
+    /// Where compiled plugins are kept; an empty value keeps none  [default: /var/cache/mountgate for root, else the user's own]
+    #[arg(long, global = true, value_name = "DIR", env = "MOUNTGATE_CACHE", value_parser = any_path())]
+    cache: Option<PathBuf>,
 }
 
 impl Global {
     /// The cache of compiled plugins.
     pub(super) fn cache(&self) -> Cache {
-        if self.cache.as_os_str().is_empty() { Cache::none() } else { Cache::open(&self.cache) }
+        match &self.cache {
+            Some(path) if path.as_os_str().is_empty() => Cache::none(),
+            Some(path) => Cache::open(path),
+            // With lent rights, the caller's own folders are the caller's.
+            None => Cache::open(&if lent::how().is_some() { Cache::system_path() } else { Cache::default_path() }),
+        }
+    }
+
+    /// The policy directory.
+    pub(super) fn policies(&self) -> &Path {
+        self.policies.as_deref().unwrap_or(Path::new("/etc/mountgate"))
+    }
+
+    /// What of this decides about requests, and was chosen.
+    pub(super) fn choices(&self) -> Choices {
+        let mut choices = Choices::default();
+        choices.note_path("--policies", "MOUNTGATE_POLICIES", self.policies.as_ref());
+        choices.note_path("--cache", "MOUNTGATE_CACHE", self.cache.as_ref());
+        choices.note("--host-root", self.host_root.is_some());
+        choices.note("--sandbox", self.sandbox);
+        choices
     }
 
     /// Whether output has colours.
@@ -83,7 +104,7 @@ impl Global {
     /// The policy directory, checked, and the cache of its plugins.
     pub(super) fn open_policies(&self) -> Result<(PolicyDirectory, Cache), Error> {
         let cache = self.cache();
-        Ok((PolicyDirectory::open(&self.policies, &cache)?, cache))
+        Ok((PolicyDirectory::open(self.policies(), &cache)?, cache))
     }
 }
 

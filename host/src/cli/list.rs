@@ -32,6 +32,13 @@ pub(super) struct ListArgs {
     file: Option<PathBuf>,
 }
 
+impl ListArgs {
+    /// Whether a file of the caller's choice is read.
+    pub(super) fn reads_file(&self) -> bool {
+        self.file.is_some()
+    }
+}
+
 /// A table as JSON.
 #[derive(Serialize)]
 struct Listing<'t> {

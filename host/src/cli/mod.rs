@@ -6,6 +6,7 @@ mod completions;
 mod fuzz;
 mod global;
 mod input;
+mod lent;
 mod list;
 mod man;
 mod mount;

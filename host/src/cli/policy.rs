@@ -46,7 +46,7 @@ enum PolicyCommand {
 }
 
 pub(super) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStatus> {
-    let chosen = |directory: &Option<PathBuf>| directory.clone().unwrap_or_else(|| global.policies.clone());
+    let chosen = |directory: &Option<PathBuf>| directory.clone().unwrap_or_else(|| global.policies().to_owned());
     match &args.command {
         PolicyCommand::Inspect { plugin } => run_inspect(global, plugin),
         PolicyCommand::Validate { directory } => run_validate(global, &chosen(directory)),

@@ -7,6 +7,7 @@ use anstream::ColorChoice;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::global::Global;
+use super::lent::Choices;
 use super::output::{is_broken_pipe, report_error};
 use super::{check, completions, fuzz, list, man, mount, policy, umount};
 use crate::exit::ExitStatus;
@@ -74,7 +75,21 @@ fn parse_one_command() -> Option<Cli> {
     cli
 }
 
+/// What the command line has that decides about requests.
+fn choices(cli: &Cli) -> Choices {
+    let mut choices = cli.global.choices();
+    match &cli.command {
+        Command::Policy(_) => choices.note("policy", true),
+        Command::Fuzz(_) => choices.note("fuzz", true),
+        Command::List(args) => choices.note("--file", args.reads_file()),
+        Command::Check(args) => choices.note("--request", args.reads_file()),
+        Command::Mount(_) | Command::Umount(_) | Command::Completions(_) | Command::Man(_) => {}
+    }
+    choices
+}
+
 fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
+    choices(cli).check()?;
     let global = &cli.global;
     match &cli.command {
         Command::Mount(args) => mount::run(global, args),

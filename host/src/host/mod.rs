@@ -2,6 +2,7 @@
 
 mod btrfs;
 pub(crate) mod file_systems;
+pub(crate) mod foreign;
 pub(crate) mod identity;
 pub mod live_mounts;
 mod locate;

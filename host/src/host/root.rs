@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat, statx};
 
 use super::file_systems::FileSystems;
+use super::foreign::foreign;
 use super::namespaces::{self, Namespace};
 use super::open::open_below;
 use super::place::Place;
@@ -35,10 +36,13 @@ pub struct HostRoot {
 }
 
 impl HostRoot {
-    /// The folder that holds the host where none is given: `/rootfs` where that holds a host, else `/`.
+    /// The folder that holds the host where none is given: `/rootfs` where that holds a host, else `/`. A file system that
+    /// somebody brought there and that could hold anything isn't taken for a host.
     pub fn default_folder() -> PathBuf {
         let rootfs = Path::new("/rootfs");
-        let is_host = rootfs.join("proc/1/mountinfo").exists();
+        let is_host = rootfs.join("proc/1/mountinfo").exists()
+            && foreign(rootfs).is_none()
+            && open_path(&rootfs.join("proc/1"), OFlags::PATH).is_ok_and(|process| check_process(&process).is_ok());
         if is_host { rootfs.to_owned() } else { PathBuf::from("/") }
     }
 
@@ -49,6 +53,12 @@ impl HostRoot {
     pub fn open(folder: &Path) -> Result<Self, HostError> {
         let pid_1 = folder.join("proc/1");
         let process = open_path(&pid_1, OFlags::PATH | OFlags::DIRECTORY);
+        if let Ok(process) = &process {
+            check_process(process).map_err(|error| {
+                HostError::new("open", &pid_1.display().to_string(), error)
+                    .with_hint(Some("--host-root names the folder that holds the host's /, with the host's own /proc"))
+            })?;
+        }
         let open_of_process = |what: &str, flags: OFlags| {
             let path = pid_1.join(what);
             let Ok(process) = &process else { return open_path(&path, flags) };
@@ -57,6 +67,8 @@ impl HostRoot {
         };
         let namespace = match open_of_process("ns/mnt", OFlags::RDONLY) {
             Ok(theirs) => {
+                check_kind(&theirs, NSFS_MAGIC, "a mount namespace")
+                    .map_err(|error| HostError::new("open", &pid_1.join("ns/mnt").display().to_string(), error))?;
                 // In the host's `/proc`: a container may have none of its own.
                 let ours = open_of_process("../self/ns/mnt", OFlags::RDONLY)
                     .or_else(|_| open_path(Path::new("/proc/self/ns/mnt"), OFlags::RDONLY))
@@ -170,6 +182,20 @@ impl HostRoot {
     fn find(&self, path: &str) -> Option<OwnedFd> {
         open_below(self.root(), path, OFlags::PATH, ResolveFlags::empty()).ok()
     }
+}
+
+/// Magic numbers of file systems, see `include/uapi/linux/magic.h`.
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+const NSFS_MAGIC: i64 = 0x6e73_6673;
+
+/// Whether a folder is what it should be: that of a process, on procfs. There, `root` and `ns/mnt` are magic links.
+fn check_process(process: &OwnedFd) -> io::Result<()> {
+    check_kind(process, PROC_SUPER_MAGIC, "a folder of proc(5)")
+}
+
+fn check_kind(file: &OwnedFd, magic: i64, what: &str) -> io::Result<()> {
+    let is_it = rustix::fs::fstatfs(file)?.f_type == magic;
+    if is_it { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it isn't {what}"))) }
 }
 
 fn open_path(path: &Path, flags: OFlags) -> Result<OwnedFd, HostError> {

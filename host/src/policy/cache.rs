@@ -16,6 +16,7 @@ use wasmtime::component::Component;
 
 use super::directory::record::Record;
 use super::whole_file::replace;
+use crate::host::foreign::foreign;
 use crate::sys;
 
 /// Where compiled plugins are kept, if anywhere.
@@ -72,11 +73,16 @@ impl Cache {
         }
     }
 
+    /// The cache that belongs to no user but root.
+    pub fn system_path() -> PathBuf {
+        PathBuf::from("/var/cache/mountgate")
+    }
+
     /// `/var/cache/mountgate` for root, the user's own cache folder for everybody else.
     pub fn default_path() -> PathBuf {
         let var = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         if rustix::process::geteuid().is_root() {
-            return PathBuf::from("/var/cache/mountgate");
+            return Self::system_path();
         }
         var("XDG_CACHE_HOME")
             .or_else(|| var("HOME").map(|home| home.join(".cache")))
@@ -145,6 +151,9 @@ fn open_private(path: &Path) -> anyhow::Result<OwnedFd> {
         Err(errno) => return Err(errno.into()),
     };
     check_private(&folder, FileType::Directory)?;
+    if let Some(fstype) = foreign(path) {
+        anyhow::bail!("it lies on a file system that others vouch for ({fstype})");
+    }
     Ok(folder)
 }
 

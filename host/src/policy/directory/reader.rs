@@ -15,6 +15,7 @@ use super::entry::{MAX_FILE, PluginFile};
 use super::error::DirectoryError;
 use super::record::{Record, Stamp};
 use super::trust::{folders_above, follow, is_trusted_owner};
+use crate::host::foreign::foreign;
 use crate::model::hint::Hint;
 
 /// The file that names the chain.
@@ -49,6 +50,14 @@ impl Reader {
                     format!("chmod go-w {}", above.display()).into(),
                 ));
             }
+        }
+        if let Some(fstype) = foreign(&real) {
+            return Err(error(
+                format!(
+                    "it lies on a file system that others vouch for ({fstype}): a request could have brought it there"
+                ),
+                "keep policies on a file system of this machine's own".into(),
+            ));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&real, flags, Mode::empty()).map_err(|errno| cannot(&errno))?;

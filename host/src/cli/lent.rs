@@ -1,0 +1,48 @@
+//! Rights that the caller was lent, by sudo(8), a set-user-ID bit or file capabilities. The caller may then choose the
+//! arguments of a request, and nothing that decides about it.
+
+use std::path::PathBuf;
+
+use rustix::process::{getegid, geteuid, getgid, getuid};
+
+use crate::error::Error;
+use crate::model::refusals::{Refusal, Refusals};
+use crate::sys;
+
+/// How the rights of this process were lent to its caller.
+pub(super) fn how() -> Option<&'static str> {
+    let by = |name: &str| std::env::var_os(name).is_some_and(|uid| uid != "0");
+    if by("SUDO_UID") || by("DOAS_USER") || by("PKEXEC_UID") {
+        Some("this program was started by sudo(8) or its like")
+    } else if getuid() != geteuid() || getgid() != getegid() {
+        Some("this program has a set-user-ID or set-group-ID bit")
+    } else if sys::is_secure_execution() {
+        Some("this program has file capabilities, or a set-user-ID bit")
+    } else {
+        None
+    }
+}
+
+/// What decides about a request, and isn't the caller's to choose.
+#[derive(Debug, Default)]
+pub(super) struct Choices(Vec<&'static str>);
+
+impl Choices {
+    pub(super) fn note(&mut self, name: &'static str, is_made: bool) {
+        self.0.extend(is_made.then_some(name));
+    }
+
+    pub(super) fn note_path(&mut self, flag: &'static str, variable: &'static str, given: Option<&PathBuf>) {
+        let set = std::env::var_os(variable);
+        let is_variable = set.is_some() && given.map(|path| path.as_os_str()) == set.as_deref();
+        self.note(if is_variable { variable } else { flag }, given.is_some() || set.is_some());
+    }
+
+    /// Refuses what was chosen with lent rights.
+    pub(super) fn check(self) -> Result<(), Error> {
+        let Some(how) = how().filter(|_| !self.0.is_empty()) else { return Ok(()) };
+        let hint = "lent rights are for the arguments of a request; log in as root for everything else";
+        let refusal = |name: &&str| Refusal::new(name, format!("it isn't the caller's to choose: {how}"), Some(hint));
+        Ok(Refusals::check(self.0.iter().map(refusal).collect())?)
+    }
+}

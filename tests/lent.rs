@@ -1,0 +1,97 @@
+//! A caller with lent rights chooses the arguments of a request and nothing else; and for everybody: what is taken for a
+//! host, for policies, and for compiled code.
+
+use anyhow::{Result, ensure};
+
+use crate::support::{mountgate, on_host_succeeds, status, text_of};
+
+tests! {
+    plain with_lent_rights_only_the_request_is_the_callers,
+    privileged a_set_user_id_bit_and_file_capabilities_lend_rights,
+    privileged a_folder_that_is_no_host_is_refused,
+    privileged policies_on_a_file_system_of_somebody_elses_are_refused,
+    privileged without_locks_nothing_is_mounted,
+}
+
+fn with_lent_rights_only_the_request_is_the_callers() -> Result<()> {
+    for (arguments, named) in [
+        (&["--policies", "/tmp", "check", "mount", "-t", "tmpfs", "x", "/mnt"][..], "--policies: "),
+        (&["check", "--cache", "/tmp", "mount", "-t", "tmpfs", "x", "/mnt"], "--cache: "),
+        (&["list", "--host-root", "/tmp"], "--host-root: "),
+        (&["list", "--file", "/etc/shadow"], "--file: "),
+        (&["check", "--request", "/etc/shadow"], "--request: "),
+        (&["policy", "validate", "/tmp"], "policy: "),
+        (&["fuzz"], "fuzz: "),
+    ] {
+        let output = mountgate(arguments).env_remove("MOUNTGATE_CACHE").env("SUDO_UID", "1000").output()?;
+        let text = text_of(&output);
+        ensure!(status(&output) == 2 && text.contains(named) && text.contains("sudo(8)"), "{arguments:?}: {text}");
+    }
+    for (variable, value) in [("MOUNTGATE_POLICIES", "/tmp"), ("MOUNTGATE_CACHE", "")] {
+        let mut command = mountgate(&["check", "mount", "-t", "tmpfs", "x", "/mnt"]);
+        let output = command.env_remove("MOUNTGATE_CACHE").env(variable, value).env("SUDO_UID", "1000").output()?;
+        let text = text_of(&output);
+        ensure!(status(&output) == 2 && text.contains(&format!("{variable}: ")), "{text}");
+    }
+    let output = mountgate(&["list", "/"]).env_remove("MOUNTGATE_CACHE").env("SUDO_UID", "0").output()?;
+    ensure!(status(&output) != 2, "{}", text_of(&output));
+    Ok(())
+}
+
+fn a_set_user_id_bit_and_file_capabilities_lend_rights() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        mount -t tmpfs -o mode=755 tmpfs /mnt/x; cp $M /mnt/x/mg
+        as_user() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@" 2>&1 || echo "ended with $?"; }
+        chmod 4755 /mnt/x/mg; as_user env -u MOUNTGATE_CACHE /mnt/x/mg --policies /tmp list
+        chmod 755 /mnt/x/mg; setcap cap_sys_admin+ep /mnt/x/mg
+        as_user env -u MOUNTGATE_CACHE /mnt/x/mg --policies /tmp list
+        "#,
+    )?;
+    ensure!(text.contains("set-user-ID or set-group-ID bit") && text.contains("file capabilities"), "{text}");
+    ensure!(text.matches("ended with 2").count() == 2, "{text}");
+    Ok(())
+}
+
+fn a_folder_that_is_no_host_is_refused() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        mkdir -p /mnt/x/proc/1/ns /mnt/y/proc/1/ns
+        cp /proc/1/mountinfo /mnt/x/proc/1/mountinfo; ln -s / /mnt/x/proc/1/root; touch /mnt/x/proc/1/ns/mnt
+        $M --policies $P --host-root /mnt/x mount -t tmpfs tmpfs /mnt/target || echo "ended with $?"
+        $M --policies $P --host-root /mnt/x list || echo "ended with $?"
+        "#,
+    )?;
+    ensure!(text.matches("ended with 1").count() == 2 && text.contains("isn't a folder of proc(5)"), "{text}");
+    Ok(())
+}
+
+fn policies_on_a_file_system_of_somebody_elses_are_refused() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        truncate -s 16M $W/image; mkfs.ext4 -q $W/image; device=$(losetup --find --show $W/image)
+        trap 'umount -l /mnt; losetup -d $device' EXIT
+        mount $device /mnt/x; cp -r $P /mnt/x/policies; mkdir -m 700 /mnt/x/cache
+        $M --policies /mnt/x/policies check mount -t tmpfs tmpfs /mnt/target || echo "ended with $?"
+        $M --policies $P --cache /mnt/x/cache check mount -t tmpfs tmpfs /mnt/target
+        bindfs $P /mnt/y
+        $M --policies /mnt/y check mount -t tmpfs tmpfs /mnt/target || echo "ended with $?"
+        "#,
+    )?;
+    ensure!(text.matches("ended with 4").count() == 2 && text.contains("(ext4 of an image)"), "{text}");
+    ensure!(text.contains("(fuse)") || text.contains("(fuse.bindfs)"), "{text}");
+    ensure!(text.contains("compiled plugins aren't kept in /mnt/x/cache"), "{text}");
+    Ok(())
+}
+
+fn without_locks_nothing_is_mounted() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        mkdir -m 755 /run/mountgate
+        gate mount -t tmpfs tmpfs /mnt/target || echo "ended with $?"
+        absent /mnt/target
+        "#,
+    )?;
+    ensure!(text.contains("ended with 1") && text.contains("others have access to it"), "{text}");
+    Ok(())
+}

@@ -11,7 +11,7 @@ use crate::decision::trace::TraceEntry;
 use crate::error::{Error, with_causes};
 use crate::executor::apply::{Applied, Executor};
 use crate::executor::failure::ApplyError;
-use crate::host::live_mounts::snapshot;
+use crate::host::live_mounts::{snapshot, watched_snapshot};
 use crate::host::locks::Locks;
 use crate::host::namespaces::Namespace;
 use crate::host::own_state::{OwnPlace, own_state};
@@ -107,7 +107,7 @@ fn carry_out(
 ) -> Result<Ending, Error> {
     let locks = Arc::new(Locks::new(host, timeout));
     for _ in 0..MAX_DECISIONS {
-        let before = Arc::new(snapshot(host));
+        let before = Arc::new(watched_snapshot(host));
         let resolution = Resolution::OnHost(host);
         let (request, requester, locks) = (request.clone(), requester.clone(), Some(locks.clone()));
         let case = Case { request, requester, resolution, snapshot: before.clone(), locks };

@@ -63,6 +63,13 @@ impl Answers {
                 return Err(Unconfirmed::Changed(format!("{} is at another place by now", found.path)));
             }
         }
+        if let Some(path) = self.snapshot.leads_elsewhere(now) {
+            return Err(Unconfirmed::Changed(format!("{path} leads elsewhere by now")));
+        }
+        // Without a change of any mount, no answer about mounts can differ.
+        if self.snapshot.is_unchanged() {
+            return Ok(());
+        }
         if places(request, ends, now)? != self.places {
             return Err(Unconfirmed::Changed("the request would be seen at other places by now".to_owned()));
         }

@@ -9,7 +9,7 @@ use super::places::places;
 use super::progress::Progress;
 use super::{invariants, standing};
 use crate::error::Error;
-use crate::host::live_mounts::snapshot;
+use crate::host::live_mounts::watched_snapshot;
 use crate::host::own_state::OwnPlace;
 use crate::host::resolve::{ResolveError, resolve};
 use crate::host::root::HostRoot;
@@ -51,7 +51,7 @@ impl EndFinder<'_> {
         if request.target != progress.request.target {
             // The new target has a lock of its own. What was known of the mounts before may be old.
             if let (Some(host), Some(_)) = (case.host(), &case.locks) {
-                progress.snapshot = Arc::new(snapshot(host));
+                progress.snapshot = Arc::new(watched_snapshot(host));
             }
             progress.ends.target = self.target(case, request, &progress.snapshot)?;
         }

@@ -1,13 +1,15 @@
 //! File systems whose content somebody else vouches for: a server, a daemon, or whoever made an image. Their files may say
 //! that they belong to root.
 
+use std::ffi::CString;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::identity::{Identity, unique_id};
-use crate::mount_table::mount::MountText;
+use crate::model::location::Device;
 use crate::mount_table::statmount;
 use crate::mount_table::table::MountTable;
 
@@ -41,20 +43,22 @@ const LOOP_MAJOR: u32 = 7;
 /// The type of the file system that a path lies on, where a request could have brought that there with whatever content. The
 /// file system of `/` is what this process runs from.
 pub(crate) fn foreign(path: &Path) -> Option<String> {
-    let (mount, root) = (mount_of(path)?, mount_of(Path::new("/"))?);
-    let is_root = (mount.major, mount.minor) == (root.major, root.minor);
-    let is_foreign = mount.fstype.starts_with("fuse") || FOREIGN.contains(&mount.fstype.as_str());
-    let is_image = mount.major == LOOP_MAJOR;
-    (!is_root && (is_foreign || is_image))
-        .then(|| if is_image { format!("{} of an image", mount.fstype) } else { mount.fstype })
+    let (device, fstype) = file_system_of(path)?;
+    let is_image = device.major == LOOP_MAJOR;
+    let is_foreign = is_image || fstype.starts_with("fuse") || FOREIGN.contains(&fstype.as_str());
+    if !is_foreign || file_system_of(Path::new("/")).is_some_and(|(root, _)| root == device) {
+        return None;
+    }
+    Some(if is_image { format!("{fstype} of an image") } else { fstype })
 }
 
-fn mount_of(path: &Path) -> Option<MountText> {
-    let there = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let id = unique_id(there.as_fd(), c"", AtFlags::EMPTY_PATH).ok().flatten();
-    if let Some(record) = id.and_then(|id| statmount::mount(id, None).ok()) {
-        return Some(record.to_text());
+fn file_system_of(path: &Path) -> Option<(Device, String)> {
+    let id = unique_id(CWD, &CString::new(path.as_os_str().as_bytes()).ok()?, AtFlags::empty()).ok().flatten();
+    if let Some(found) = id.and_then(|id| statmount::file_system(id).ok()) {
+        return Some(found);
     }
+    let there = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let id = Identity::of(there.as_fd()).ok()?.id;
-    Some(MountTable::read(Path::new("/proc/self/mountinfo")).ok()?.by_id(id)?.to_text())
+    let mount = MountTable::read(Path::new("/proc/self/mountinfo")).ok()?.by_id(id)?.to_text();
+    Some((Device { major: mount.major, minor: mount.minor }, mount.fstype))
 }

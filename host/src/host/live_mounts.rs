@@ -1,9 +1,10 @@
 //! The host's mounts as its kernel tells them now.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
 
 use super::btrfs;
@@ -22,15 +23,21 @@ use crate::mount_table::topology::{NodePaths, Topology};
 
 /// The mounts of the host, read when a question needs them.
 pub fn snapshot(host: &Arc<HostRoot>) -> Snapshot {
-    Snapshot::live(LiveMounts { host: host.clone(), known: Mutex::default(), reached: Mutex::default() })
+    Snapshot::live(LiveMounts { host: host.clone(), known: Mutex::default(), watched: None })
+}
+
+/// The mounts of the host, with an eye on whether they change.
+pub(crate) fn watched_snapshot(host: &Arc<HostRoot>) -> Snapshot {
+    let watched = host.open_mountinfo().ok();
+    Snapshot::live(LiveMounts { host: host.clone(), known: Mutex::default(), watched })
 }
 
 struct LiveMounts {
     host: Arc<HostRoot>,
     /// The mounts that paths were located on, by their 64-bit ids.
     known: Mutex<HashMap<u64, (u64, Device, NodePaths)>>,
-    /// Where paths lead.
-    reached: Mutex<HashMap<String, Option<Reached>>>,
+    /// The host's mountinfo, which poll(2) says has changed once it has; see proc(5).
+    watched: Option<OwnedFd>,
 }
 
 /// What a real path, looked up in the kernel's caches alone, is opened with. A miss answers `EAGAIN`.
@@ -98,17 +105,19 @@ impl MountSource for LiveMounts {
     }
 
     fn reach(&self, path: &str) -> Option<Reached> {
-        if let Some(known) = lock(&self.reached).get(path) {
-            return known.clone();
-        }
-        let end = walk(&self.host, path);
-        let reached = end.and_then(|End { there, path, missing }| self.place(there.as_fd(), &path, &missing));
-        lock(&self.reached).insert(path.to_owned(), reached.clone());
-        reached
+        let End { there, path, missing } = walk(&self.host, path)?;
+        self.place(there.as_fd(), &path, &missing)
     }
 
     fn reach_found(&self, found: BorrowedFd<'_>, path: &str) -> Option<Reached> {
         self.place(found, path, "")
+    }
+
+    fn is_unchanged(&self) -> bool {
+        let Some(mountinfo) = &self.watched else { return false };
+        let mut fds = [PollFd::new(mountinfo, PollFlags::PRI)];
+        let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        polled.is_ok() && !fds[0].revents().intersects(PollFlags::PRI | PollFlags::ERR)
     }
 
     fn btrfs_on(&self, device: Device, topology: &Topology) -> Option<Device> {

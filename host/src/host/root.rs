@@ -126,11 +126,18 @@ impl HostRoot {
     /// # Errors
     /// When the table can't be read.
     pub fn mount_table(&self) -> Result<MountTable, HostError> {
-        let process = self.process.as_ref().map_err(HostError::clone)?;
         let failed = |error| HostError::new("read", "the host's /proc/1/mountinfo", error);
-        let file = openat(process, "mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-        let file = file.map_err(|errno| failed(errno.into()))?;
-        MountTable::read_from(file.into()).map_err(failed)
+        MountTable::read_from(self.open_mountinfo()?.into()).map_err(failed)
+    }
+
+    /// The file that tells the mounts of the host's PID 1, or of the sandbox.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub(super) fn open_mountinfo(&self) -> Result<OwnedFd, HostError> {
+        let process = self.process.as_ref().map_err(HostError::clone)?;
+        openat(process, "mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| HostError::new("read", "the host's /proc/1/mountinfo", errno.into()))
     }
 
     /// The place of a real path: the folder that holds it, and its name there.

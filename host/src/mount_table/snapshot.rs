@@ -23,6 +23,8 @@ pub struct Snapshot {
     table: OnceLock<Result<MountTable, HostError>>,
     topology: OnceLock<Result<Topology, HostError>>,
     asked: Mutex<HashMap<Question, Remembered>>,
+    /// Where paths lead.
+    reached: Mutex<HashMap<String, Option<Reached>>>,
     hasher: RandomState,
 }
 
@@ -41,6 +43,7 @@ impl Snapshot {
             table: OnceLock::new(),
             topology: OnceLock::new(),
             asked: Mutex::default(),
+            reached: Mutex::default(),
             hasher: RandomState::new(),
         }
     }
@@ -133,6 +136,17 @@ impl Snapshot {
         Ok(answer)
     }
 
+    /// Whether no mount has changed since this snapshot was begun, see [`MountSource::is_unchanged`].
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.source.is_unchanged()
+    }
+
+    /// The first path that led elsewhere when this snapshot was asked for it.
+    pub(crate) fn leads_elsewhere(&self, now: &Self) -> Option<String> {
+        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        reached.iter().find(|(path, reached)| now.reach(path) != **reached).map(|(path, _)| path.clone())
+    }
+
     /// The first question of this snapshot's to which another one has another answer.
     ///
     /// # Errors
@@ -170,7 +184,7 @@ impl Snapshot {
             Question::CountBySource(source) => Answer::Count(table()?.by_source(source.as_bytes()).len() as u64),
             Question::ByDevice { device, limit } => some(table()?.by_device(device.major, device.minor), *limit),
             Question::ById(id) => Answer::Mount(table()?.by_id(*id).map(|mount| mount.to_text())),
-            Question::Locate(path) => Answer::Location(self.location_of(self.source.reach(path))?),
+            Question::Locate(path) => Answer::Location(self.location_of(self.reach(path))?),
             Question::Along(path) => Answer::Locations(self.find_along(path)?),
             Question::Around(locations) => {
                 Answer::Locations(self.topology().map_err(HostError::clone)?.around(locations))
@@ -186,6 +200,19 @@ impl Snapshot {
             return Ok(Some(found));
         }
         Ok(self.table().map_err(HostError::clone)?.covering(path.as_bytes()).map(|mount| mount.to_text()))
+    }
+
+    fn reach(&self, path: &str) -> Option<Reached> {
+        if !self.is_live {
+            return self.source.reach(path);
+        }
+        let mut known = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reached) = known.get(path) {
+            return reached.clone();
+        }
+        let reached = self.source.reach(path);
+        known.insert(path.to_owned(), reached.clone());
+        reached
     }
 
     fn location_of(&self, reached: Option<Reached>) -> Result<Option<Location>, HostError> {
@@ -209,7 +236,7 @@ impl Snapshot {
     }
 
     fn find_along(&self, path: &str) -> Result<Vec<Location>, HostError> {
-        let Some(Reached { real, on }) = self.source.reach(path) else { return Ok(Vec::new()) };
+        let Some(Reached { real, on }) = self.reach(path) else { return Ok(Vec::new()) };
         let id = match on {
             Some((id, _)) => Some(id),
             None => self.covering(&real)?.map(|mount| mount.id),

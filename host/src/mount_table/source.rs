@@ -26,12 +26,16 @@ pub(crate) trait MountSource: Send + Sync {
     /// What was found at a real path.
     fn reach_found(&self, found: BorrowedFd<'_>, path: &str) -> Option<Reached>;
 
+    /// Whether no mount was made, taken away, moved or given other flags since this source was opened. A change of propagation
+    /// alone isn't seen: it can take peers and slaves away, and adds none.
+    fn is_unchanged(&self) -> bool;
+
     /// The file system on a block device among those whose numbers aren't those of their devices.
     fn btrfs_on(&self, device: Device, topology: &Topology) -> Option<Device>;
 }
 
 /// Where a path leads.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reached {
     /// The real path.
     pub(crate) real: String,
@@ -61,6 +65,10 @@ impl MountSource for Recorded {
 
     fn reach_found(&self, _: BorrowedFd<'_>, path: &str) -> Option<Reached> {
         self.reach(path)
+    }
+
+    fn is_unchanged(&self) -> bool {
+        true
     }
 
     fn btrfs_on(&self, _: Device, _: &Topology) -> Option<Device> {

@@ -99,6 +99,15 @@ pub(crate) fn paths(id: u64, namespace: Option<u64>) -> io::Result<(u64, Device,
     Ok((record.id(), record.device(), NodePaths { root: path(Offset::MntRoot), target: path(Offset::MntPoint) }))
 }
 
+/// The number and the type of the file system of the mount with this 64-bit id.
+///
+/// # Errors
+/// `NotFound` and `Unsupported` as [`mount`] has them. Linux 6.8 knows all of this.
+pub(crate) fn file_system(id: u64) -> io::Result<(Device, String)> {
+    let record = ask(id, None, SB_BASIC | FS_TYPE, STRINGS / 8 + 16)?;
+    Ok((record.device(), record.fstype()))
+}
+
 /// The 64-bit ids of all mounts of a namespace, or of this process's own.
 ///
 /// # Errors
@@ -132,7 +141,7 @@ fn ask(id: u64, namespace: Option<u64>, parts: u64, words: usize) -> io::Result<
     let mut buffer = vec![0u64; words];
     loop {
         match sys::statmount(id, namespace, parts, &mut buffer) {
-            Ok(()) => return Ok(MountRecord { bytes: buffer.iter().flat_map(|word| word.to_ne_bytes()).collect() }),
+            Ok(()) => return Ok(MountRecord::of(&buffer)),
             Err(error) if error.raw_os_error() == Some(nix::libc::EOVERFLOW) && buffer.len() < LARGEST_BUFFER => {
                 buffer.resize(buffer.len() * 4, 0);
             }
@@ -174,6 +183,22 @@ enum Offset {
 }
 
 impl MountRecord {
+    fn of(words: &[u64]) -> Self {
+        // At its beginning stands how long it is.
+        let len = words
+            .first()
+            .map_or(0, |word| word.to_ne_bytes().first_chunk().map_or(0, |half| u32::from_ne_bytes(*half)));
+        let used = words.get(..(len as usize).div_ceil(8)).unwrap_or(words);
+        let mut bytes = Vec::with_capacity(used.len() * 8);
+        used.iter().for_each(|word| bytes.extend_from_slice(&word.to_ne_bytes()));
+        Self { bytes }
+    }
+
+    /// The type of the file system, without its subtype.
+    pub(crate) fn fstype(&self) -> String {
+        raw_to_text(self.string(Offset::FsType), ESCAPED_IN_NAMES)
+    }
+
     /// The id in mountinfo.
     pub(crate) fn id(&self) -> u64 {
         self.u32(Offset::MntIdOld).into()
@@ -193,7 +218,7 @@ impl MountRecord {
     pub(crate) fn to_text(&self) -> MountText {
         let path = |offset| raw_to_text(self.string(offset), ESCAPED_IN_PATHS);
         let name = |offset| raw_to_text(self.string(offset), ESCAPED_IN_NAMES);
-        let mut fstype = name(Offset::FsType);
+        let mut fstype = self.fstype();
         if self.has(FS_SUBTYPE) {
             fstype.push('.');
             fstype.push_str(&name(Offset::FsSubtype));

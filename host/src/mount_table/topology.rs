@@ -11,7 +11,8 @@ use crate::model::paths::is_within;
 /// The mounts as numbers. Their paths are read when a question needs them.
 pub(crate) struct Topology {
     nodes: Vec<Node>,
-    ids: HashMap<u64, u32>,
+    /// The mounts by their ids, sorted.
+    ids: OnceLock<Vec<(u64, u32)>>,
     read_paths: Box<dyn Fn(usize) -> Option<NodePaths> + Send + Sync>,
     paths: Vec<OnceLock<Option<NodePaths>>>,
     groups: OnceLock<Groups>,
@@ -84,9 +85,8 @@ impl Topology {
         nodes: Vec<Node>,
         read_paths: impl Fn(usize) -> Option<NodePaths> + Send + Sync + 'static,
     ) -> Self {
-        let ids = numbered(&nodes).map(|(i, node)| (node.id, i)).collect();
         let paths = nodes.iter().map(|_| OnceLock::new()).collect();
-        let (groups, children, roots) = (OnceLock::new(), OnceLock::new(), Mutex::default());
+        let (ids, groups, children, roots) = (OnceLock::new(), OnceLock::new(), OnceLock::new(), Mutex::default());
         Self { nodes, ids, read_paths: Box::new(read_paths), paths, groups, children, roots }
     }
 
@@ -119,7 +119,13 @@ impl Topology {
 
     /// The number of the mount with this id in mountinfo.
     pub(crate) fn find(&self, id: u64) -> Option<usize> {
-        self.ids.get(&id).map(|i| *i as usize)
+        let ids = self.ids.get_or_init(|| {
+            let mut ids: Vec<(u64, u32)> = numbered(&self.nodes).map(|(i, node)| (node.id, i)).collect();
+            ids.sort_unstable();
+            ids
+        });
+        let at = ids.partition_point(|(known, _)| *known < id);
+        ids.get(at).filter(|(known, _)| *known == id).map(|(_, i)| *i as usize)
     }
 
     /// The paths of a mount.

@@ -36,6 +36,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// A short code for programs, which stays the same between versions.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Refused(refusals) => refusals.iter().map(|refusal| refusal.code).next().unwrap_or("refused"),
+            Self::Policies(_) => "policies-not-sound",
+            Self::Host(_) => "host-failed",
+            Self::Sandbox(_) => "sandbox-failed",
+            Self::Unsettled(_) => "not-settled",
+            Self::Late { .. } => "late",
+        }
+    }
+
     /// What to do about it. Each of several refusals has a hint of its own instead.
     pub fn hint(&self) -> Option<Hint> {
         match self {

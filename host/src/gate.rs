@@ -171,7 +171,14 @@ mod tests {
         fn apply(&self, plan: MountPlan) -> Result<Applied, ApplyError> {
             self.plans.borrow_mut().push(plan.to_string());
             if self.fails {
-                return Err(MountFailure { step: "mount".into(), reason: "no".into(), undone: Vec::new() }.into());
+                return Err(MountFailure {
+                    step: "mount".into(),
+                    reason: "no".into(),
+                    code: "failed",
+                    errno: None,
+                    undone: Vec::new(),
+                }
+                .into());
             }
             Ok(Applied { mount_id: Some(7), notes: Vec::new() })
         }

@@ -15,6 +15,7 @@ pub mod gate;
 #[cfg(target_env = "musl")]
 mod heap;
 pub mod host;
+mod json;
 pub mod model;
 pub mod mount_table;
 pub mod plan;

@@ -11,10 +11,12 @@ use crate::error::with_causes;
 use crate::executor::apply::Applied;
 use crate::executor::failure::ApplyError;
 use crate::gate::Ending;
+use crate::json;
 use crate::model::ends::ResolvedPath;
 use crate::model::location::{Place, Via};
 use crate::model::request::MountRequest;
 use crate::model::secrets::Secrets;
+use crate::model::untrusted::for_people;
 use crate::model::verdict::Denial;
 use crate::plan::mount_plan::PlanText;
 
@@ -58,13 +60,22 @@ struct ReportOutcome {
     /// What the host said.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// What kind of failure it is, for programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    /// The kernel's number for it, see errno(3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errno: Option<i32>,
 }
 
 impl ReportOutcome {
     fn of(applied: &Result<Applied, ApplyError>) -> Self {
         match applied {
-            Ok(applied) => Self { status: "applied", mount_id: applied.mount_id, error: None },
-            Err(error) => Self { status: "failed", mount_id: None, error: Some(with_causes(error)) },
+            Ok(applied) => Self { status: "applied", mount_id: applied.mount_id, error: None, code: None, errno: None },
+            Err(error) => {
+                let (code, errno) = (Some(error.code()), error.errno());
+                Self { status: "failed", mount_id: None, error: Some(with_causes(error)), code, errno }
+            }
         }
     }
 }
@@ -72,7 +83,7 @@ impl ReportOutcome {
 impl Report {
     /// A report of a decision, with secrets masked.
     pub fn of_decision(decision: &Decision) -> Self {
-        let secrets = Secrets::of(&[&decision.request.options, &decision.final_request.options]);
+        let secrets = Secrets::of(&[&decision.request, &decision.final_request]);
         let denied_by = decision
             .denial()
             .map(|(policy, denial)| DeniedBy { policy: policy.to_owned(), denial: denial.masked(&secrets) });
@@ -105,7 +116,7 @@ impl Report {
     /// A report of a request that was carried out, or tried, or denied, with secrets masked.
     pub fn of_ending(ending: &Ending) -> Self {
         let decision = &ending.decision;
-        let secrets = Secrets::of(&[&decision.request.options, &decision.final_request.options]);
+        let secrets = Secrets::of(&[&decision.request, &decision.final_request]);
         let mut report = Self::of_decision(decision).with_plan(&ending.plan, &secrets);
         report.trace.extend(ending.observed.iter().map(|entry| entry.masked(&secrets)));
         report.outcome = ending.applied.as_ref().map(ReportOutcome::of);
@@ -137,8 +148,7 @@ impl Report {
     /// # Errors
     /// When the output can't be written.
     pub fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
-        serde_json::to_writer(&mut *out, self)?;
-        writeln!(out)
+        json::write_line(out, self)
     }
 
     /// All of it for a person.
@@ -155,10 +165,10 @@ impl Report {
         self.write_trace(out)?;
         self.write_denial(out)?;
         for line in &self.plan {
-            writeln!(out, "  run: {line}")?;
+            writeln!(out, "  run: {}", for_people(line))?;
         }
         for note in &self.notes {
-            writeln!(out, "  note: {note}")?;
+            writeln!(out, "  note: {}", for_people(note))?;
         }
         Ok(())
     }
@@ -202,13 +212,13 @@ impl Report {
                 write!(out, " (monitor)")?;
             }
             for edit in &entry.edits {
-                write!(out, " {edit}")?;
+                write!(out, " {}", for_people(&edit.to_string()))?;
             }
             if let Some(denial) = &entry.denial {
-                write!(out, " {}: {}", denial.code, denial.reason)?;
+                write!(out, " {}: {}", denial.code, for_people(&denial.reason))?;
             }
             if let Some(failure) = &entry.failure {
-                write!(out, " {failure}")?;
+                write!(out, " {}", for_people(&failure.to_string()))?;
             }
             if entry.fuel > 0 {
                 write!(out, "  {DIM}{} fuel{DIM:#}", entry.fuel)?;
@@ -251,12 +261,12 @@ impl Report {
 
     fn write_denial(&self, out: &mut impl Write) -> io::Result<()> {
         let Some(DeniedBy { policy, denial }) = &self.denied_by else { return Ok(()) };
-        writeln!(out, "denied by {policy}: {} ({})", denial.reason, denial.code)?;
+        writeln!(out, "denied by {policy}: {} ({})", for_people(&denial.reason), denial.code)?;
         if let Some(field) = &denial.field {
-            writeln!(out, "  field: {field}")?;
+            writeln!(out, "  field: {}", for_people(field))?;
         }
         if let Some(hint) = &denial.hint {
-            writeln!(out, "  hint: {hint}")?;
+            writeln!(out, "  hint: {}", for_people(hint))?;
         }
         Ok(())
     }

@@ -10,8 +10,12 @@ use super::global::Global;
 use super::input::read_plain;
 use crate::error::Error;
 use crate::exit::ExitStatus;
-use crate::model::paths::is_within;
+use crate::host::resolve::resolve;
+use crate::host::root::HostRoot;
+use crate::json;
+use crate::model::paths::{is_within, lexical};
 use crate::model::refusals::Refusals;
+use crate::model::rules::Symlinks;
 use crate::mount_table::bad_line::BadLine;
 use crate::mount_table::mount::Mount;
 use crate::mount_table::table::MountTable;
@@ -23,10 +27,14 @@ use crate::mount_table::tree::print_tree;
 Examples:
   mountgate list
   mountgate list /var/lib --json
+  mountgate list --mountpoint /mnt/data && echo mounted
   mountgate list --file saved-mountinfo")]
 pub(super) struct ListArgs {
     /// Only the mounts at this path and below
     path: Option<String>,
+    /// Print nothing, and say with the exit status whether this path is a mount point: 0, or 32 if it isn't
+    #[arg(long, value_name = "PATH", conflicts_with = "path")]
+    mountpoint: Option<String>,
     /// Read a file in the format of mountinfo or mounts instead of the host's own
     #[arg(long, value_name = "MOUNTINFO")]
     file: Option<PathBuf>,
@@ -63,18 +71,42 @@ fn read_table(file: &Path) -> anyhow::Result<MountTable> {
     }
 }
 
+fn absolute(path: &str) -> Result<&str, Error> {
+    match path.starts_with('/') {
+        true => Ok(path),
+        false => {
+            let message = format!("{path:?} isn't an absolute path");
+            Err(Refusals::one("PATH", message, Some("write the whole path, from the host's /")).into())
+        }
+    }
+}
+
+/// Where a path leads on the host, links followed, as `umount` finds it.
+fn real_path(host: &HostRoot, path: &str) -> Result<String, Error> {
+    let found = resolve(host, absolute(path)?, Symlinks::Resolve);
+    Ok(found.map_err(|error| Refusals::one("PATH", error.to_string(), None))?.found.path)
+}
+
 pub(super) fn run(global: &Global, args: &ListArgs) -> anyhow::Result<ExitStatus> {
-    let table = match &args.file {
-        Some(file) => read_table(file)?,
-        None => global.find_host()?.mount_table().map_err(Error::from)?,
+    let written = args.path.as_deref().or(args.mountpoint.as_deref());
+    let (table, path) = match &args.file {
+        Some(file) => (read_table(file)?, written.map(absolute).transpose()?.map(lexical)),
+        None => {
+            let host = global.find_host()?;
+            let path = written.map(|path| real_path(&host, path)).transpose()?;
+            (host.mount_table().map_err(Error::from)?, path)
+        }
     };
-    let path = args.path.as_deref().map(str::as_bytes);
+    if let (Some(_), Some(path)) = (&args.mountpoint, &path) {
+        let is_mounted = table.mount_point(path.as_bytes()).is_some();
+        return Ok(if is_mounted { ExitStatus::Done } else { ExitStatus::MountFailed });
+    }
+    let path = path.as_deref().map(str::as_bytes);
     let mut out = BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
     if global.json {
         let shown = |mount: &Mount<'_>| path.is_none_or(|path| is_within(mount.target(), path));
         let mounts = table.iter().filter(shown).collect();
-        serde_json::to_writer(&mut out, &Listing { mounts, bad_lines: table.bad_lines() })?;
-        writeln!(out)?;
+        json::write_line(&mut out, &Listing { mounts, bad_lines: table.bad_lines() })?;
         out.flush()?;
         return Ok(ExitStatus::Done);
     }

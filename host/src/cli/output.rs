@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::exit::ExitStatus;
+use crate::json;
 use crate::model::hint::Hint;
+use crate::model::untrusted::for_people;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
@@ -36,7 +38,7 @@ pub(super) fn report_error(error: &anyhow::Error, as_json: bool) -> ExitStatus {
         _ => error.chain().skip(1).map(|cause| cause.to_string().into()).collect(),
     };
     if as_json {
-        let _ = writeln!(io::stdout(), "{}", json_error(error, ours, &causes, hint.as_ref(), status));
+        let _ = json::write_line(&mut io::stdout(), &json_error(error, ours, &causes, hint.as_ref(), status));
     }
     print_error(&error.to_string(), &causes, hint.as_ref());
     status
@@ -51,7 +53,9 @@ fn json_error(
 ) -> Value {
     let texts: Vec<&str> = causes.iter().map(|cause| cause.text.as_str()).collect();
     let hint = hint.or_else(|| causes.iter().find_map(|cause| cause.hint.as_ref()));
-    let mut object = json!({ "message": error.to_string(), "causes": texts, "hint": hint, "exit": status as i32 });
+    let code = ours.map_or("failed", Error::code);
+    let message = error.to_string();
+    let mut object = json!({ "code": code, "message": message, "causes": texts, "hint": hint, "exit": status as i32 });
     if let Some(Error::Refused(refusals)) = ours {
         object["refusals"] = json!(refusals.iter().collect::<Vec<_>>());
     }
@@ -61,15 +65,15 @@ fn json_error(
 /// Prints `error:`, the numbered causes, each with its hint, and `hint:`.
 pub(super) fn print_error(message: &str, causes: &[Cause], hint: Option<&Hint>) {
     let mut err = anstream::stderr().lock();
-    let _ = writeln!(err, "{ERROR}error:{ERROR:#} {message}");
+    let _ = writeln!(err, "{ERROR}error:{ERROR:#} {}", for_people(message));
     for (i, cause) in causes.iter().enumerate() {
-        let _ = writeln!(err, "  {}: {}", i + 1, cause.text);
+        let _ = writeln!(err, "  {}: {}", i + 1, for_people(&cause.text));
         if let Some(hint) = &cause.hint {
-            let _ = writeln!(err, "     {HINT}hint:{HINT:#} {hint}");
+            let _ = writeln!(err, "     {HINT}hint:{HINT:#} {}", for_people(&hint.to_string()));
         }
     }
     if let Some(hint) = hint {
-        let _ = writeln!(err, "{HINT}hint:{HINT:#} {hint}");
+        let _ = writeln!(err, "{HINT}hint:{HINT:#} {}", for_people(&hint.to_string()));
     }
 }
 

@@ -11,6 +11,7 @@ use super::input::read_plain;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::gate::Gate;
+use crate::json;
 use crate::policy::directory::lockfile::lock;
 use crate::policy::directory::open::PolicyDirectory;
 use crate::policy::engine::Engine;
@@ -61,7 +62,7 @@ fn run_inspect(global: &Global, path: &Path) -> anyhow::Result<()> {
     let found = inspect(&engine, path, &bytes).map_err(Error::from)?;
     let mut out = anstream::stdout().lock();
     if global.json {
-        writeln!(out, "{}", serde_json::to_string(&found)?)?;
+        json::write_line(&mut out, &found)?;
         return Ok(());
     }
     let about = &found.description;
@@ -88,7 +89,7 @@ fn run_validate(global: &Global, path: &Path) -> anyhow::Result<()> {
             .iter()
             .map(|policy| json!({ "policy": policy.name, "mode": policy.mode, "plugin": policy.description }))
             .collect();
-        writeln!(out, "{}", json!({ "policies": list }))?;
+        json::write_line(&mut out, &json!({ "policies": list }))?;
         return Ok(());
     }
     for policy in gate.policies() {
@@ -102,7 +103,7 @@ fn run_lock(global: &Global, path: &Path) -> anyhow::Result<()> {
     let plugins = lock(path).map_err(Error::from)?;
     let mut out = anstream::stdout().lock();
     if global.json {
-        writeln!(out, "{}", json!({ "plugins": plugins }))?;
+        json::write_line(&mut out, &json!({ "plugins": plugins }))?;
         return Ok(());
     }
     for (name, digest) in plugins {

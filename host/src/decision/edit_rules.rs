@@ -2,7 +2,9 @@
 
 use crate::model::edit::{Edit, Field};
 use crate::model::failure::{Failure, FailureKind};
-use crate::model::request::MountRequest;
+use crate::model::option_names::propagation_of_word;
+use crate::model::options::Options;
+use crate::model::request::{MountRequest, PropagationType};
 
 /// Judges a policy's edits. It may change only the fields that it has permission for. It may take no protection away and
 /// give no right back.
@@ -26,6 +28,16 @@ pub(super) fn check_edits(
     if let Some(lost) = options.restrictions().find(|flag| !changed.restrictions().any(|kept| kept == *flag)) {
         return Err(Failure::new(FailureKind::Weakened, format!("it took {lost} away")));
     }
+    let tells = |options: &Options| {
+        let last = options.iter().rev().find_map(|option| propagation_of_word(&option.name));
+        last.is_some_and(|propagation| propagation.kind == PropagationType::Shared)
+    };
+    if tells(changed) && !tells(options) {
+        return Err(Failure::new(
+            FailureKind::Weakened,
+            "it made a bind tell its source what is mounted on it".to_owned(),
+        ));
+    }
     // A bind or a remount starts from flags that aren't in the request: only the requester may ask for rights.
     match changed.permissions().find(|right| !options.permissions().any(|asked| asked == *right)) {
         Some(right) => Err(Failure::new(FailureKind::Weakened, format!("it added {right}"))),
@@ -36,7 +48,7 @@ pub(super) fn check_edits(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::options::{MountOption, Options};
+    use crate::model::options::MountOption;
     use crate::model::request::Operation;
 
     fn request(options: &str) -> MountRequest {

@@ -183,5 +183,11 @@ fn unresolved(argument: &str, error: &ResolveError) -> Error {
         ResolveError::SymlinkRefused(_) => Some("give the real path"),
         _ => None,
     };
-    Refusals::one(argument, error.to_string(), hint).into()
+    let code = match error {
+        ResolveError::Missing(_) if argument == "TARGET" => "no-target",
+        ResolveError::Missing(_) => "no-source",
+        ResolveError::NotADirectory(_) => "not-a-directory",
+        _ => "not-resolved",
+    };
+    Refusals::one(argument, error.to_string(), hint).with_code(code).into()
 }

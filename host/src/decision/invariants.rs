@@ -3,7 +3,9 @@
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind};
 use crate::model::mount_flags::restrictions;
-use crate::model::option_names::{is_generic, is_operation, is_per_mount, needs_permission};
+use crate::model::option_names::{
+    endangers_the_host, is_generic, is_operation, is_per_mount, needs_permission, propagation_of_word,
+};
 use crate::model::options::MountOption;
 use crate::model::paths::{components, is_source_path};
 use crate::model::refusals::{Refusal, Refusals};
@@ -37,8 +39,12 @@ pub(super) fn check_request(
         }
     }
     let is_helped = request.fstype.as_ref().is_some_and(|fstype| rules.helpers.contains(fstype));
+    if request.options.len() > MAX_OPTIONS {
+        check.refuse("-o", format!("there are more than {MAX_OPTIONS} options"), None);
+        return check.done();
+    }
     for option in request.options.iter() {
-        check.option(option, is_helped);
+        check.option(option, request.operation, is_helped);
     }
     check.done()
 }
@@ -72,6 +78,8 @@ pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &E
     check.done()
 }
 
+/// More options than this are no request.
+const MAX_OPTIONS: usize = 512;
 const NAME_OPTION: &str = "to allow it, add the option to [host] options in policies.toml";
 
 struct Check<'r> {
@@ -198,7 +206,7 @@ impl Check<'_> {
         }
     }
 
-    fn option(&mut self, option: &MountOption, is_helped: bool) {
+    fn option(&mut self, option: &MountOption, operation: Operation, is_helped: bool) {
         let name = option.name.as_str();
         let text = option.to_string();
         // A refusal must not show a secret.
@@ -219,6 +227,10 @@ impl Check<'_> {
             self.refuse(argument, format!("an option is longer than a page: \"{shown}\""), None);
         } else if option.value.is_some() && restrictions().any(|flag| name == flag.sets || name == flag.clears) {
             self.refuse(argument, format!("{name} takes no value"), None);
+        } else if matches!(operation, Operation::Bind { .. }) && propagation_of_word(name).is_some() {
+            if option.value.is_some() {
+                self.refuse(argument, format!("{name} takes no value"), None);
+            }
         } else if is_operation(name) {
             self.refuse(
                 argument,
@@ -227,6 +239,12 @@ impl Check<'_> {
             );
         } else if needs_permission(name) && !is_named {
             self.refuse(argument, format!("{name} makes mount(8) do more than mount"), Some(NAME_OPTION));
+        } else if endangers_the_host(option) && !is_named {
+            self.refuse(
+                argument,
+                format!("{shown} can stop the host, or all that uses the file system"),
+                Some(NAME_OPTION),
+            );
         } else if is_helped && !is_named && !is_generic(name) {
             self.refuse(
                 argument,
@@ -260,7 +278,10 @@ impl Check<'_> {
         }
         let one_mount_point =
             matches!(operation, Operation::Bind { .. } | Operation::Remount { mount_point_only: true });
-        let of_file_system = |option: &&MountOption| !is_per_mount(&option.name);
+        let is_bind = matches!(operation, Operation::Bind { .. });
+        let of_file_system = |option: &&MountOption| {
+            !(is_per_mount(&option.name) || is_bind && propagation_of_word(&option.name).is_some())
+        };
         if one_mount_point && let Some(option) = request.options.iter().find(of_file_system) {
             self.refuse(
                 "-o",
@@ -300,6 +321,7 @@ mod tests {
     fn a_plain_request_passes() {
         assert_eq!(refused(|_| {}), "");
         assert_eq!(refused(|r| r.options = Options::parse("size=1m,nosuid,mode=0700,user_xattr")), "");
+        assert_eq!(refused(|r| r.options = Options::parse("errors=remount-ro,nofail,noowner,x-systemd.automount")), "");
     }
 
     #[test]
@@ -327,6 +349,9 @@ mod tests {
             "nosuid=1",
             "a\nb",
             "password=a\"b",
+            "errors=panic",
+            "abort",
+            "fatal_errors=panic",
         ] {
             assert!(refused(|r| r.options = Options::parse(options)).starts_with("-o: "), "{options:?}");
         }

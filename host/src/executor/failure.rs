@@ -1,5 +1,9 @@
 //! Why a plan wasn't carried out.
 
+use std::io;
+
+use rustix::io::Errno;
+
 use crate::model::host_error::HostError;
 
 /// Why a plan wasn't carried out.
@@ -16,6 +20,22 @@ pub enum ApplyError {
     Mount(#[from] MountFailure),
 }
 
+impl ApplyError {
+    /// A short code for programs, which stays the same between versions.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Host(_) => "host-failed",
+            Self::Changed(_) => "changed",
+            Self::Mount(failure) => failure.code,
+        }
+    }
+
+    /// The kernel's number for it, see errno(3).
+    pub fn errno(&self) -> Option<i32> {
+        if let Self::Mount(failure) = self { failure.errno } else { None }
+    }
+}
+
 /// A step that failed, and what became of those before it.
 #[derive(Debug, thiserror::Error)]
 #[error("`{step}` failed: {reason}")]
@@ -24,6 +44,10 @@ pub struct MountFailure {
     pub step: String,
     /// What the host said, secrets masked.
     pub reason: String,
+    /// A short code for programs.
+    pub code: &'static str,
+    /// The kernel's number for it.
+    pub errno: Option<i32>,
     /// What was done to take earlier steps back, one line each.
     pub undone: Vec<String>,
 }
@@ -33,17 +57,83 @@ pub struct MountFailure {
 pub(super) struct StepError {
     pub(super) call: String,
     pub(super) reason: String,
+    pub(super) code: &'static str,
+    pub(super) errno: Option<i32>,
     /// Whether the host has changed since the request was decided, so that it can be decided again.
     pub(super) is_outdated: bool,
 }
 
 impl StepError {
-    pub(super) fn new(call: String, reason: impl ToString) -> Self {
-        Self { call, reason: reason.to_string(), is_outdated: false }
+    pub(super) fn new(call: String, reason: impl Into<Reason>) -> Self {
+        let Reason { text, errno } = reason.into();
+        Self { call, reason: text, code: errno.map_or("failed", code_of), errno, is_outdated: false }
     }
 
     /// What the policies were told isn't true any more.
     pub(super) fn outdated(call: String, what: String) -> Self {
-        Self { call, reason: what, is_outdated: true }
+        Self { call, reason: what, code: "changed", errno: None, is_outdated: true }
+    }
+
+    /// This error with a code of its own.
+    pub(super) fn with_code(self, code: &'static str) -> Self {
+        Self { code, ..self }
+    }
+}
+
+/// Why a call failed, with the kernel's number where it is the kernel's answer.
+pub(super) struct Reason {
+    text: String,
+    errno: Option<i32>,
+}
+
+impl From<String> for Reason {
+    fn from(text: String) -> Self {
+        Self { text, errno: None }
+    }
+}
+
+impl From<&str> for Reason {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl From<io::Error> for Reason {
+    fn from(error: io::Error) -> Self {
+        Self { text: error.to_string(), errno: error.raw_os_error() }
+    }
+}
+
+impl From<Errno> for Reason {
+    fn from(errno: Errno) -> Self {
+        io::Error::from(errno).into()
+    }
+}
+
+impl From<HostError> for Reason {
+    fn from(error: HostError) -> Self {
+        error.to_string().into()
+    }
+}
+
+impl From<(String, Errno)> for Reason {
+    fn from((text, errno): (String, Errno)) -> Self {
+        Self { text, errno: Some(errno.raw_os_error()) }
+    }
+}
+
+fn code_of(errno: i32) -> &'static str {
+    match Errno::from_raw_os_error(errno) {
+        Errno::BUSY => "busy",
+        Errno::PERM | Errno::ACCESS => "not-permitted",
+        Errno::NOENT => "not-found",
+        Errno::NOSPC => "no-space",
+        Errno::ROFS => "read-only",
+        Errno::NODEV => "unknown-type",
+        Errno::NOTBLK => "no-block-device",
+        Errno::NOTDIR => "not-a-directory",
+        Errno::INVAL => "invalid",
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM => "no-resources",
+        _ => "failed",
     }
 }

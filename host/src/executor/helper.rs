@@ -53,7 +53,7 @@ fn run_mount(execution: &Execution<'_>, mount: &HelperMount, applied: &mut Appli
             Ok(output) => return Ok(without_announcement(&output)),
             Err(failed) => match ScopeError::of(&failed.reason) {
                 None => return Err(StepError::new(failed.call, without_announcement(&failed.reason))),
-                Some(error) if scope.required => return Err(StepError::new(failed.call, error)),
+                Some(error) if scope.required => return Err(StepError::new(failed.call, error.to_string())),
                 Some(error) => applied.notes.push(format!("{}: {error}", without_scope(&mount.fstype))),
             },
         }
@@ -64,7 +64,7 @@ fn run_mount(execution: &Execution<'_>, mount: &HelperMount, applied: &mut Appli
 fn run_program(execution: &Execution<'_>, argv: &[String]) -> Result<String, StepError> {
     let deadline = execution.watch.deadline();
     let timeout = execution.plan.timeout();
-    let line = || Secrets::of(&[&execution.plan.request().options]).mask(&argv.join(" "));
+    let line = || Secrets::of(&[execution.plan.request()]).mask(&argv.join(" "));
     let reason = match run(argv, deadline) {
         Ok(Finished { how: Ended::Exited(status), output }) if status.success() => {
             return Ok(output);

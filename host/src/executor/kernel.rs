@@ -14,7 +14,10 @@ use rustix::process::fchdir;
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup;
-use super::mount_api::{self, attach, configure, not_a_mount_point, propagate, propagation_bit, with_context_log};
+use super::mount_api::{
+    self, attach, configure, explained, not_a_mount_point, not_made, not_moved, not_shown, propagate, propagation_bit,
+    with_cause_and_log, with_context_log,
+};
 use super::undo::Undo;
 use super::verify;
 use crate::host::identity::Identity;
@@ -33,17 +36,19 @@ pub(super) fn mount(
     attributes: Attributes,
 ) -> Result<OwnedFd, StepError> {
     let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {
-        let reason = match errno {
-            Errno::NODEV => format!("the host's kernel doesn't know the file system type {fstype}"),
-            errno => errno.to_string(),
+        let unknown = || {
+            format!(
+                "the host's kernel doesn't know the file system type {fstype}: load its module (modprobe {fstype}) or install it"
+            )
         };
-        StepError::new(call("fsopen", &[fstype]), reason)
+        StepError::new(call("fsopen", &[fstype]), explained(errno, (errno == Errno::NODEV).then(unknown)))
     })?;
     fsconfig_set_string(&context, "source", source)
         .map_err(|errno| with_context_log(&context, call("fsconfig", &["source", source]), errno))?;
     configure(&context, parameters)?;
     fsconfig_create(&context).map_err(|errno| {
-        with_context_log(&context, call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, source]), errno)
+        let line = call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, source]);
+        with_cause_and_log(&context, line, errno, not_made(fstype, errno))
     })?;
     let flags = MountAttrFlags::from_bits_retain(u32::try_from(attributes.set).unwrap_or(u32::MAX));
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
@@ -53,32 +58,43 @@ pub(super) fn mount(
     Ok(mount)
 }
 
-/// A copy of what the source is, a slave of its mounts, shown at the target.
-pub(super) fn bind(execution: &Execution<'_>, recursive: bool, attributes: Attributes) -> Result<OwnedFd, StepError> {
+/// A copy of what the source is, shown at the target.
+pub(super) fn bind(
+    execution: &Execution<'_>,
+    recursive: bool,
+    asked: Propagation,
+    attributes: Attributes,
+) -> Result<OwnedFd, StepError> {
     let path = execution.plan.found_source().map_or("", |found| &found.path);
     let flag = if recursive { "AT_RECURSIVE" } else { "" };
     let mut flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_EMPTY_PATH;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     let tree = open_tree(execution.source()?, "", flags)
         .map_err(|errno| StepError::new(call("open_tree", &[path, "OPEN_TREE_CLONE", flag]), errno))?;
-    // A copy of a shared mount is its peer: what is mounted on the one is on the other too. As a slave it hears, and doesn't
-    // tell. A copy of a mount without peers stays without.
-    let change = |attributes: Attributes, recursive: bool, propagation: u64| {
-        if attributes.is_empty() && propagation == 0 {
+    let change = |attributes: Attributes, recursive: bool, to: Option<PropagationType>| {
+        if attributes.is_empty() && to.is_none() {
             return Ok(());
         }
-        let words = [flag, &attributes.to_string(), if propagation == 0 { "" } else { "slave" }];
-        let attr = MountAttr { propagation, ..attributes.into() };
+        let words = [flag, &attributes.to_string(), to.map_or("", PropagationType::name)];
+        let attr = MountAttr { propagation: to.map_or(0, propagation_bit), ..attributes.into() };
         mount_setattr(tree.as_fd(), recursive, &attr)
             .map_err(|error| StepError::new(call("mount_setattr", &words), error))
     };
-    let slave = propagation_bit(PropagationType::Slave);
+    // A copy of a shared mount is its peer: what is mounted on the one is on the other too. As a slave it hears, and doesn't
+    // tell. A copy of a mount without peers stays without.
+    let slave = PropagationType::Slave;
     if recursive {
         // The mounts below the top only lose rights: what gives rights was asked for the top alone.
-        change(attributes.tightening(), true, slave)?;
-        change(attributes.loosening(), false, 0)?;
+        let below = if asked.recursive { asked.kind } else { slave };
+        if asked.recursive || asked.kind != PropagationType::Shared {
+            change(attributes.tightening(), true, Some(below))?;
+            change(attributes.loosening(), false, (below != asked.kind).then_some(asked.kind))?;
+        } else {
+            let reason = "with rbind, only rshared can be asked for: the copies below would hear and not tell";
+            return Err(StepError::new(call("mount_setattr", &[flag, "shared"]), reason));
+        }
     } else {
-        change(attributes, false, slave)?;
+        change(attributes, false, Some(asked.kind))?;
     }
     show(execution, &tree)?;
     Ok(tree)
@@ -88,7 +104,7 @@ pub(super) fn bind(execution: &Execution<'_>, recursive: bool, attributes: Attri
 fn show(execution: &Execution<'_>, mount: &OwnedFd) -> Result<(), StepError> {
     let line = || call("move_mount", &[execution.plan.target()]);
     execution.commit(line)?;
-    attach(mount.as_fd(), execution.target()?).map_err(|errno| StepError::new(line(), errno))
+    attach(mount.as_fd(), execution.target()?).map_err(|errno| StepError::new(line(), not_shown(errno)))
 }
 
 /// Changes the flags of the mount at the target.
@@ -103,7 +119,7 @@ pub(super) fn set_attributes(
     // The kernel reports this too, but not if the change is empty.
     if !before.identity.is_mount_root {
         let path = execution.plan.target();
-        return Err(StepError::new(line(), format!("{path} isn't a mount point")));
+        return Err(StepError::new(line(), format!("{path} isn't a mount point")).with_code("not-mounted"));
     }
     execution.commit(line)?;
     mount_setattr(target, false, &attributes.into())
@@ -135,7 +151,7 @@ pub(super) fn move_mount(execution: &Execution<'_>, undos: &mut Vec<Undo>) -> Re
     let source = execution.source()?;
     let from = execution.host.place(path).map_err(|errno| StepError::new(line(), errno))?;
     execution.commit(line)?;
-    attach(source, execution.target()?).map_err(|errno| StepError::new(line(), not_a_mount_point(errno.into())))?;
+    attach(source, execution.target()?).map_err(|errno| StepError::new(line(), not_moved(errno)))?;
     undos.push(Undo::MoveBack(from));
     verify::moved(execution, line)
 }
@@ -162,7 +178,9 @@ pub(super) fn unmount(execution: &Execution<'_>, mode: UnmountMode, undos: &mut 
     let failed = |path: &str, error: io::Error| StepError::new(call("umount2", &[path]), error);
     let top = execution.to_unmount.ok_or_else(|| StepError::new(call("umount2", &[path]), "no target is held"))?;
     if !top.is_mount_root {
-        return Err(StepError::new(call("umount2", &[path]), format!("{path} isn't a mount point")));
+        return Err(
+            StepError::new(call("umount2", &[path]), format!("{path} isn't a mount point")).with_code("not-mounted")
+        );
     }
     let mut places = vec![(path.to_owned(), top)];
     // A lazy umount takes everything below along, all at once.

@@ -80,9 +80,59 @@ pub(super) fn configure(context: &OwnedFd, parameters: &[MountOption]) -> Result
     Ok(())
 }
 
+/// What an answer of the kernel means, and what to do about it, where the answer alone doesn't say.
+pub(super) fn explained(errno: Errno, cause: Option<String>) -> (String, Errno) {
+    let text = match cause {
+        Some(cause) => format!("{errno}; {cause}"),
+        None => errno.to_string(),
+    };
+    (text, errno)
+}
+
+/// Why a mount can't be shown at its target.
+pub(super) fn not_shown(errno: Errno) -> (String, Errno) {
+    let cause = match errno {
+        Errno::NOSPC => Some("the mount namespace has as many mounts as fs.mount-max of proc(5) allows"),
+        _ => None,
+    };
+    explained(errno, cause.map(str::to_owned))
+}
+
+/// Why a mount can't be moved.
+pub(super) fn not_moved(errno: Errno) -> (String, Errno) {
+    let cause = match errno {
+        Errno::INVAL => Some(
+            "a mount below a shared mount can't be moved, nor one with unbindable mounts to a shared place: make the mount above \
+             it private first",
+        ),
+        Errno::LOOP => Some("a mount can't be moved below itself"),
+        errno => return not_shown(errno),
+    };
+    explained(errno, cause.map(str::to_owned))
+}
+
+/// Why the kernel makes no file system of what it was given.
+pub(super) fn not_made(fstype: &str, errno: Errno) -> Option<String> {
+    let cause = match (errno, fstype) {
+        (Errno::ROFS | Errno::ACCESS, _) => "the device is write-protected: ask for ro",
+        (Errno::INVAL, "xfs") => {
+            "an XFS with the same UUID may be mounted already: a copy is mounted with nouuid. Or it's no XFS"
+        }
+        (Errno::INVAL, _) => "there may be no such file system on it, or the options contradict each other",
+        (Errno::BUSY, _) => "it's mounted already with other options, or something else uses the device",
+        _ => return None,
+    };
+    Some(cause.to_owned())
+}
+
 /// A failed call on a context, with what the context says about it.
 pub(super) fn with_context_log(context: &OwnedFd, call: String, errno: Errno) -> StepError {
-    let mut reason = errno.to_string();
+    with_cause_and_log(context, call, errno, None)
+}
+
+/// As [`with_context_log`], with a cause.
+pub(super) fn with_cause_and_log(context: &OwnedFd, call: String, errno: Errno, cause: Option<String>) -> StepError {
+    let mut reason = explained(errno, cause).0;
     let mut buffer = [0; 1024];
     // One read a message, until there are no more.
     while let Ok(n @ 1..) = rustix::io::read(context, &mut buffer) {
@@ -91,13 +141,11 @@ pub(super) fn with_context_log(context: &OwnedFd, call: String, errno: Errno) ->
         reason.push_str("; ");
         reason.push_str(&message);
     }
-    StepError::new(call, reason)
+    StepError::new(call, (reason, errno))
 }
 
 /// `EINVAL` is what the kernel says of a path that isn't the root of a mount.
-pub(super) fn not_a_mount_point(error: std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(nix::libc::EINVAL) => format!("{error}; is it a mount point of the host's?"),
-        _ => error.to_string(),
-    }
+pub(super) fn not_a_mount_point(error: std::io::Error) -> (String, Errno) {
+    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    explained(errno, (errno == Errno::INVAL).then(|| "is it a mount point of the host's?".to_owned()))
 }

@@ -26,15 +26,16 @@ pub(super) fn run(host: &HostRoot, mut plan: MountPlan, watch: &Watch) -> Result
         to_unmount = identity.map_err(|error| HostError::new("statx", plan.target(), error))?;
     }
     let execution = Execution { host, plan: &plan, source, target, to_unmount, watch, confirmed: RefCell::default() };
-    let secrets = Secrets::of(&[&plan.request().options]);
+    let secrets = Secrets::of(&[plan.request()]);
     let mut undos: Vec<Undo> = Vec::new();
     let mut applied = Applied::default();
     match steps(&execution, &mut undos, &mut applied) {
         Ok(()) => Ok(applied),
         Err(StepError { reason, is_outdated: true, .. }) if undos.is_empty() => Err(ApplyError::Changed(reason)),
-        Err(StepError { call, reason, .. }) => {
+        Err(StepError { call, reason, code, errno, .. }) => {
             let undone = undos.into_iter().rev().map(|undo| secrets.mask(&undo.take_back(&execution))).collect();
-            Err(MountFailure { step: secrets.mask(&call), reason: secrets.mask(&reason), undone }.into())
+            let (step, reason) = (secrets.mask(&call), secrets.mask(&reason));
+            Err(MountFailure { step, reason, code, errno, undone }.into())
         }
     }
 }
@@ -47,9 +48,9 @@ fn steps(execution: &Execution<'_>, undos: &mut Vec<Undo>, applied: &mut Applied
                 let mount = kernel::mount(execution, fstype, source, parameters, *attributes)?;
                 applied.mount_id = verify::mount(execution, fstype, source, *attributes, undos, mount)?;
             }
-            Step::Bind { recursive, attributes, .. } => {
-                let mount = kernel::bind(execution, *recursive, *attributes)?;
-                applied.mount_id = verify::bind(execution, *recursive, *attributes, undos, mount)?;
+            Step::Bind { recursive, propagation, attributes, .. } => {
+                let mount = kernel::bind(execution, *recursive, *propagation, *attributes)?;
+                applied.mount_id = verify::bind(execution, *recursive, *propagation, *attributes, undos, mount)?;
             }
             Step::SetAttributes(attributes) => kernel::set_attributes(execution, *attributes, undos)?,
             Step::Reconfigure { parameters } => kernel::reconfigure(execution, parameters, undos)?,

@@ -69,6 +69,7 @@ pub(super) fn mounts_before(execution: &Execution<'_>) -> io::Result<Before> {
 pub(super) fn bind(
     execution: &Execution<'_>,
     recursive: bool,
+    asked: Propagation,
     attributes: Attributes,
     undos: &mut Vec<Undo>,
     mount: OwnedFd,
@@ -84,7 +85,10 @@ pub(super) fn bind(
     differs.parent(&found.mount, &target_identity(execution)?);
     differs.flags(&found.mount, attributes);
     let source_mount = lookup::at(execution, execution.source()?).map_err(failed)?;
-    differs.peer(&found.mount, &peer_groups([&source_mount.mount]));
+    let may_tell = asked.kind == PropagationType::Shared;
+    if !may_tell {
+        differs.peer(&found.mount, &peer_groups([&source_mount.mount]));
+    }
     if recursive {
         let below = |top: &Identity| -> Result<Vec<MountText>, StepError> {
             let mounts = lookup::mounts_below(execution, top).map_err(failed)?;
@@ -99,7 +103,9 @@ pub(super) fn bind(
         let groups = peer_groups(originals.iter().filter(|mount| !new.contains(&mount.id)));
         for copy in &copies {
             differs.flags(copy, attributes.tightening());
-            differs.peer(copy, &groups);
+            if !may_tell {
+                differs.peer(copy, &groups);
+            }
         }
     }
     differs.done()?;

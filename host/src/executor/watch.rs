@@ -100,6 +100,6 @@ impl Watch {
     }
 
     fn failed(&self, step: &str, reason: String) -> MountFailure {
-        MountFailure { step: step.to_owned(), reason, undone: Vec::new() }
+        MountFailure { step: step.to_owned(), reason, code: "late", errno: None, undone: Vec::new() }
     }
 }

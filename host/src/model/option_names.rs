@@ -1,29 +1,71 @@
 //! What the names of mount options mean to the host.
 
 use super::mount_flags::{FLAGS, kind_of_atime};
+use super::options::MountOption;
+use super::request::{Propagation, PropagationType};
 
 /// Whether one mount point can have the option for itself, see mount_setattr(2), or only mount(8) reads it.
 pub(crate) fn is_per_mount(name: &str) -> bool {
     FLAGS.iter().any(|flag| name == flag.sets || name == flag.clears)
         || kind_of_atime(name).is_some()
-        || matches!(name, "defaults" | "_netdev")
+        || is_dropped(name)
+}
+
+/// Whether the word says something to programs that read fstab, or stands for what is so anyway. The kernel isn't told such a
+/// word; see mount(8) and `libmount/src/optmap.c`.
+pub(crate) fn is_dropped(name: &str) -> bool {
+    const WORDS: [&str; 15] = [
+        "_netdev",
+        "auto",
+        "comment",
+        "defaults",
+        "iversion",
+        "loud",
+        "noauto",
+        "nofail",
+        "nogroup",
+        "noiversion",
+        "noowner",
+        "nouser",
+        "nousers",
+        "quiet",
+        "silent",
+    ];
+    WORDS.contains(&name)
+        || (name.starts_with("x-") || name.starts_with("X-")) && !name.to_ascii_lowercase().starts_with("x-mount.")
+}
+
+/// The propagation that a word asks for, of a bind: `slave` of the bind itself, `rslave` of all that is mounted below as well.
+pub(crate) fn propagation_of_word(name: &str) -> Option<Propagation> {
+    let (word, recursive) = name.strip_prefix('r').map_or((name, false), |word| (word, true));
+    let kinds =
+        [PropagationType::Shared, PropagationType::Slave, PropagationType::Private, PropagationType::Unbindable];
+    kinds.into_iter().find(|kind| kind.name() == word).map(|kind| Propagation { kind, recursive })
 }
 
 /// Whether mount(8) takes the word for another operation, see mount(8) and `libmount/src/optmap.c`.
 pub(crate) fn is_operation(name: &str) -> bool {
-    matches!(name, "bind" | "rbind" | "move" | "remount")
-        || matches!(name.strip_prefix('r').unwrap_or(name), "shared" | "slave" | "private" | "unbindable")
+    matches!(name, "bind" | "rbind" | "move" | "remount") || propagation_of_word(name).is_some()
 }
 
 /// Whether every file system has the option. No helper does more with it than the word says.
 pub(crate) fn is_generic(name: &str) -> bool {
-    is_per_mount(name) || matches!(name, "sync" | "async" | "dirsync" | "lazytime" | "nolazytime" | "nofail")
+    is_per_mount(name) || matches!(name, "sync" | "async" | "dirsync" | "lazytime" | "nolazytime")
 }
 
 /// Whether the option can do more than mount: run programs, set up devices, make folders, let users unmount, relabel.
 /// `user_xattr` and the like belong to a file system and aren't meant.
 pub(crate) fn needs_permission(name: &str) -> bool {
     needs_mount_program(name) || matches!(name, "context" | "fscontext" | "defcontext" | "rootcontext")
+}
+
+/// Whether the option can stop the host or its file systems: a file system that meets an error, or is told that it has, and
+/// panics; or one that makes errors.
+pub(crate) fn endangers_the_host(option: &MountOption) -> bool {
+    let (name, value) = (option.name.to_ascii_lowercase(), option.value.as_deref().unwrap_or_default());
+    matches!(name.as_str(), "abort" | "fault_injection" | "fault_type" | "test_dummy_encryption")
+        || name.contains("panic")
+        || value.to_ascii_lowercase().contains("panic")
 }
 
 /// Whether mount(8) carries the option out itself. The kernel doesn't know such options.
@@ -37,8 +79,6 @@ pub(crate) fn needs_mount_program(name: &str) -> bool {
                 | "uhelper"
                 | "user"
                 | "users"
-                | "nouser"
-                | "nousers"
                 | "owner"
                 | "group"
                 | "loop"

@@ -33,22 +33,48 @@ impl MountOption {
         Self { name: name.to_owned(), value: None }
     }
 
-    /// This option, with its value masked where the value is a secret.
+    /// This option, with what is secret of its value masked.
     pub(crate) fn masked(&self) -> Self {
-        match self.value {
-            Some(_) if self.is_secret() => Self { name: self.name.clone(), value: Some(MASK.to_owned()) },
-            _ => self.clone(),
-        }
+        let masked = |value: &String| match self.secret().filter(|secret| !secret.is_empty()) {
+            // A secret stands at the end of what it's a part of.
+            Some(secret) => match value.rfind(secret) {
+                Some(at) => format!("{}{MASK}{}", &value[..at], &value[at + secret.len()..]),
+                None => MASK.to_owned(),
+            },
+            None => value.clone(),
+        };
+        Self { name: self.name.clone(), value: self.value.as_ref().map(masked) }
     }
 
-    /// Whether its value must not be shown.
-    fn is_secret(&self) -> bool {
-        const WORDS: [&str; 8] = ["password", "passwd", "pass", "credentials", "cred", "secret", "token", "passphrase"];
+    /// The part of its value that must not be shown.
+    fn secret(&self) -> Option<&str> {
+        const WORDS: [&str; 6] = ["credentials", "cred", "secret", "token", "passphrase", "pw"];
+        let value = self.value.as_deref()?;
         let name = self.name.to_ascii_lowercase();
-        WORDS.iter().any(|word| name == *word || name.split(['_', '-', '.']).any(|part| part == *word))
+        let is_word = |part: &str| WORDS.contains(&part) || is_password(part);
+        if is_word(&name)
+            || name.split(['_', '-', '.']).any(is_word)
             || name.contains("password")
             || name.ends_with("key")
+        {
+            return Some(value);
+        }
+        // mount.cifs(8) takes a password behind the user.
+        let behind_user = matches!(name.as_str(), "user" | "username").then(|| value.split_once('%')).flatten();
+        behind_user.map(|(_, password)| password).or_else(|| password_of_url(value))
     }
+}
+
+/// Whether a word is `pass`, `passwd` or `password`, with or without a number behind it.
+fn is_password(word: &str) -> bool {
+    matches!(word.trim_end_matches(|c: char| c.is_ascii_digit()), "pass" | "passwd" | "password")
+}
+
+/// The password in a URL such as `https://user:password@host/`, or in the words of cifs, `//user:password@host/share`.
+pub(crate) fn password_of_url(text: &str) -> Option<&str> {
+    let authority = text.split_once("//")?.1.split('/').next()?;
+    let password = authority.rsplit_once('@')?.0.split_once(':')?.1;
+    (!password.is_empty()).then_some(password)
 }
 
 impl fmt::Display for MountOption {
@@ -159,11 +185,7 @@ impl Options {
 
     /// The values that must not be shown.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
-        self.0
-            .iter()
-            .filter(|option| option.is_secret())
-            .filter_map(|option| option.value.as_deref())
-            .filter(|value| !value.is_empty())
+        self.0.iter().filter_map(MountOption::secret).filter(|value| !value.is_empty())
     }
 }
 

@@ -11,6 +11,8 @@ use super::hint::Hint;
 pub struct Refusal {
     /// The argument at fault, as on the command line.
     pub argument: String,
+    /// A short code for programs.
+    pub code: &'static str,
     /// What is wrong with it.
     pub message: String,
     /// What to do instead.
@@ -24,7 +26,7 @@ pub struct Refusals(Vec<Refusal>);
 
 impl Refusal {
     pub(crate) fn new(argument: &str, message: String, hint: Option<&'static str>) -> Self {
-        Self { argument: argument.to_owned(), message, hint: hint.map(Hint::from) }
+        Self { argument: argument.to_owned(), code: "refused", message, hint: hint.map(Hint::from) }
     }
 }
 
@@ -38,6 +40,13 @@ impl Refusals {
     /// A single reason.
     pub(crate) fn one(argument: &str, message: String, hint: Option<&'static str>) -> Self {
         Self(vec![Refusal::new(argument, message, hint)])
+    }
+
+    /// These reasons with a code.
+    #[must_use]
+    pub(crate) fn with_code(mut self, code: &'static str) -> Self {
+        self.0.iter_mut().for_each(|refusal| refusal.code = code);
+        self
     }
 
     /// An error where there is a reason.

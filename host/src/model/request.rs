@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::options::Options;
+use super::options::{MASK, Options, password_of_url};
 
 /// What is to be done, as in mount(8) and umount(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,23 +119,28 @@ pub struct MountRequest {
 impl MountRequest {
     /// This request with the values of secret options masked, for people and logs.
     pub fn masked(&self) -> Self {
-        Self { options: self.options.masked(), ..self.clone() }
+        let masked = |source: &String| match password_of_url(source) {
+            Some(password) => source.replacen(&format!(":{password}@"), &format!(":{MASK}@"), 1),
+            None => source.clone(),
+        };
+        Self { options: self.options.masked(), source: self.source.as_ref().map(masked), ..self.clone() }
     }
 }
 
 impl fmt::Display for MountRequest {
     /// One line for a person, secrets masked.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.operation.name())?;
-        if let Some(fstype) = &self.fstype {
-            write!(f, " {fstype}")?;
+        let masked = self.masked();
+        f.write_str(masked.operation.name())?;
+        if let Some(fstype) = &masked.fstype {
+            write!(f, " {}", fstype.escape_debug())?;
         }
-        if let Some(source) = &self.source {
+        if let Some(source) = &masked.source {
             write!(f, " {}", source.escape_debug())?;
         }
-        write!(f, " on {}", self.target.escape_debug())?;
-        if !self.options.is_empty() {
-            write!(f, " ({})", self.options.masked().to_string().escape_debug())?;
+        write!(f, " on {}", masked.target.escape_debug())?;
+        if !masked.options.is_empty() {
+            write!(f, " ({})", masked.options.to_string().escape_debug())?;
         }
         Ok(())
     }

@@ -1,34 +1,71 @@
 //! The secret values of a request, which are kept out of everything that is shown.
 
-use super::options::{MASK, Options};
+use super::options::{MASK, Options, password_of_url};
+use super::request::MountRequest;
 
 /// The secret values of a request, to be kept out of everything that is shown.
 #[derive(Debug, Default)]
 pub struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// The secrets among these options.
-    pub fn of(options: &[&Options]) -> Self {
-        let mut values: Vec<String> = options.iter().flat_map(|options| options.secrets()).map(str::to_owned).collect();
+    /// The secrets in these requests.
+    pub fn of(requests: &[&MountRequest]) -> Self {
+        let of_options = |options: &'_ Options| options.secrets().map(str::to_owned).collect::<Vec<_>>();
+        let mut values: Vec<String> = requests.iter().flat_map(|request| of_options(&request.options)).collect();
+        let sources = requests.iter().filter_map(|request| request.source.as_deref());
+        values.extend(sources.filter_map(password_of_url).map(str::to_owned));
         // The longest first, so that a secret within a secret leaves nothing behind.
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         values.dedup();
         Self(values)
     }
 
-    /// A text with every secret replaced by `****`.
+    /// A text with every secret replaced by `****`. The text is gone through once.
     pub fn mask(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK))
+        if self.0.is_empty() {
+            return text.to_owned();
+        }
+        let mut masked = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            let secret = self.0.iter().find(|secret| rest.starts_with(secret.as_str()));
+            match secret {
+                Some(_) => masked.push_str(MASK),
+                None => masked.push(c),
+            }
+            rest = &rest[secret.map_or(c.len_utf8(), String::len)..];
+        }
+        masked
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::request::Operation;
+
+    fn request(source: &str, options: &str) -> MountRequest {
+        MountRequest {
+            operation: Operation::Mount,
+            source: Some(source.to_owned()),
+            target: "/mnt".to_owned(),
+            fstype: Some("cifs".to_owned()),
+            options: Options::parse(options),
+        }
+    }
 
     #[test]
     fn a_secret_within_a_secret_leaves_nothing_behind() {
-        let options = Options::parse("password=ab,credentials=abc");
-        assert_eq!(Secrets::of(&[&options]).mask("x abc y ab z"), "x **** y **** z");
+        let request = request("x", "password=ab,credentials=abc");
+        assert_eq!(Secrets::of(&[&request]).mask("x abc y ab z"), "x **** y **** z");
+    }
+
+    #[test]
+    fn passwords_in_urls_and_beside_users_are_secrets() {
+        let request = request("https://me:s3cret@dav.example/x", "username=a%b1,pass2=zz,url=ftp://u:pw9@h/");
+        let masked = request.masked();
+        assert_eq!(masked.source.as_deref(), Some("https://me:****@dav.example/x"));
+        assert_eq!(masked.options.to_string(), "username=a%****,pass2=****,url=ftp://u:****@h/");
+        assert_eq!(Secrets::of(&[&request]).mask("s3cret b1 zz pw9"), "**** **** **** ****");
     }
 }

@@ -1,6 +1,25 @@
 //! Text that somebody else wrote. It is bounded and escaped before a person sees it, so that it can neither drive a
 //! terminal nor fill it.
 
+use std::borrow::Cow;
+
+/// Whether a character drives a terminal, or changes how the text around it is read without being seen: control characters
+/// of both sets, and those that change the direction of text or have no width; see Unicode Technical Report 36.
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}')
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A text as people may see it.
+pub(crate) fn for_people(text: &str) -> Cow<'_, str> {
+    match text.chars().any(is_hidden) {
+        true => Cow::Owned(text.chars().flat_map(escape_hidden).collect()),
+        false => Cow::Borrowed(text),
+    }
+}
+
 /// The most bytes that one text in a verdict may have.
 const MAX_TEXT: usize = 4096;
 
@@ -9,6 +28,7 @@ pub(crate) fn check(what: &str, text: &str) -> Result<(), String> {
     if text.len() > MAX_TEXT {
         return Err(format!("{what} has {} bytes where at most {MAX_TEXT} may be", text.len()));
     }
+    // Other hidden characters are shown escaped: a reason may quote a path with one.
     if text.chars().any(char::is_control) {
         return Err(format!("{what} holds control characters: {}", text.escape_debug()));
     }
@@ -30,14 +50,14 @@ pub(crate) fn one_line(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let lines: Vec<String> = text
         .lines()
-        .map(|line| line.trim_end().chars().flat_map(escape_control).collect::<String>())
+        .map(|line| line.trim_end().chars().flat_map(escape_hidden).collect::<String>())
         .filter(|line| !line.is_empty())
         .collect();
     lines.join("; ")
 }
 
-fn escape_control(c: char) -> impl Iterator<Item = char> {
-    let (kept, escaped) = if c.is_control() { (None, Some(c.escape_default())) } else { (Some(c), None) };
+fn escape_hidden(c: char) -> impl Iterator<Item = char> {
+    let (kept, escaped) = if is_hidden(c) { (None, Some(c.escape_unicode())) } else { (Some(c), None) };
     kept.into_iter().chain(escaped.into_iter().flatten())
 }
 
@@ -55,5 +75,12 @@ mod tests {
     #[test]
     fn lines_become_one_line() {
         assert_eq!(one_line(b"one\n\ntwo\r\n\x1b[31m\n"), "one; two; \\u{1b}[31m");
+    }
+
+    #[test]
+    fn characters_that_are_not_seen_are_shown() {
+        assert_eq!(for_people("/mnt/ä b"), "/mnt/ä b");
+        assert_eq!(for_people("a\u{202e}b\u{9b}c\u{7}"), "a\\u{202e}b\\u{9b}c\\u{7}");
+        assert_eq!("\u{202e}\u{2066}\u{9b}".escape_debug().to_string(), "\\u{202e}\\u{2066}\\u{9b}");
     }
 }

@@ -97,17 +97,13 @@ impl<'t> Mount<'t> {
 
     /// Split first, unescape then: an escaped comma belongs to its option.
     fn list(&self, span: Span, separator: u8) -> impl Iterator<Item = Cow<'t, [u8]>> + use<'t> {
-        let text = span.of(self.text);
-        text.split(move |byte| *byte == separator).filter(|part| !part.is_empty()).map(unescape)
+        parts(span.of(self.text), separator).map(unescape)
     }
 
     /// All of it as text, for plugins and scripts.
     pub fn to_text(&self) -> MountText {
         let escaped = |span: Span| to_text(span.of(self.text));
-        let list = |span: Span, separator: u8| {
-            let parts = span.of(self.text).split(move |byte| *byte == separator);
-            parts.filter(|part| !part.is_empty()).map(to_text).collect()
-        };
+        let list = |span: Span, separator: u8| parts(span.of(self.text), separator).map(to_text).collect();
         let fields = self.fields;
         MountText {
             id: fields.id,
@@ -123,6 +119,18 @@ impl<'t> Mount<'t> {
             super_options: list(fields.super_options, b','),
         }
     }
+}
+
+/// The parts of a list. A separator between double quotes belongs to its part, as in SELinux's `context="a:b,c"`. A quote that
+/// isn't closed is a character like others.
+pub(super) fn parts(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let is_balanced = text.iter().filter(|byte| **byte == b'"').count().is_multiple_of(2);
+    let mut quoted = false;
+    let split = text.split(move |byte| {
+        quoted ^= is_balanced && *byte == b'"';
+        *byte == separator && !quoted
+    });
+    split.filter(|part| !part.is_empty())
 }
 
 /// A mount whose fields are text: unescaped where that is UTF-8, and where it isn't, still in the kernel's octal

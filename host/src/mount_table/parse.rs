@@ -46,7 +46,12 @@ pub(super) fn lines(text: &[u8]) -> (Vec<Fields>, Vec<BadLine>) {
         number += 1;
         let mut line = Line { text: &rest[..len], start, at: 0 };
         if len > 0 {
-            match line.mountinfo().or_else(|error| line.mounts().ok_or(error)) {
+            // A line is told about in the words of its own format: only one of mountinfo begins with two numbers.
+            let is_mountinfo = line.number(b' ').is_some() && line.number(b' ').is_some();
+            match line
+                .mountinfo()
+                .or_else(|error| line.mounts().map_err(|of_mounts| if is_mountinfo { error } else { of_mounts }))
+            {
                 Ok(fields) => entries.push(fields),
                 Err(error) => {
                     bad_lines.push(BadLine { line: number, text: escape_non_utf8(line.text), error: error.to_owned() })
@@ -103,20 +108,42 @@ impl Line<'_> {
         })
     }
 
-    /// `/dev/root /target ext3 rw,noatime 0 0`
-    fn mounts(&mut self) -> Option<Fields> {
+    /// `/dev/root /target ext3 rw,noatime 0 0`, as the kernel writes it; and as mtab and fstab have it, with any numbers at the
+    /// end or none, and with tabs and more than one space between the fields, see fstab(5).
+    fn mounts(&mut self) -> Result<Fields, &'static str> {
         self.at = 0;
-        let (source, target, fstype, options) = (self.word()?, self.word()?, self.word()?, self.word()?);
-        let absolute = target.of_line(self).first() == Some(&b'/');
-        let (freq, passno) = self.text[self.at..].split_at_checked(1)?;
-        let numbers = freq == b"0" && passno.first() == Some(&b' ') && passno[1..].iter().all(u8::is_ascii_digit);
-        (absolute && numbers).then(|| Fields {
+        let source = self.column().ok_or("it ends before the mount point")?;
+        let target = self.column().ok_or("it ends before the file system type")?;
+        let fstype = self.column().ok_or("it ends before the options")?;
+        let options = self.column().ok_or("it ends before the options")?;
+        let numbers = |byte: &u8| byte.is_ascii_digit() || is_blank(*byte);
+        if target.of_line(self).first() != Some(&b'/') && target.of_line(self) != b"none" {
+            return Err("the mount point isn't an absolute path");
+        }
+        if !self.text[self.at.min(self.text.len())..].iter().all(numbers) {
+            return Err("something else than two numbers at its end");
+        }
+        Ok(Fields {
             source: source.place,
             target: target.place,
             fstype: fstype.place,
             options: options.place,
             ..Fields::default()
         })
+    }
+
+    /// What stands before the next blank, and skips the blanks behind it. The source may be empty before a single space, as the
+    /// kernel writes it.
+    fn column(&mut self) -> Option<Word> {
+        let from = self.at;
+        let rest = self.text.get(from..)?;
+        let len = rest.iter().position(|byte| is_blank(*byte)).unwrap_or(rest.len());
+        if len == 0 && from > 0 {
+            return None;
+        }
+        let blanks = rest[len..].iter().take_while(|byte| is_blank(**byte)).count();
+        self.at = from + len + if len == 0 { 1 } else { blanks };
+        Some(Word { place: self.span(from, from + len), from, to: from + len })
     }
 
     fn number(&mut self, end: u8) -> Option<u64> {
@@ -145,6 +172,10 @@ impl Line<'_> {
     fn span(&self, from: usize, to: usize) -> Span {
         Span { start: (self.start + from) as u32, len: (to - from) as u32 }
     }
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 struct Word {

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::escape::{ESCAPED_IN_NAMES, ESCAPED_IN_PATHS, raw_to_text, to_text};
-use super::mount::MountText;
+use super::mount::{MountText, parts};
 use super::topology::{Node, NodePaths};
 use crate::model::location::Device;
 use crate::model::mount_flags::{READ_ONLY, mountinfo_words};
@@ -263,7 +263,7 @@ impl MountRecord {
         options.extend(SUPER_WORDS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, word)| (*word).to_owned()));
         // These are the file system's own words, with the kernel's escapes, as mountinfo has them.
         let own = if self.has(MNT_OPTS) { self.string(Offset::MntOpts) } else { b"" };
-        options.extend(own.split(|byte| *byte == b',').filter(|part| !part.is_empty()).map(to_text));
+        options.extend(parts(own, b',').map(to_text));
         options
     }
 

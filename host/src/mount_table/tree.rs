@@ -33,10 +33,20 @@ pub fn print_tree(table: &MountTable, path: Option<&[u8]>, out: &mut impl Write)
             (false, false) => "├─",
         };
         let text = mount.to_text();
-        let source = if text.source.is_empty() { "\"\"".to_owned() } else { text.source.escape_debug().to_string() };
+        let mut source =
+            if text.source.is_empty() { "\"\"".to_owned() } else { text.source.escape_debug().to_string() };
+        // Of a bind, what part of the file system it shows.
+        if !matches!(text.root.as_str(), "" | "/") {
+            source += &format!("[{}]", text.root.escape_debug());
+        }
+        let is_read_only = |options: &[String]| options.iter().any(|option| option == "ro");
+        let note = match is_read_only(&text.super_options) && !is_read_only(&text.options) {
+            true => "  (the file system is read-only)",
+            false => "",
+        };
         writeln!(
             out,
-            "{indent}{branch}{}  {}  {}  {}",
+            "{indent}{branch}{}  {}  {}  {}{note}",
             text.target.escape_debug(),
             source,
             text.fstype.escape_debug(),

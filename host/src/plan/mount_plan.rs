@@ -11,10 +11,10 @@ use crate::decision::answers::{Answers, Pins, Unconfirmed};
 use crate::decision::approved::Approved;
 use crate::host::locks::HostLock;
 use crate::model::ends::{Ends, ResolvedPath};
-use crate::model::option_names::needs_mount_program;
+use crate::model::option_names::{is_dropped, needs_mount_program, propagation_of_word};
 use crate::model::options::{MountOption, Options};
 use crate::model::refusals::Refusals;
-use crate::model::request::{MountRequest, Operation};
+use crate::model::request::{MountRequest, Operation, Propagation, PropagationType};
 use crate::model::rules::HostRules;
 
 /// Steps for an executor. Only the chain can make one.
@@ -45,6 +45,12 @@ impl MountPlan {
     pub(crate) fn of(approved: Approved<'_>, rules: &HostRules) -> Result<Self, Refusals> {
         let mut notes = Vec::new();
         let steps = steps(&approved, rules, &mut notes)?;
+        let dropped =
+            approved.request().options.iter().map(|option| option.name.as_str()).filter(|name| is_dropped(name));
+        let dropped: Vec<&str> = dropped.filter(|name| *name != "defaults").collect();
+        if !dropped.is_empty() {
+            notes.push(format!("{}: the kernel isn't told, as with mount(8)", dropped.join(", ")));
+        }
         let (request, ends, answers) = approved.into_parts();
         Ok(Self { steps, request, ends, timeout: rules.timeout, notes, answers })
     }
@@ -115,7 +121,10 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
             }
         }
         Operation::Bind { recursive } => {
-            vec![Step::Bind { source: source(), recursive, attributes: Attributes::of(&request.options) }]
+            // A copy hears what is mounted on its source and doesn't tell, unless the request says something else.
+            let asked = request.options.iter().rev().find_map(|option| propagation_of_word(&option.name));
+            let propagation = asked.unwrap_or(Propagation { kind: PropagationType::Slave, recursive: true });
+            vec![Step::Bind { source: source(), recursive, propagation, attributes: Attributes::of(&request.options) }]
         }
         Operation::Remount { mount_point_only } => remount(&request.options, mount_point_only),
         Operation::Move => vec![Step::Move { source: source() }],
@@ -130,7 +139,7 @@ fn split(options: &Options) -> (Attributes, Vec<MountOption>) {
     let mut attributes = Attributes::default();
     let mut parameters = Vec::new();
     for option in options.iter() {
-        if !attributes.take(&option.name) && !is_comment(&option.name) {
+        if !attributes.take(&option.name) && !is_dropped(&option.name) {
             parameters.push(option.clone());
         }
     }
@@ -138,13 +147,6 @@ fn split(options: &Options) -> (Attributes, Vec<MountOption>) {
         parameters.push(MountOption::flag("ro"));
     }
     (attributes, parameters)
-}
-
-/// Words that say something to programs that read fstab, and nothing to the kernel; see mount(8).
-fn is_comment(name: &str) -> bool {
-    matches!(name, "defaults" | "_netdev" | "nofail" | "auto" | "noauto" | "comment")
-        || name.starts_with("x-")
-        || name.starts_with("X-")
 }
 
 /// What takes rights away comes first and what gives them back last: a remount that ends in the middle leaves the mount

@@ -12,8 +12,8 @@ use crate::model::request::{Propagation, UnmountMode};
 pub(crate) enum Step {
     /// Makes a mount of a file system, and shows it when it's complete.
     Mount { fstype: String, source: String, parameters: Vec<MountOption>, attributes: Attributes },
-    /// Copies a mount or a tree of mounts as a slave of it, and shows the copy when it's complete.
-    Bind { source: String, recursive: bool, attributes: Attributes },
+    /// Copies a mount or a tree of mounts, and shows the copy when it's complete.
+    Bind { source: String, recursive: bool, propagation: Propagation, attributes: Attributes },
     /// Changes a mount point.
     SetAttributes(Attributes),
     /// Changes the file system behind a mount.
@@ -39,10 +39,10 @@ impl Step {
                 lines.push(call("move_mount", &[target]));
                 lines
             }
-            Self::Bind { source, recursive, attributes } => {
+            Self::Bind { source, recursive, propagation, attributes } => {
                 let flag = if *recursive { "AT_RECURSIVE" } else { "" };
                 let mut lines = vec![call("open_tree", &[source, "OPEN_TREE_CLONE", flag])];
-                lines.push(call("mount_setattr", &[flag, &attributes.to_string(), "slave"]));
+                lines.push(call("mount_setattr", &[flag, &attributes.to_string(), propagation.kind.name()]));
                 lines.push(call("move_mount", &[target]));
                 lines
             }

@@ -4,7 +4,8 @@
 //! holds for what lies below it, and for what lies above it, because a mount there hides, shows or changes all below.
 
 use mountgate_sdk::{
-    FileKind, Folders, Kind, Location, Mounts, Place, Policy, Problem, Review, Verdict, Via, deny, is_within, lies_in,
+    FileKind, Folders, Kind, Location, Mounts, Operation, Place, Policy, Problem, Review, Verdict, Via, deny,
+    is_within, lies_in,
 };
 use serde::Deserialize;
 
@@ -20,6 +21,8 @@ pub struct Settings {
     pub allow_sources: Vec<String>,
     /// No source may be at, below or above one of these paths.
     pub deny_sources: Vec<String>,
+    /// If this is set, a bind of a device node must be a bind of one of these.
+    pub allow_device_nodes: Option<Vec<String>>,
 }
 
 /// The plugin.
@@ -35,11 +38,13 @@ impl Policy for PathGuard {
 
     fn problems(settings: &Settings) -> Vec<Problem> {
         let mut problems = Vec::new();
+        let none = Vec::new();
         let lists = [
             ("allow-targets", &settings.allow_targets, true),
             ("deny-targets", &settings.deny_targets, true),
             ("allow-sources", &settings.allow_sources, false),
             ("deny-sources", &settings.deny_sources, false),
+            ("allow-device-nodes", settings.allow_device_nodes.as_ref().unwrap_or(&none), true),
         ];
         for (name, list, must_be_absolute) in lists {
             for (i, path) in list.iter().enumerate() {
@@ -142,7 +147,23 @@ struct Source {
     is_on_host: bool,
 }
 
+/// A device node gives its device to whoever may open it there, so it's a source by name alone.
+fn node_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
+    let (Some(allowed), Some(found)) = (&settings.allow_device_nodes, &review.source) else { return Ok(None) };
+    let is_node = matches!(found.kind, FileKind::CharDevice | FileKind::BlockDevice);
+    if !is_node || !matches!(review.request.operation, Operation::Bind(_)) {
+        return Ok(None);
+    }
+    let node = mounts.locate(&[&found.path]).into_iter().flatten().next();
+    let is_allowed = Folders::locate(allowed, mounts)?.locations().iter().any(|allowed| Some(allowed) == node.as_ref());
+    let reason = || format!("{} is a device node that may not be bound", found.path);
+    Ok((!is_allowed).then(|| deny("device-not-allowed", "source", reason())))
+}
+
 fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
+    if let Some(verdict) = node_denied(settings, review, mounts)? {
+        return Ok(Some(verdict));
+    }
     let sources = match sources(review, mounts) {
         Ok(sources) => sources,
         Err(verdict) => return Ok(Some(verdict)),

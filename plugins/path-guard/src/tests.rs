@@ -1,5 +1,5 @@
 use mountgate_sdk::testing::{bind, mount, on_host, place, with_option};
-use mountgate_sdk::{Device, Mount, MountList, Operation, UnmountMode, check_schema};
+use mountgate_sdk::{Device, Mount, MountList, UnmountMode, check_schema};
 
 use super::*;
 
@@ -196,4 +196,21 @@ fn every_place_must_be_allowed() {
     assert_eq!(judge_on_host(&settings, &review), "allow");
     review.places.push(place("/usr/local/bin", Via::Peer));
     assert_eq!(judge_on_host(&settings, &review), "target-not-allowed target");
+}
+
+#[test]
+fn a_device_node_is_bound_by_name_only() {
+    let settings = Settings { allow_device_nodes: Some(list(&["/dev/null"])), ..Settings::default() };
+    let node = |path: &str, kind| {
+        let mut review = bind(path, "/mnt");
+        if let Some(source) = &mut review.source {
+            source.kind = kind;
+        }
+        judge(&settings, &review)
+    };
+    assert_eq!(node("/dev/null", FileKind::CharDevice), "allow");
+    assert_eq!(node("/dev/mem", FileKind::CharDevice), "device-not-allowed source");
+    assert_eq!(node("/dev/sda", FileKind::BlockDevice), "device-not-allowed source");
+    assert_eq!(node("/srv", FileKind::Directory), "allow");
+    assert_eq!(judge(&settings, &mount("ext4", "/dev/sda", "/mnt")), "allow");
 }

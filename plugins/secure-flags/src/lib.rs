@@ -2,8 +2,8 @@
 //! sources are compared by location, under every name.
 
 use mountgate_sdk::{
-    Edit, Folders, Kind, Location, MountOption, Mounts, Operation, Place, Policy, Problem, Review, Verdict, Via,
-    is_within,
+    Edit, FileKind, Folders, Kind, Location, MountOption, Mounts, Operation, Place, Policy, Problem, Review, Verdict,
+    Via, is_within,
 };
 use serde::Deserialize;
 
@@ -90,12 +90,19 @@ impl Policy for SecureFlags {
             return Ok(Verdict::Allow);
         }
         let facts = Facts::of(review, mounts);
+        let is_node = matches!(review.request.operation, Operation::Bind(_))
+            && review
+                .source
+                .as_ref()
+                .is_some_and(|found| matches!(found.kind, FileKind::CharDevice | FileKind::BlockDevice));
         let mut missing: Vec<&str> = Vec::new();
         for rule in &settings.rules {
             if !rule.applies(&facts, mounts)? {
                 continue;
             }
-            for (strict, lax) in rule.add.iter().map(|flag| flag.pair()) {
+            // A device node on a nodev mount is useless. Which ones may be bound is for path-guard to say.
+            let flags = rule.add.iter().filter(|flag| !(is_node && matches!(flag, Flag::Nodev)));
+            for (strict, lax) in flags.map(|flag| flag.pair()) {
                 if last_of(&review.request.options, strict, lax) != Some(strict) && !missing.contains(&strict) {
                     missing.push(strict);
                 }

@@ -37,7 +37,7 @@ pub(super) struct Fields {
 /// Parses every line. Whether the text is mountinfo or mounts is seen line by line.
 pub(super) fn lines(text: &[u8]) -> (Vec<Fields>, Vec<BadLine>) {
     let mut entries = Vec::with_capacity(text.len() / 96);
-    let mut bad_lines = Vec::new();
+    let mut bad = Vec::new();
     let mut start = 0;
     let mut number = 0;
     while start < text.len() {
@@ -46,20 +46,22 @@ pub(super) fn lines(text: &[u8]) -> (Vec<Fields>, Vec<BadLine>) {
         number += 1;
         let mut line = Line { text: &rest[..len], start, at: 0 };
         if len > 0 {
-            // A line is told about in the words of its own format: only one of mountinfo begins with two numbers.
-            let is_mountinfo = line.number(b' ').is_some() && line.number(b' ').is_some();
-            match line
-                .mountinfo()
-                .or_else(|error| line.mounts().map_err(|of_mounts| if is_mountinfo { error } else { of_mounts }))
+            match line.mountinfo().or_else(|of_mountinfo| line.mounts().map_err(|of_mounts| (of_mountinfo, of_mounts)))
             {
                 Ok(fields) => entries.push(fields),
-                Err(error) => {
-                    bad_lines.push(BadLine { line: number, text: escape_non_utf8(line.text), error: error.to_owned() })
-                }
+                Err(errors) => bad.push((number, escape_non_utf8(line.text), errors)),
             }
         }
         start += len + 1;
     }
+    // A bad line is told about in the words of the format that the others have.
+    let is_mounts = entries.first().is_some_and(|first: &Fields| first.id == 0);
+    let bad_lines = bad.into_iter().map(|(line, text, (of_mountinfo, of_mounts))| BadLine {
+        line,
+        text,
+        error: if is_mounts { of_mounts } else { of_mountinfo }.to_owned(),
+    });
+    let bad_lines = bad_lines.collect();
     (entries, bad_lines)
 }
 

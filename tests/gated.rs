@@ -181,7 +181,6 @@ fn requests_that_the_host_refuses_end_with_2() -> Result<()> {
         (&["-t", "auto", "/dev/null", "/mnt"], "-t: "),
         (&["tmpfs", "/mnt"], "-t: "),
         (&["--bind", "/srv/../etc", "/mnt"], "SOURCE: "),
-        (&["--bind", "-o", "size=1m", "/srv", "/mnt"], "-o: "),
         (&["--bind", "-o", "remount", "/srv", "/mnt"], "-o: "),
     ] {
         let output = mountgate(&["check", "--policies", "policies/baseline", "mount"]).args(arguments).output()?;

@@ -11,6 +11,7 @@ mod claims;
 mod cli;
 mod deadlines;
 mod directory;
+mod drop_in;
 mod faults;
 mod fuzz;
 mod gated;
@@ -26,6 +27,7 @@ mod resolver;
 mod sound;
 mod systemd;
 mod tracer;
+mod unmounts;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -73,6 +75,8 @@ fn all_tests() -> Vec<Trial> {
         resolver::tests(),
         aliases::tests(),
         lent::tests(),
+        drop_in::tests(),
+        unmounts::tests(),
         claims::tests(),
     ];
     groups.into_iter().flatten().collect()

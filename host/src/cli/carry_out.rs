@@ -5,6 +5,7 @@ use std::io::Write;
 use super::global::Global;
 use super::output::{Cause, print_error, status_of_printed};
 use super::worker;
+use crate::error::Error;
 use crate::executor::failure::ApplyError;
 use crate::executor::host_executor::HostExecutor;
 use crate::exit::ExitStatus;
@@ -13,15 +14,20 @@ use crate::model::request::MountRequest;
 use crate::mount_table::tree::print_tree;
 use crate::report::Report;
 
-/// Decides a request, carries it out, and prints the result.
-pub(super) fn carry_out(global: &Global, request: MountRequest, shows_table: bool) -> anyhow::Result<ExitStatus> {
+/// Decides a request and carries it out.
+pub(super) fn end(global: &Global, request: MountRequest) -> Result<Ending, Error> {
     let requester = global.requester();
     // Opened first: a sandbox may hide the directory.
     let (directory, cache) = global.open_policies()?;
     let host = global.open_host()?;
-    let ending = worker::run(directory, cache, move |gate, watch| {
+    worker::run(directory, cache, move |gate, watch| {
         gate.carry_out(&host, request, requester, &HostExecutor::on_this_thread(&host, watch))
-    })?;
+    })
+}
+
+/// Decides a request, carries it out, and prints the result.
+pub(super) fn carry_out(global: &Global, request: MountRequest, shows_table: bool) -> anyhow::Result<ExitStatus> {
+    let ending = end(global, request)?;
     let report = Report::of_ending(&ending);
     let printed = print(global, &ending, &report, shows_table);
     explain(&ending, &report, global.verbose);

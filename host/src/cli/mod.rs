@@ -3,6 +3,7 @@
 mod carry_out;
 mod check;
 mod completions;
+mod drop_in;
 mod fuzz;
 mod global;
 mod input;

@@ -128,11 +128,14 @@ impl MountRequestArgs {
             (Some(operation), _) | (None, Some(operation)) => operation,
             (None, None) => Operation::Mount,
         };
+        // As mount(8): what is bound or changed has its type, and a remount its source.
+        let fstype = self.fstype.clone().filter(|_| operation == Operation::Mount);
         let (source, target) = match self.paths.as_slice() {
+            [_, target] if matches!(operation, Operation::Remount { .. }) => (None, target.clone()),
             [source, target] => (Some(source.clone()), target.clone()),
             paths => (None, paths.first().cloned().unwrap_or_default()),
         };
-        Ok(MountRequest { operation, source, target, fstype: self.fstype.clone(), options })
+        Ok(MountRequest { operation, source, target, fstype, options })
     }
 }
 

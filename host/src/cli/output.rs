@@ -92,3 +92,22 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let is = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is))
 }
+
+/// Starts the log on stderr: warnings, and with `-v` more.
+pub(super) fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    let coloured = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
+    tracing_subscriber::fmt()
+        .with_ansi(coloured)
+        .with_max_level(level)
+        .without_time()
+        .with_target(false)
+        .with_writer(io::stderr)
+        // To complain about a broken stderr on stderr would be a panic.
+        .log_internal_errors(false)
+        .init();
+}

@@ -3,13 +3,12 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 
-use anstream::ColorChoice;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::global::Global;
 use super::lent::Choices;
-use super::output::{is_broken_pipe, report_error};
-use super::{check, completions, fuzz, list, man, mount, policy, umount};
+use super::output::{is_broken_pipe, report_error, start_log};
+use super::{check, completions, drop_in, fuzz, list, man, mount, policy, umount};
 use crate::exit::ExitStatus;
 
 /// Runs mounts on a host on behalf of others, and lets WebAssembly policy plugins decide which.
@@ -37,6 +36,9 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ! {
+    if let Some(status) = std::env::args_os().next().and_then(|name| drop_in::run_by_name(&name)) {
+        std::process::exit(status);
+    }
     let cli = parse_one_command().unwrap_or_else(Cli::parse);
     cli.global.color_choice().write_global();
     start_log(cli.global.verbose);
@@ -101,22 +103,6 @@ fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),
     }
-}
-
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => tracing::Level::WARN,
-        1 => tracing::Level::INFO,
-        _ => tracing::Level::DEBUG,
-    };
-    let coloured = anstream::AutoStream::choice(&io::stderr()) != ColorChoice::Never;
-    tracing_subscriber::fmt()
-        .with_ansi(coloured)
-        .with_max_level(level)
-        .without_time()
-        .with_target(false)
-        .with_writer(io::stderr)
-        .init();
 }
 
 #[cfg(test)]

@@ -41,14 +41,14 @@ impl UmountRequestArgs {
     /// The request that the flags stand for.
     pub(super) fn request(&self) -> MountRequest {
         let mode = UnmountMode { lazy: self.lazy, force: self.force, recursive: self.recursive };
-        MountRequest {
-            operation: Operation::Unmount(mode),
-            source: None,
-            target: self.target.clone(),
-            fstype: None,
-            options: Options::default(),
-        }
+        unmount(mode, self.target.clone())
     }
+}
+
+/// A request to unmount.
+pub(super) fn unmount(mode: UnmountMode, target: String) -> MountRequest {
+    let (operation, options) = (Operation::Unmount(mode), Options::default());
+    MountRequest { operation, source: None, target, fstype: None, options }
 }
 
 pub(super) fn run(global: &Global, args: &UmountArgs) -> anyhow::Result<ExitStatus> {

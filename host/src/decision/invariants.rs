@@ -3,9 +3,7 @@
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind};
 use crate::model::mount_flags::restrictions;
-use crate::model::option_names::{
-    endangers_the_host, is_generic, is_operation, is_per_mount, needs_permission, propagation_of_word,
-};
+use crate::model::option_names::{endangers_the_host, is_generic, is_operation, needs_permission, propagation_of_word};
 use crate::model::options::MountOption;
 use crate::model::paths::{components, is_source_path};
 use crate::model::refusals::{Refusal, Refusals};
@@ -275,19 +273,6 @@ impl Check<'_> {
         let takes_options = matches!(operation, Operation::Mount | Operation::Bind { .. } | Operation::Remount { .. });
         if !takes_options && !request.options.is_empty() {
             self.refuse("-o", format!("{} takes no options", operation.name()), None);
-        }
-        let one_mount_point =
-            matches!(operation, Operation::Bind { .. } | Operation::Remount { mount_point_only: true });
-        let is_bind = matches!(operation, Operation::Bind { .. });
-        let of_file_system = |option: &&MountOption| {
-            !(is_per_mount(&option.name) || is_bind && propagation_of_word(&option.name).is_some())
-        };
-        if one_mount_point && let Some(option) = request.options.iter().find(of_file_system) {
-            self.refuse(
-                "-o",
-                format!("{:?} isn't an option of a single mount point, and would be ignored", option.name),
-                Some("a bind takes ro, nosuid, nodev, noexec, nosymfollow, noatime and their like"),
-            );
         }
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
         }
         Operation::Unmount(mode) => {
             let topology = snapshot.topology().map_err(HostError::clone)?;
-            let mount = mount_of(topology, snapshot, target)?;
+            let mount = mounted_at(topology, snapshot, target)?;
             let mut places: Vec<Place> = of_mount(topology, mount, target).into_iter().collect();
             let mut leaving: Vec<usize> = mount.into_iter().collect();
             if let Some(mount) = mount.filter(|_| mode.recursive || mode.lazy) {
@@ -76,7 +76,7 @@ pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
         }
         Operation::SetPropagation(propagation) => {
             let topology = snapshot.topology().map_err(HostError::clone)?;
-            let mount = mount_of(topology, snapshot, target)?;
+            let mount = mounted_at(topology, snapshot, target)?;
             let mut places: Vec<Place> = of_mount(topology, mount, target).into_iter().collect();
             if let Some(mount) = mount.filter(|_| propagation.recursive) {
                 places.extend(below(topology, mount));
@@ -85,7 +85,7 @@ pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
         }
         Operation::Remount { mount_point_only } => {
             let topology = snapshot.topology().map_err(HostError::clone)?;
-            let mount = mount_of(topology, snapshot, target)?;
+            let mount = mounted_at(topology, snapshot, target)?;
             let mut places: Vec<Place> = of_mount(topology, mount, target).into_iter().collect();
             if let Some(mount) = mount.filter(|_| !mount_point_only) {
                 let device = topology.nodes()[mount].device;
@@ -114,6 +114,12 @@ fn mount_of(topology: &Topology, snapshot: &Snapshot, end: &ResolvedPath) -> Res
         return Ok(Some(mount));
     }
     Ok(snapshot.covering(&end.path)?.and_then(|mount| topology.find(mount.id)))
+}
+
+/// The mount whose root an end is. Without one there is nothing to change, and the executor says so.
+fn mounted_at(topology: &Topology, snapshot: &Snapshot, end: &ResolvedPath) -> Result<Option<usize>, HostError> {
+    let is_root = |mount: &usize| topology.paths(*mount).is_some_and(|paths| paths.target == end.path);
+    Ok(mount_of(topology, snapshot, end)?.filter(is_root))
 }
 
 /// The place of a mount that exists: where it's mounted. The topmost mount is mounted on nothing.

@@ -1,6 +1,7 @@
 //! The operations of a plan on descriptors: a mount is made or copied out of sight, gets its final flags, and is shown in one
 //! step. See fsopen(2), fsmount(2), open_tree(2), mount_setattr(2), move_mount(2).
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -9,20 +10,20 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string,
     fsmount, fsopen, open_tree,
 };
-use rustix::process::fchdir;
+use rustix::process::{Resource, Rlimit, fchdir, getrlimit, setrlimit};
 
 use super::execution::Execution;
 use super::failure::StepError;
-use super::lookup;
+use super::lookup::{self, Below};
 use super::mount_api::{
     self, attach, configure, explained, not_a_mount_point, not_made, not_moved, not_shown, propagate, propagation_bit,
     with_cause_and_log, with_context_log,
 };
 use super::undo::Undo;
 use super::verify;
-use crate::host::identity::Identity;
 use crate::model::options::MountOption;
 use crate::model::request::{Propagation, PropagationType, UnmountMode};
+use crate::mount_table::escape::path_to_text;
 use crate::plan::attributes::Attributes;
 use crate::plan::call::call;
 use crate::sys::{MountAttr, mount_setattr};
@@ -182,38 +183,112 @@ pub(super) fn unmount(execution: &Execution<'_>, mode: UnmountMode, undos: &mut 
             StepError::new(call("umount2", &[path]), format!("{path} isn't a mount point")).with_code("not-mounted")
         );
     }
-    let mut places = vec![(path.to_owned(), top)];
+    let mut leaving = Vec::new();
     // A lazy umount takes everything below along, all at once.
     if mode.recursive && !mode.lazy {
-        places.extend(lookup::mounts_below(execution, &top).map_err(|error| failed(path, error))?);
-        // A mount that was moved can be older than the one that it's below: deeper ones come later, and of those at
-        // one place the youngest.
-        places.sort_by_key(|(path, _)| path.len());
+        leaving = lookup::mounts_below(execution, &top).map_err(|error| failed(path, error))?;
+        raise_descriptor_limit();
+    }
+    leaving = youngest_leaves_first(leaving, top.id);
+    let target = Below { path: path.as_bytes().to_owned(), identity: top, parent: 0 };
+    leaving.push(target);
+    // What is taken away one after the other can be put back as long as a copy is kept.
+    let is_copied = mode.recursive && !mode.lazy;
+    let mut copies: Vec<Option<Copied>> = Vec::with_capacity(leaving.len());
+    for mount in &leaving {
+        let copy = if is_copied { copy(execution, mount) } else { Ok(None) };
+        copies.push(copy.map_err(|error| failed(&String::from_utf8_lossy(&mount.path), error))?);
     }
     execution.commit_to_wait(|| call("umount2", &[path]))?;
-    for (path, identity) in places.into_iter().rev() {
-        unmount_one(execution, &path, &identity, mode, undos).map_err(|error| failed(&path, error))?;
+    for (mount, copy) in leaving.iter().zip(copies) {
+        let shown = String::from_utf8_lossy(&mount.path);
+        // A mount that another one hid is seen only now.
+        let copy = match copy {
+            None if is_copied => self::copy(execution, mount).map_err(|error| failed(&shown, error))?,
+            copy => copy,
+        };
+        unmount_one(execution, mount, copy, mode, undos).map_err(|error| failed(&shown, error))?;
     }
     Ok(())
+}
+
+/// Children before their parents, and of those on one mount the youngest first: it may hide the others.
+fn youngest_leaves_first(mounts: Vec<Below>, top: u64) -> Vec<Below> {
+    let mut children: HashMap<u64, Vec<Below>> = HashMap::new();
+    for mount in mounts {
+        children.entry(mount.parent).or_default().push(mount);
+    }
+    let mut ordered = Vec::new();
+    // From the top down, the oldest first; turned round, it's the other way.
+    let mut todo = children.remove(&top).unwrap_or_default();
+    todo.reverse();
+    while let Some(mount) = todo.pop() {
+        let mut below = children.remove(&mount.identity.id).unwrap_or_default();
+        ordered.push(mount);
+        below.reverse();
+        todo.append(&mut below);
+    }
+    ordered.reverse();
+    ordered
+}
+
+/// A copy of a mount to put back, or that it can't be copied.
+enum Copied {
+    Mount(OwnedFd),
+    /// An unbindable mount can't be copied.
+    Unbindable,
+}
+
+/// Copies a mount that is going to be taken away. None of one that another mount hides.
+fn copy(execution: &Execution<'_>, mount: &Below) -> io::Result<Option<Copied>> {
+    let Ok(place) = execution.host.place(&mount.path) else { return Ok(None) };
+    if !place.identity().is_ok_and(|identity| identity.is_same_mount(&mount.identity)) {
+        return Ok(None);
+    }
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    match open_tree(&place.folder, place.name.as_c_str(), clone) {
+        Ok(copy) => Ok(Some(Copied::Mount(copy))),
+        Err(errno) => {
+            let found = lookup::find(execution, &mount.identity)?;
+            let is_unbindable =
+                found.is_some_and(|found| found.optional_fields.iter().any(|field| field == "unbindable"));
+            if is_unbindable {
+                return Ok(Some(Copied::Unbindable));
+            }
+            let reason = match errno {
+                Errno::MFILE | Errno::NFILE => "too many mounts to keep a copy of each: raise `ulimit -n`".to_owned(),
+                errno => errno.to_string(),
+            };
+            Err(io::Error::new(io::Error::from(errno).kind(), format!("it can't be copied, to be put back: {reason}")))
+        }
+    }
+}
+
+/// Each copy takes a descriptor. The limit that this process starts with is often far below what it may have.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // What can't be raised stays: then a copy fails, and nothing was unmounted.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// Unmounts by the name in the folder that holds the mount point: a descriptor of the mount itself would keep it
 /// busy.
 fn unmount_one(
     execution: &Execution<'_>,
-    path: &str,
-    identity: &Identity,
+    mount: &Below,
+    copy: Option<Copied>,
     mode: UnmountMode,
     undos: &mut Vec<Undo>,
 ) -> io::Result<()> {
-    let place = execution.host.place(path)?;
-    if !place.identity()?.is_same_mount(identity) {
-        return Err(io::Error::other("the mount there isn't the one that was approved"));
-    }
-    // What is taken away one after the other can be put back as long as a copy is kept.
-    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    let is_copied = mode.recursive && !mode.lazy;
-    let copy = is_copied.then(|| open_tree(&place.folder, place.name.as_c_str(), clone));
+    let identity = &mount.identity;
+    let there = execution.host.place(&mount.path).and_then(|place| Ok((place.identity()?, place)));
+    let place = match there {
+        Ok((there, place)) if there.is_same_mount(identity) => place,
+        // It left with one of its peers.
+        _ if lookup::find(execution, identity)?.is_none() => return Ok(()),
+        Ok(_) => return Err(io::Error::other("the mount there isn't the one that was approved")),
+        Err(error) => return Err(error),
+    };
     let mut flags = UnmountFlags::NOFOLLOW;
     flags.set(UnmountFlags::DETACH, mode.lazy);
     flags.set(UnmountFlags::FORCE, mode.force);
@@ -221,11 +296,13 @@ fn unmount_one(
     let result = rustix::mount::unmount(place.name.as_c_str(), flags);
     fchdir(execution.host.root())?;
     result?;
-    // An unbindable mount can't be copied, and so not put back.
-    undos.extend(copy.map(|copy| Undo::Attach { mount: copy.ok(), path: path.to_owned() }));
+    undos.extend(copy.map(|copy| {
+        let kept = if let Copied::Mount(copy) = copy { Some(copy) } else { None };
+        Undo::Attach { mount: kept, path: mount.path.clone() }
+    }));
     match lookup::find(execution, identity)? {
         // Before Linux 6.8 the id may be another mount's by now.
-        Some(found) if found.target == path => Err(io::Error::other("it's still mounted")),
+        Some(found) if found.target == path_to_text(&mount.path) => Err(io::Error::other("it's still mounted")),
         _ => Ok(()),
     }
 }

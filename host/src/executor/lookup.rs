@@ -41,30 +41,51 @@ pub(super) fn find(execution: &Execution<'_>, identity: &Identity) -> io::Result
     Ok(table(execution)?.by_id(identity.id).map(|mount| mount.to_text()))
 }
 
-/// A mount by its 64-bit id, with its mount point.
-fn by_unique_id(execution: &Execution<'_>, id: u64) -> io::Result<(String, Identity)> {
-    let (id_in_table, target) = match statmount::mount(id, None) {
-        Ok(record) => (record.id(), record.to_text().target),
+/// A mount below another.
+#[derive(Debug)]
+pub(super) struct Below {
+    /// Its mount point, as the kernel's bytes.
+    pub(super) path: Vec<u8>,
+    pub(super) identity: Identity,
+    /// The mountinfo id of the mount that it's mounted on.
+    pub(super) parent: u64,
+}
+
+/// A mount by its 64-bit id. One that is gone by now is no error.
+fn by_unique_id(execution: &Execution<'_>, id: u64) -> io::Result<Option<Below>> {
+    let (id_in_table, path, parent) = match statmount::mount(id, None) {
+        Ok(record) => (record.id(), record.target().to_owned(), record.to_text().parent),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         // A kernel before Linux 6.13, or a mount without a source.
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             let id = statmount::mountinfo_id(id)?;
-            (id, table(execution)?.by_id(id).ok_or(io::ErrorKind::NotFound)?.to_text().target)
+            let table = table(execution)?;
+            let Some(mount) = table.by_id(id) else { return Ok(None) };
+            (id, mount.target().into_owned(), mount.parent())
         }
         Err(error) => return Err(error),
     };
-    Ok((target, Identity::of_mount(Some(id), id_in_table)))
+    Ok(Some(Below { path, identity: Identity::of_mount(Some(id), id_in_table), parent }))
 }
 
 /// All mounts below one, in the order in which they were made, with their mount points.
-pub(super) fn mounts_below(execution: &Execution<'_>, top: &Identity) -> io::Result<Vec<(String, Identity)>> {
+pub(super) fn mounts_below(execution: &Execution<'_>, top: &Identity) -> io::Result<Vec<Below>> {
     if let Some(id) = top.unique_id {
         match statmount::below(id) {
-            Ok(ids) => return ids.into_iter().map(|id| by_unique_id(execution, id)).collect(),
+            Ok(ids) => {
+                let found: io::Result<Vec<Option<Below>>> =
+                    ids.into_iter().map(|id| by_unique_id(execution, id)).collect();
+                return Ok(found?.into_iter().flatten().collect());
+            }
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(error) => return Err(error),
         }
     }
     let table = table(execution)?;
-    let below = table.descendants(top.id);
-    Ok(below.map(|mount| (mount.to_text().target, Identity::of_mount(None, mount.id()))).collect())
+    let below = table.descendants(top.id).map(|mount| Below {
+        path: mount.target().into_owned(),
+        identity: Identity::of_mount(None, mount.id()),
+        parent: mount.parent(),
+    });
+    Ok(below.collect())
 }

@@ -7,12 +7,13 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::execution::Execution;
 use super::failure::StepError;
-use super::lookup;
+use super::lookup::{self, Below};
 use super::mount_api::{attach, propagate, propagation_of, reconfigure};
 use crate::host::identity::Identity;
 use crate::host::place::Place;
 use crate::model::options::MountOption;
 use crate::model::request::Propagation;
+use crate::mount_table::escape::path_to_text;
 use crate::plan::attributes::Attributes;
 use crate::plan::call::{call, parameter};
 use crate::sys::mount_setattr;
@@ -24,7 +25,7 @@ pub(super) enum Undo {
     Detach(OwnedFd),
     /// A copy of what was unmounted is put where that was.
     /// `mount` is `None` if the mount couldn't be copied.
-    Attach { mount: Option<OwnedFd>, path: String },
+    Attach { mount: Option<OwnedFd>, path: Vec<u8> },
     /// The bits of the mount point are set back.
     SetAttributes(Attributes),
     /// The file system's options are set back as far as it showed them.
@@ -49,7 +50,7 @@ impl Undo {
         let (line, result) = match self {
             Self::Detach(mount) => (call("umount2", &[target, "MNT_DETACH"]), detach(execution, &mount)),
             Self::Attach { mount, path } => {
-                let line = call("move_mount", &[&path]);
+                let line = call("move_mount", &[&String::from_utf8_lossy(&path)]);
                 let Some(mount) = mount else {
                     return Err(StepError::new(line, "an unbindable mount can't be copied"));
                 };
@@ -92,7 +93,7 @@ impl Undo {
 fn detach(execution: &Execution<'_>, mount: &OwnedFd) -> io::Result<()> {
     let identity = Identity::of(mount.as_fd())?;
     let Some(found) = lookup::find(execution, &identity)? else { return Ok(()) };
-    let is_on_it = |(place, _): &(String, Identity)| *place == found.target;
+    let is_on_it = |below: &Below| below.parent == found.id && path_to_text(&below.path) == found.target;
     if lookup::mounts_below(execution, &identity)?.iter().any(is_on_it) {
         return Err(io::Error::other("something else is mounted over it by now"));
     }

@@ -92,7 +92,7 @@ pub(super) fn bind(
     if recursive {
         let below = |top: &Identity| -> Result<Vec<MountText>, StepError> {
             let mounts = lookup::mounts_below(execution, top).map_err(failed)?;
-            let found = mounts.iter().map(|(_, identity)| lookup::find(execution, identity).map_err(failed));
+            let found = mounts.iter().map(|below| lookup::find(execution, &below.identity).map_err(failed));
             Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
         };
         let copies = below(&found.identity)?;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
+use rustix::io::Errno;
 
 use crate::model::location::Device;
 
@@ -31,7 +32,11 @@ impl Identity {
     /// The identity of what a name in a folder stands for.
     pub(crate) fn at(folder: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> io::Result<Self> {
         let flags = flags | AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
-        let stat = statx(folder, name, flags, StatxFlags::INO | StatxFlags::MNT_ID)?;
+        let stat = match statx(folder, name, flags, StatxFlags::INO | StatxFlags::MNT_ID) {
+            // A user's FUSE that not even root may look into tells nothing of its files. The mount is the kernel's own.
+            Err(Errno::ACCESS) => statx(folder, name, flags, StatxFlags::empty())?,
+            stat => stat?,
+        };
         Ok(Self {
             unique_id: unique_id(folder, name, flags)?,
             id: stat.stx_mnt_id,
@@ -61,7 +66,11 @@ impl Identity {
 /// The 64-bit id of the mount that something lies on, which the kernel never uses again. Linux 6.8.
 pub(crate) fn unique_id(folder: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> io::Result<Option<u64>> {
     let mask = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
-    let stat = statx(folder, name, flags | AtFlags::STATX_DONT_SYNC, mask)?;
+    let stat = match statx(folder, name, flags | AtFlags::STATX_DONT_SYNC, mask) {
+        // A FUSE that not even root may look into: only the id in mountinfo is told.
+        Err(Errno::ACCESS) => return Ok(None),
+        stat => stat?,
+    };
     Ok((stat.stx_mask & STATX_MNT_ID_UNIQUE != 0).then_some(stat.stx_mnt_id))
 }
 

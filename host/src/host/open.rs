@@ -1,5 +1,6 @@
 //! Opens paths below the host's root.
 
+use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
@@ -12,9 +13,15 @@ use crate::model::paths::relative;
 const ATTEMPTS: usize = 64;
 
 /// Opens a path below a root. Magic links of proc(5) are never followed, and `more` can forbid more.
-pub(super) fn open_below(root: BorrowedFd<'_>, path: &str, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd> {
+pub(super) fn open_below(
+    root: BorrowedFd<'_>,
+    path: impl AsRef<OsStr>,
+    flags: OFlags,
+    more: ResolveFlags,
+) -> Result<OwnedFd> {
+    let path = relative(path.as_ref());
     let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
-    let open = || openat2(root, relative(path), flags | OFlags::CLOEXEC, Mode::empty(), how);
+    let open = || openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), how);
     let mut opened = open();
     for _ in 1..ATTEMPTS {
         if opened.as_ref().err() != Some(&Errno::AGAIN) {

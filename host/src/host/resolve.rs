@@ -74,7 +74,7 @@ const ATTEMPTS: usize = 4;
 fn follow_links(host: &HostRoot, path: &str) -> Result<PinnedPath, ResolveError> {
     let mut last = ResolveError::Changed(path.to_owned());
     for _ in 0..ATTEMPTS {
-        let kernels = open_below(host.root(), &lexical(path), OFlags::PATH, ResolveFlags::empty());
+        let kernels = open_below(host.root(), lexical(path), OFlags::PATH, ResolveFlags::empty());
         last = match (kernels, walk(host, path, Symlinks::Resolve)) {
             (Ok(theirs), Ok(found)) if is_same(path, &theirs, &found)? => return Ok(found),
             (Ok(_), Ok(_)) => ResolveError::Changed(path.to_owned()),
@@ -139,9 +139,15 @@ fn steps(path: &str) -> Vec<String> {
 /// Looks at what was found.
 fn pinned(path: String, symlinks: Vec<String>, pin: OwnedFd) -> Result<PinnedPath, ResolveError> {
     let mask = StatxFlags::TYPE | StatxFlags::MNT_ID;
-    let stat = statx(&pin, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask)
-        .map_err(|errno| ResolveError::Call { call: "statx", path: path.clone(), errno })?;
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = match statx(&pin, "", flags, mask) {
+        // A user's FUSE that not even root may look into tells nothing, and its root is a directory nearly always.
+        Err(Errno::ACCESS) => statx(&pin, "", flags, StatxFlags::empty()),
+        stat => stat,
+    };
+    let stat = stat.map_err(|errno| ResolveError::Call { call: "statx", path: path.clone(), errno })?;
     let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
+        FileType::Unknown if stat.stx_mode == 0 => FileKind::Directory,
         FileType::Directory => FileKind::Directory,
         FileType::BlockDevice => FileKind::BlockDevice,
         FileType::CharacterDevice => FileKind::CharDevice,
@@ -150,7 +156,7 @@ fn pinned(path: String, symlinks: Vec<String>, pin: OwnedFd) -> Result<PinnedPat
         _ => FileKind::Regular,
     };
     let is_device = matches!(kind, FileKind::BlockDevice | FileKind::CharDevice);
-    let knows_mount = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    let knows_mount = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 || stat.stx_mnt_id != 0;
     let found = ResolvedPath {
         path,
         kind,

@@ -1,9 +1,10 @@
 //! The host's root: the folder that its `/` is seen under, and what is reached from there.
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
@@ -140,18 +141,20 @@ impl HostRoot {
             .map_err(|errno| HostError::new("read", "the host's /proc/1/mountinfo", errno.into()))
     }
 
-    /// The place of a real path: the folder that holds it, and its name there.
+    /// The place of a real path, as the kernel's bytes: the folder that holds it, and its name there.
     ///
     /// # Errors
     /// When the folder isn't there, or can't be reached without a symbolic link.
-    pub(crate) fn place(&self, path: &str) -> io::Result<Place> {
-        let (folder, name) = match path.rsplit_once('/') {
-            Some((folder, name)) if !name.is_empty() => (folder, name),
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path} lies in no folder"))),
-        };
+    pub(crate) fn place(&self, path: impl AsRef<[u8]>) -> io::Result<Place> {
+        let path = path.as_ref();
+        let shown = || String::from_utf8_lossy(path).into_owned();
+        let at = path.iter().rposition(|byte| *byte == b'/').filter(|at| at + 1 < path.len());
+        let at =
+            at.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("{} lies in no folder", shown())))?;
+        let (folder, name) = (&path[..at], &path[at + 1..]);
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let folder = open_below(self.root(), folder, flags, ResolveFlags::NO_SYMLINKS)?;
-        Ok(Place { folder, name: CString::new(name)?, path: path.to_owned() })
+        let folder = open_below(self.root(), OsStr::from_bytes(folder), flags, ResolveFlags::NO_SYMLINKS)?;
+        Ok(Place { folder, name: CString::new(name)?, path: shown() })
     }
 
     /// How statmount(2) and listmount(2) name the host's mount namespace; nothing stands for this process's own.

@@ -1,5 +1,8 @@
 //! Paths as text. What a path leads to on the host is known only after it was resolved.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 /// The components of a path without empty ones and `.`.
 pub(crate) fn components(path: &str) -> impl DoubleEndedIterator<Item = &str> {
     path.split('/').filter(|name| !matches!(*name, "" | "."))
@@ -17,11 +20,10 @@ pub(crate) fn names_directory(path: &str) -> bool {
 }
 
 /// A path relative to a root, as openat2(2) takes it.
-pub(crate) fn relative(path: &str) -> &str {
-    match path.trim_start_matches('/') {
-        "" => ".",
-        relative => relative,
-    }
+pub(crate) fn relative(path: &(impl AsRef<OsStr> + ?Sized)) -> &OsStr {
+    let bytes = path.as_ref().as_bytes();
+    let start = bytes.iter().take_while(|byte| **byte == b'/').count();
+    OsStr::from_bytes(if start == bytes.len() { b"." } else { &bytes[start..] })
 }
 
 /// Whether a path is a folder or lies below it. Whole components are compared: `/a` holds `/a/b` and not `/ab`.

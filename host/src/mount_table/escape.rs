@@ -54,6 +54,11 @@ pub(super) fn to_text(raw: &[u8]) -> String {
     }
 }
 
+/// A path as the table's text has it, from the kernel's bytes.
+pub(crate) fn path_to_text(raw: &[u8]) -> String {
+    raw_to_text(raw, ESCAPED_IN_PATHS)
+}
+
 /// Turns unescaped bytes into text: the same text that [`to_text`] makes from the escaped bytes.
 pub(super) fn raw_to_text(raw: &[u8], escaped: &[u8]) -> String {
     match std::str::from_utf8(raw) {

@@ -2,7 +2,7 @@
 
 pub mod bad_line;
 mod bytes;
-mod escape;
+pub(crate) mod escape;
 mod index;
 pub mod mount;
 mod parse;

@@ -11,7 +11,7 @@ use crate::decision::answers::{Answers, Pins, Unconfirmed};
 use crate::decision::approved::Approved;
 use crate::host::locks::HostLock;
 use crate::model::ends::{Ends, ResolvedPath};
-use crate::model::option_names::{is_dropped, needs_mount_program, propagation_of_word};
+use crate::model::option_names::{is_dropped, is_per_mount, needs_mount_program, propagation_of_word};
 use crate::model::options::{MountOption, Options};
 use crate::model::refusals::Refusals;
 use crate::model::request::{MountRequest, Operation, Propagation, PropagationType};
@@ -45,12 +45,7 @@ impl MountPlan {
     pub(crate) fn of(approved: Approved<'_>, rules: &HostRules) -> Result<Self, Refusals> {
         let mut notes = Vec::new();
         let steps = steps(&approved, rules, &mut notes)?;
-        let dropped =
-            approved.request().options.iter().map(|option| option.name.as_str()).filter(|name| is_dropped(name));
-        let dropped: Vec<&str> = dropped.filter(|name| *name != "defaults").collect();
-        if !dropped.is_empty() {
-            notes.push(format!("{}: the kernel isn't told, as with mount(8)", dropped.join(", ")));
-        }
+        notes.extend(dropped(approved.request()));
         let (request, ends, answers) = approved.into_parts();
         Ok(Self { steps, request, ends, timeout: rules.timeout, notes, answers })
     }
@@ -131,6 +126,20 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
         Operation::SetPropagation(propagation) => vec![Step::SetPropagation(propagation)],
         Operation::Unmount(mode) => vec![Step::Unmount(mode)],
     })
+}
+
+/// A note on the options that the kernel isn't told, as mount(8) doesn't tell it either.
+fn dropped(request: &MountRequest) -> Option<String> {
+    let is_of_one_mount =
+        matches!(request.operation, Operation::Bind { .. } | Operation::Remount { mount_point_only: true });
+    let is_told = |option: &MountOption| {
+        option.name == "defaults"
+            || !(is_dropped(&option.name)
+                || is_of_one_mount && !is_per_mount(&option.name) && propagation_of_word(&option.name).is_none())
+    };
+    let words: Vec<String> =
+        request.options.iter().filter(|option| !is_told(option)).map(|option| option.masked().to_string()).collect();
+    (!words.is_empty()).then(|| format!("{}: the kernel isn't told, as with mount(8)", words.join(", ")))
 }
 
 /// Options as what the mount point has and what the file system is told. `ro` is both, as with mount(2); words that

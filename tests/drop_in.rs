@@ -1,0 +1,161 @@
+//! In place of mount(8) and umount(8): the words of callers that exec those, and what they read.
+
+use anyhow::{Result, ensure};
+
+use crate::support::{on_host_succeeds, on_host_with, text_of};
+
+tests! {
+    privileged the_two_steps_of_a_bind_work,
+    privileged words_that_mount_drops_are_dropped_everywhere,
+    privileged under_the_name_of_mount_success_prints_nothing,
+    privileged failures_are_said_in_the_words_of_mount,
+    privileged a_bind_can_ask_for_its_propagation,
+    privileged a_device_node_that_is_bound_stays_one,
+    privileged a_broken_stderr_is_no_panic,
+    privileged nothing_hidden_is_shown,
+}
+
+fn the_two_steps_of_a_bind_work() -> Result<()> {
+    on_host_succeeds(
+        r#"
+        gate mount -t ext4 -o bind,_netdev /mnt/source /mnt/x
+        gate mount -t ext4 -o bind,remount,ro,nosuid,data=ordered,errors=remount-ro /mnt/source /mnt/x
+        at /mnt/x | grep ' ro,nosuid'
+        "#,
+    )
+    .map(drop)
+}
+
+fn words_that_mount_drops_are_dropped_everywhere() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        words=noowner,nogroup,silent,loud,iversion,nofail,noauto,x-systemd.automount,_netdev,comment=a,defaults
+        gate mount -t tmpfs -o $words tmpfs /mnt/x
+        gate mount -o remount,$words,nosuid /mnt/x
+        gate mount -o remount,bind,$words,noexec /mnt/x
+        gate mount --bind -o $words /mnt/x /mnt/y
+        "#,
+    )?;
+    ensure!(text.matches("noowner, nogroup, silent, loud, iversion").count() == 4, "{text}");
+    Ok(())
+}
+
+const NAMES: &str = r#"
+    mkdir /mnt/bin; ln -s $M /mnt/bin/mount; ln -s $M /mnt/bin/umount; export MOUNTGATE_POLICIES=$P
+    says() { want=$1; shift; set +e; said=$("$@" 2>&1); got=$?; set -e
+        test "$got" = "$want" || { echo "$*: ended with $got: $said"; exit 1; }; echo "said: $said"; }
+    m=/mnt/bin/mount; u=/mnt/bin/umount
+"#;
+
+fn under_the_name_of_mount_success_prints_nothing() -> Result<()> {
+    let text = on_host_succeeds(&format!(
+        r#"{NAMES}
+        says 0 $m tmpfs /mnt/x -n -s -i -t tmpfs -o size=1m
+        says 0 $m --no-canonicalize -v -t tmpfs tmpfs /mnt/y -w
+        says 0 $u -c -n /mnt/x /mnt/y
+        says 0 $m -o bind /mnt/source /mnt/x
+        says 0 $m -o bind,remount,ro /mnt/source /mnt/x
+        says 0 $u -l /mnt/x
+        says 0 $m -V
+        "#
+    ))?;
+    ensure!(text.matches("said: \n").count() == 6 && text.contains("said: mount "), "{text}");
+    Ok(())
+}
+
+fn failures_are_said_in_the_words_of_mount() -> Result<()> {
+    let output = on_host_with(
+        "[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = { deny-targets = [\"/mnt/y\"] }\n",
+        &["path-guard"],
+        &format!(
+            r#"{NAMES}
+            says 32 $u /mnt/x
+            says 32 $u /mnt/not-there
+            says 32 $m -t tmpfs tmpfs /mnt/not-there
+            says 32 $m -t tmpfs tmpfs /mnt/y
+            says 32 $m -t tmpfs -o nonsense=1 tmpfs /mnt/x
+            says 1 $m -t tmpfs
+            mount -t tmpfs tmpfs /mnt/x
+            says 64 $u /mnt/x /mnt/source
+            mount -t tmpfs tmpfs /mnt/x; exec 5< /mnt/x
+            says 32 $u /mnt/x
+            "#
+        ),
+    )?;
+    let text = text_of(&output);
+    ensure!(output.status.success(), "{text}");
+    for part in [
+        "umount: /mnt/x: not mounted.",
+        "umount: /mnt/not-there: no mount point specified",
+        "mount: /mnt/not-there: mount point does not exist.",
+        "mount: /mnt/y: permission denied: denied by guard",
+        "mount: /mnt/x: invalid argument",
+        "umount: /mnt/source: not mounted.",
+        "umount: /mnt/x: target is busy",
+    ] {
+        ensure!(text.contains(part), "{part}: {text}");
+    }
+    Ok(())
+}
+
+fn a_bind_can_ask_for_its_propagation() -> Result<()> {
+    on_host_succeeds(
+        r#"
+        mount --make-private /mnt; mount -t tmpfs t /mnt/source; mount --make-shared /mnt/source; mkdir /mnt/source/in
+        group() { at $1 | grep -o "$2:[0-9]*" | head -n 1 | cut -d: -f2; }
+        gate mount --bind /mnt/source /mnt/x
+        test "$(group /mnt/x master)" = "$(group /mnt/source shared)"
+        gate mount -o bind,shared /mnt/source /mnt/y
+        test "$(group /mnt/y shared)" = "$(group /mnt/source shared)"
+        gate mount -o rbind,rprivate /mnt/source /mnt/target
+        at /mnt/target; if at /mnt/target | grep -e shared: -e master:; then exit 1; fi
+        gate mount -o rbind,rslave /mnt/source /mnt/target
+        at /mnt/target | grep master:
+        "#,
+    )
+    .map(drop)
+}
+
+fn a_device_node_that_is_bound_stays_one() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        touch /mnt/node /mnt/mem; mknod /mnt/source/mem c 1 1
+        $M --policies $B mount --bind /dev/null /mnt/node
+        echo gone > /mnt/node; test ! -s /mnt/node
+        $M --policies $B mount --bind /mnt/source/mem /mnt/mem || echo "ended with $?"
+        "#,
+    )?;
+    ensure!(text.contains("ended with 3") && text.contains("device-not-allowed"), "{text}");
+    Ok(())
+}
+
+fn a_broken_stderr_is_no_panic() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        run() { set +e; "$@"; echo "ended with $?"; set -e; }
+        run gate mount -v -t tmpfs -o nofail tmpfs /mnt/x 2>/dev/full
+        run gate mount -v -t tmpfs -o nofail tmpfs /mnt/y 2>&-
+        run gate mount -vv -t tmpfs tmpfs /mnt/not-there 2>/dev/full
+        run gate umount /mnt/x >/dev/full 2>/dev/full
+        absent /mnt/x
+        "#,
+    )?;
+    ensure!(text.matches("ended with 0").count() >= 2 && !text.contains("ended with 101"), "{text}");
+    Ok(())
+}
+
+fn nothing_hidden_is_shown() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        odd=$(printf '/mnt/a\342\200\256b\302\233c')
+        bidi=$(printf '/mnt/a\342\200\256b')
+        gate mount -t tmpfs tmpfs "$odd" || true
+        gate mount -t tmpfs tmpfs "$odd" --json || true
+        mkdir "$bidi"; gate mount -t tmpfs tmpfs "$bidi"; gate mount -t nonsense tmpfs "$bidi" --json -v || true
+        gate umount "$bidi" --json
+        "#,
+    )?;
+    ensure!(!text.chars().any(|c| c == '\u{202e}' || c == '\u{9b}'), "{text}");
+    ensure!(text.contains("\\u{202e}") && text.contains("\\u202e"), "{text}");
+    Ok(())
+}

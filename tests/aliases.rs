@@ -20,9 +20,12 @@ tests! {
     privileged a_btrfs_is_known_by_any_of_its_devices,
     privileged a_writable_file_system_has_one_writer_however_it_is_named,
     privileged a_copy_of_a_tree_shows_all_that_is_mounted_in_it,
+    privileged a_file_system_that_is_mounted_is_not_shared_with_other_options,
+    privileged a_bind_of_an_automount_point_is_refused,
     privileged a_hostile_caller_never_reaches_a_denied_location,
     privileged the_same_caller_gets_through_a_comparison_of_names,
     privileged limits_hold_among_a_hundred_callers,
+    privileged limits_hold_among_helpers_too,
 }
 
 /// Nothing may happen to `/mnt/w/secret`, nor to what `/mnt/link` leads to.
@@ -253,6 +256,31 @@ fn a_copy_of_a_tree_shows_all_that_is_mounted_in_it() -> Result<()> {
     .map(drop)
 }
 
+fn a_file_system_that_is_mounted_is_not_shared_with_other_options() -> Result<()> {
+    let output = on_host_with(
+        "[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"ext4\"] }\n",
+        &["fstype-allow"],
+        &format!(
+            "{LOOP} mkfs.ext4 -q $W/image
+            gate mount -t ext4 -o errors=remount-ro $device /mnt/x
+            gate mount -t ext4 $device /mnt/y
+            gate mount -t ext4 -o commit=7 $device /mnt/target || echo ended with $?
+            absent /mnt/target"
+        ),
+    )?;
+    let text = text_of(&output);
+    ensure!(output.status.success() && text.contains("ended with 32"), "{text}");
+    ensure!(text.contains("mounted already with other options"), "{text}");
+    Ok(())
+}
+
+fn a_bind_of_an_automount_point_is_refused() -> Result<()> {
+    let output = on_host_with(GUARDED, &["path-guard", "mount-limits"], "$T inside automount /mnt/x")?;
+    let text = text_of(&output);
+    ensure!(output.status.success() && text.contains("nothing is mounted yet"), "{text}");
+    Ok(())
+}
+
 /// What the hostile caller may not do, by location.
 const HOSTILE: &str = "[[policy]]
 name = \"guard\"
@@ -304,5 +332,26 @@ fn limits_hold_among_a_hundred_callers() -> Result<()> {
         ensure!(output.status.success(), "{}", text_of(&output));
         println!("{}", String::from_utf8_lossy(&output.stdout).trim());
     }
+    Ok(())
+}
+
+fn limits_hold_among_helpers_too() -> Result<()> {
+    let settings = "[host]
+helpers = [\"fuse.bindfs\"]
+scope = \"never\"
+timeout = \"60s\"
+[[policy]]
+name = \"limits\"
+plugin = \"mount-limits.wasm\"
+settings = { below = [{ path = \"/mnt/w\", max = 3 }] }
+";
+    let script = "mkdir /mnt/w; for i in 1 2 3 4 5 6; do mkdir /mnt/w/$i /mnt/source/$i; done
+        for i in 1 2 3 4 5 6; do (set +e; gate mount -t fuse.bindfs /mnt/source/$i /mnt/w/$i 2>> $W/said; echo $? >> $W/ended) & done
+        wait
+        cat $W/said $W/ended
+        test $(grep -c '^0$' $W/ended) = 3; test $(grep -c '^3$' $W/ended) = 3
+        test $(grep -c ' /mnt/w/' /proc/1/mountinfo) = 3";
+    let output = on_host_with(settings, &["mount-limits"], script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
     Ok(())
 }

@@ -19,6 +19,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         ["resolver"] => crate::resolver::with_mounts(),
         ["hostile", sequences] => crate::hostile::attack(sequences.parse()?),
         ["callers", rounds, device] => crate::callers::at_once(rounds.parse()?, device),
+        ["automount", path] => automount(path),
         ["race", what] => crate::race::attack(what),
         other => bail!("{other:?} is no job"),
     }
@@ -229,5 +230,19 @@ fn without_statmount(command: &[&str]) -> Result<()> {
     ensure!(traced.failed > 0, "statmount(2) isn't called");
     print!("{}", std::fs::read_to_string(words)?);
     ensure!(traced.status == Some(0), "{traced:?}");
+    Ok(())
+}
+
+/// Asks for a bind of a place of autofs. Its daemon is this process, which never answers.
+fn automount(path: &str) -> Result<()> {
+    let (_reader, writer) = std::io::pipe()?;
+    let options = format!("fd={},minproto=5,maxproto=5,direct", std::os::fd::AsRawFd::as_raw_fd(&writer));
+    let options = std::ffi::CString::new(options)?;
+    rustix::mount::mount("automount", path, "autofs", rustix::mount::MountFlags::empty(), options.as_c_str())?;
+    let mut bind = Command::new(variable("M")?);
+    bind.arg("--policies").arg(variable("P")?).args(["mount", "--bind", path, "/mnt/y"]);
+    let output = bind.stdin(Stdio::null()).output()?;
+    println!("{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.code() == Some(2), "{}", output.status);
     Ok(())
 }

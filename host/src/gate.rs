@@ -1,6 +1,5 @@
 //! The one path: a request is decided, carried out, and told to the observers.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,7 +63,7 @@ impl Gate {
     /// When a plugin can't be used.
     pub fn load(engine: &Engine, mut directory: PolicyDirectory, cache: &Cache) -> Result<Self, Error> {
         let policies = engine.load(&mut directory, cache)?;
-        let paths = [Some(directory.path.as_path()), cache.path(), Some(Path::new("/run/mountgate"))];
+        let paths = [Some(directory.path.as_path()), cache.path()];
         let own_state = own_state(paths.into_iter().flatten());
         Ok(Self { directory, policies, own_state })
     }

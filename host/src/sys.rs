@@ -131,6 +131,18 @@ pub(crate) fn btrfs_uuid(file: BorrowedFd<'_>) -> io::Result<String> {
     Ok(parts.join("-"))
 }
 
+/// fsconfig(2) with `FSCONFIG_CMD_CREATE_EXCL`: makes a file system, and fails with `EBUSY` instead of sharing one that is
+/// there with whatever options. Linux 6.6.
+pub(crate) fn fsconfig_create_exclusive(context: BorrowedFd<'_>) -> io::Result<()> {
+    const FSCONFIG_CMD_CREATE_EXCL: libc::c_int = 8;
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: this command takes no key and no value, and the kernel reads none.
+    let result = unsafe {
+        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE_EXCL, none, none, 0 as libc::c_int)
+    };
+    checked(result).map(drop)
+}
+
 /// Whether this program was started with more rights than its caller has: `AT_SECURE` of getauxval(3).
 pub(crate) fn is_secure_execution() -> bool {
     // SAFETY: this call only reads what the kernel gave the process at its start.

@@ -1,10 +1,11 @@
 //! What the policies of an approved request were told. It must still be true when the request is carried out.
 
+use std::collections::HashSet;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::places::places;
-use crate::host::live_mounts::snapshot;
+use crate::host::live_mounts::{snapshot, snapshot_without};
 use crate::host::locks::{HostLock, Locks};
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, ResolvedPath};
@@ -51,6 +52,24 @@ impl Answers {
         let lock = self.locks.hold_host()?;
         self.compare(&snapshot(&self.host), request, ends, pins)?;
         Ok(lock)
+    }
+
+    /// Takes the lock of the host, and asks again as if these mounts, which the request itself has made, weren't there.
+    pub(crate) fn confirm_without(
+        &self,
+        request: &MountRequest,
+        ends: &Ends,
+        own: HashSet<u64>,
+    ) -> Result<HostLock, Unconfirmed> {
+        let lock = self.locks.hold_host()?;
+        let now = snapshot_without(&self.host, own);
+        if places(request, ends, &now)? != self.places {
+            return Err(Unconfirmed::Changed("the request is seen at other places".to_owned()));
+        }
+        match self.snapshot.differs_from(&now)? {
+            Some(question) => Err(Unconfirmed::Changed(format!("the answer to {question:?} is another one by now"))),
+            None => Ok(lock),
+        }
     }
 
     /// Compares what was said with what is said now.

@@ -11,7 +11,7 @@ use super::{invariants, standing};
 use crate::error::Error;
 use crate::host::live_mounts::watched_snapshot;
 use crate::host::own_state::OwnPlace;
-use crate::host::resolve::{ResolveError, resolve};
+use crate::host::resolve::{ResolveError, is_automount, resolve};
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, PinnedPath, ResolvedPath};
 use crate::model::location::{Device, Place};
@@ -76,17 +76,28 @@ impl EndFinder<'_> {
         snapshot: &Snapshot,
     ) -> Result<Option<PinnedPath>, Error> {
         let Some(path) = request.source.as_deref() else { return Ok(None) };
+        // A helper is slow: those that mount the same wait for each other.
+        if let (Some(locks), Some(fstype)) = (&case.locks, &request.fstype)
+            && self.rules.helpers.contains(fstype)
+        {
+            locks.hold(&format!("source {path}"))?;
+        }
         match &case.resolution {
             Resolution::OnHost(host) if request.operation.source_is_path() || is_source_path(path) => {
                 // A move takes a mount away from its source: that is a target as well.
                 let is_target = request.operation == Operation::Move;
                 let is_nodev = |fstype: &str| host.file_systems().is_nodev(fstype);
                 match self.resolve(case, host, path, snapshot, is_target)? {
+                    Ok(found) if matches!(request.operation, Operation::Bind { .. }) && is_automount(&found) => {
+                        let message =
+                            format!("{} is an automount point where nothing is mounted yet", found.found.path);
+                        let hint = Some("look into it first, e.g. with `ls`, so that it's mounted");
+                        Err(Refusals::one("SOURCE", message, hint).with_code("not-mounted").into())
+                    }
                     Ok(found) => {
-                        self.hold_device(
-                            case,
-                            found.found.location.as_ref().map(|found| found.device).or(found.found.device),
-                        )?;
+                        let device = found.found.location.as_ref().map(|found| found.device).or(found.found.device);
+                        let is_disk = found.found.kind == FileKind::BlockDevice;
+                        self.hold_device(case, device.filter(|_| is_disk))?;
                         Ok(Some(found))
                     }
                     // A file system without a device may have any word for its source.

@@ -3,7 +3,9 @@
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind};
 use crate::model::mount_flags::restrictions;
-use crate::model::option_names::{endangers_the_host, is_generic, is_operation, needs_permission, propagation_of_word};
+use crate::model::option_names::{
+    endangers_the_host, is_generic, is_operation, needs_mount_program, needs_permission, propagation_of_word,
+};
 use crate::model::options::MountOption;
 use crate::model::paths::{components, is_source_path};
 use crate::model::refusals::{Refusal, Refusals};
@@ -235,6 +237,8 @@ impl Check<'_> {
                 format!("{name} is an operation, not an option"),
                 Some("use --bind, --move or --make-… in a request of its own"),
             );
+        } else if needs_mount_program(name) && operation != Operation::Mount {
+            self.refuse(argument, format!("{name} is for a new mount, and would be ignored"), None);
         } else if needs_permission(name) && !is_named {
             self.refuse(argument, format!("{name} makes mount(8) do more than mount"), Some(NAME_OPTION));
         } else if endangers_the_host(option) && !is_named {

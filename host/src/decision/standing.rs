@@ -13,6 +13,8 @@ use crate::mount_table::snapshot::Snapshot;
 
 /// Folders of the kernel's own file systems.
 const SYSTEM: [&str; 3] = ["/proc", "/sys", "/dev"];
+/// Where the locks of requests are, see `host/locks.rs`.
+const LOCKS: &str = "/run/mountgate";
 const NAME_TARGET: &str = "to allow it, add the path to [host] targets in policies.toml";
 const NAME_SOURCE: &str = "to allow it, add the path to [host] sources in policies.toml";
 
@@ -68,9 +70,9 @@ fn refusal(place: &Place, what: Guard<'_>) -> Refusal {
 }
 
 /// What no request may touch.
-struct Guarded<'o> {
+struct Guarded {
     system: Vec<(&'static str, Vec<Location>)>,
-    own: &'o [OwnPlace],
+    own: Vec<OwnPlace>,
     /// The own state, under all its names.
     around_own: Vec<Location>,
 }
@@ -82,15 +84,22 @@ enum Guard<'o> {
     Own(&'o OwnPlace),
 }
 
-impl<'o> Guarded<'o> {
-    fn of(own: &'o [OwnPlace], snapshot: &Snapshot) -> Result<Self, HostError> {
+impl Guarded {
+    fn of(own: &[OwnPlace], snapshot: &Snapshot) -> Result<Self, HostError> {
         let system = SYSTEM.iter().map(|path| Ok((*path, snapshot.along(path)?)));
+        let mut own = own.to_vec();
+        // The locks are the host's, and may not be there yet.
+        if snapshot.is_live()
+            && let Some(location) = snapshot.locate(LOCKS)?
+        {
+            own.push(OwnPlace { path: LOCKS.to_owned(), location });
+        }
         let locations = own.iter().map(|own| own.location.clone()).collect();
         Ok(Self { system: system.collect::<Result<_, HostError>>()?, own, around_own: snapshot.around(locations)? })
     }
 
     /// The first of these that some place lies in, or hides.
-    fn find(&self, places: &[&Place], snapshot: &Snapshot) -> Result<Option<Guard<'o>>, HostError> {
+    fn find(&self, places: &[&Place], snapshot: &Snapshot) -> Result<Option<Guard<'_>>, HostError> {
         let around = snapshot.around(places.iter().map(|place| place.location.clone()).collect())?;
         let lies_in = |folder: &Location| around.iter().any(|location| location.is_within(folder));
         // A change of the mount on such a folder is seen at its mount point.
@@ -120,7 +129,7 @@ impl<'o> Guarded<'o> {
         request: &MountRequest,
         ends: &'e Ends,
         snapshot: &Snapshot,
-    ) -> Result<Option<(&'o OwnPlace, &'e str)>, HostError> {
+    ) -> Result<Option<(&OwnPlace, &'e str)>, HostError> {
         let is_last = |word: &str, other: &str| {
             let mut words = request.options.iter().rev().map(|option| option.name.as_str());
             words.find(|name| *name == word || *name == other) == Some(word)
@@ -135,7 +144,7 @@ impl<'o> Guarded<'o> {
         };
         let is_whole = self.around_own.iter().any(|own| own.is_within(location));
         let around = snapshot.around(vec![location.clone()])?;
-        for own in self.own {
+        for own in &self.own {
             let is_part = is_copied && around.iter().any(|location| location.is_within(&own.location));
             let shows = || Ok(snapshot.around(vec![own.location.clone()])?.iter().any(|own| own.is_within(location)));
             if is_part || is_whole && !stays_closed && shows()? {

@@ -1,6 +1,8 @@
 //! One plan that is being carried out, with the descriptors of what was approved.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::failure::StepError;
@@ -58,5 +60,25 @@ impl Execution<'_> {
             lock.take();
         }
         Ok(())
+    }
+
+    /// Asks again after a step that others didn't wait for, as if what it has mounted weren't there. `new` are the mountinfo ids
+    /// of all mounts that were made meanwhile.
+    pub(super) fn reconfirm(&self, new: impl Iterator<Item = u64>, call: impl Fn() -> String) -> Result<(), StepError> {
+        let own = self.own_among(new).map_err(|error| StepError::new(call(), error))?;
+        match self.plan.confirm_without(own) {
+            Ok(_) => Ok(()),
+            Err(Unconfirmed::Changed(what)) => Err(StepError::outdated(call(), what)),
+            Err(Unconfirmed::Host(error)) => Err(StepError::new(call(), error)),
+        }
+    }
+
+    /// The mounts among these of the file system that is mounted on the target now: what this request has made, and what was
+    /// carried to peers of it. A second request for the same file system waits for the lock of its source.
+    fn own_among(&self, new: impl Iterator<Item = u64>) -> io::Result<HashSet<u64>> {
+        let table = self.host.mount_table().map_err(io::Error::other)?;
+        let made = table.mount_point(self.plan.target().as_bytes()).map(|mount| (mount.major(), mount.minor()));
+        let is_own = |id: &u64| table.by_id(*id).is_some_and(|mount| Some((mount.major(), mount.minor())) == made);
+        Ok(new.filter(is_own).collect())
     }
 }

@@ -1,6 +1,8 @@
 //! Mounts that take a helper (`mount.TYPE`) or an option that only mount(8) carries out. The host's mount(8) runs, and
 //! what it did is verified.
 
+use std::collections::HashSet;
+use std::io;
 use std::time::Instant;
 
 use super::apply::Applied;
@@ -9,7 +11,7 @@ use super::failure::StepError;
 use super::process::{Ended, Finished, run};
 use super::scope::{ScopeError, without_announcement};
 use super::undo::Undo;
-use super::{leftovers, verify};
+use super::{leftovers, lookup, verify};
 use crate::model::secrets::Secrets;
 use crate::plan::attributes::Attributes;
 use crate::plan::helper_mount::{HelperMount, without_scope};
@@ -25,6 +27,7 @@ pub(super) fn mount(
     let line = || Step::Helper(mount.clone()).lines(&mount.target).join(" ");
     let children = leftovers::Children::now();
     let before = verify::mounts_before(execution).map_err(|error| StepError::new(line(), error))?;
+    let there = ids(execution).map_err(|error| StepError::new(line(), error))?;
     execution.commit_to_wait(line)?;
     let result = run_mount(execution, mount, applied).and_then(|output| {
         let attributes = Attributes::of(&mount.options);
@@ -43,7 +46,14 @@ pub(super) fn mount(
         }
     }
     applied.mount_id = result?;
-    Ok(())
+    // While the helper worked, others could mount: what the policies were told is asked again.
+    let own = ids(execution).map_err(|error| StepError::new(line(), error))?;
+    execution.reconfirm(own.difference(&there).copied(), line)
+}
+
+/// The mountinfo ids of all mounts.
+fn ids(execution: &Execution<'_>) -> io::Result<HashSet<u64>> {
+    Ok(lookup::table(execution)?.iter().map(|mount| mount.id()).collect())
 }
 
 /// Runs mount(8), in a scope of its own where systemd gives one. Returns its output.

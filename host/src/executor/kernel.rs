@@ -26,7 +26,7 @@ use crate::model::request::{Propagation, PropagationType, UnmountMode};
 use crate::mount_table::escape::path_to_text;
 use crate::plan::attributes::Attributes;
 use crate::plan::call::call;
-use crate::sys::{MountAttr, mount_setattr};
+use crate::sys::{MountAttr, fsconfig_create_exclusive, mount_setattr};
 
 /// A mount of a file system, shown at the target.
 pub(super) fn mount(
@@ -47,7 +47,7 @@ pub(super) fn mount(
     fsconfig_set_string(&context, "source", source)
         .map_err(|errno| with_context_log(&context, call("fsconfig", &["source", source]), errno))?;
     configure(&context, parameters)?;
-    fsconfig_create(&context).map_err(|errno| {
+    create(execution, fstype, &context, parameters).map_err(|errno| {
         let line = call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, source]);
         with_cause_and_log(&context, line, errno, not_made(fstype, errno))
     })?;
@@ -57,6 +57,28 @@ pub(super) fn mount(
     verify::device(execution, fstype, source, &mount)?;
     show(execution, &mount)?;
     Ok(mount)
+}
+
+/// Makes the file system. One that is mounted already would be shared, with the options that it has: where others are asked
+/// for, that would be a lie.
+fn create(
+    execution: &Execution<'_>,
+    fstype: &str,
+    context: &OwnedFd,
+    parameters: &[MountOption],
+) -> rustix::io::Result<()> {
+    let asks_for_more = parameters.iter().any(|option| option.name != "ro");
+    if !asks_for_more || !execution.host.file_systems().is_mounted_from_device(fstype) {
+        return fsconfig_create(context);
+    }
+    match fsconfig_create_exclusive(context.as_fd()) {
+        Ok(()) => Ok(()),
+        Err(error) => match Errno::from_io_error(&error).unwrap_or(Errno::IO) {
+            // A kernel before Linux 6.6.
+            Errno::OPNOTSUPP | Errno::NOSYS => fsconfig_create(context),
+            errno => Err(errno),
+        },
+    }
 }
 
 /// A copy of what the source is, shown at the target.

@@ -31,9 +31,13 @@ pub(super) fn run(host: &HostRoot, mut plan: MountPlan, watch: &Watch) -> Result
     let mut applied = Applied::default();
     match steps(&execution, &mut undos, &mut applied) {
         Ok(()) => Ok(applied),
-        Err(StepError { reason, is_outdated: true, .. }) if undos.is_empty() => Err(ApplyError::Changed(reason)),
-        Err(StepError { call, reason, code, errno, .. }) => {
-            let undone = undos.into_iter().rev().map(|undo| secrets.mask(&undo.take_back(&execution))).collect();
+        Err(StepError { call, reason, code, errno, is_outdated }) => {
+            let back: Vec<Result<String, String>> =
+                undos.into_iter().rev().map(|undo| undo.take_back(&execution)).collect();
+            if is_outdated && back.iter().all(Result::is_ok) {
+                return Err(ApplyError::Changed(reason));
+            }
+            let undone = back.into_iter().map(|line| secrets.mask(&line.unwrap_or_else(|line| line))).collect();
             let (step, reason) = (secrets.mask(&call), secrets.mask(&reason));
             Err(MountFailure { step, reason, code, errno, undone }.into())
         }

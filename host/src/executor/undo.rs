@@ -38,10 +38,10 @@ pub(super) enum Undo {
 
 impl Undo {
     /// Takes the step back, and says how it went.
-    pub(super) fn take_back(self, execution: &Execution<'_>) -> String {
+    pub(super) fn take_back(self, execution: &Execution<'_>) -> Result<String, String> {
         match self.try_back(execution) {
-            Ok(line) => format!("undone: {line}"),
-            Err(StepError { call, reason, .. }) => format!("NOT undone: {call}: {reason}"),
+            Ok(line) => Ok(format!("undone: {line}")),
+            Err(StepError { call, reason, .. }) => Err(format!("NOT undone: {call}: {reason}")),
         }
     }
 

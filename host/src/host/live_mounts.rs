@@ -1,6 +1,6 @@
 //! The host's mounts as its kernel tells them now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,6 +30,48 @@ pub fn snapshot(host: &Arc<HostRoot>) -> Snapshot {
 pub(crate) fn watched_snapshot(host: &Arc<HostRoot>) -> Snapshot {
     let watched = host.open_mountinfo().ok();
     Snapshot::live(LiveMounts { host: host.clone(), known: Mutex::default(), watched })
+}
+
+/// The mounts of the host without some, by their mountinfo ids: as if these weren't made yet.
+pub(crate) fn snapshot_without(host: &Arc<HostRoot>, hidden: HashSet<u64>) -> Snapshot {
+    let live = LiveMounts { host: host.clone(), known: Mutex::default(), watched: None };
+    Snapshot::live(Without { live, hidden })
+}
+
+/// Mounts without some of them. Only the table is asked, in which these are left out.
+struct Without {
+    live: LiveMounts,
+    hidden: HashSet<u64>,
+}
+
+impl MountSource for Without {
+    fn table(&self) -> Result<MountTable, HostError> {
+        Ok(self.live.table()?.without(&self.hidden))
+    }
+
+    fn covering(&self, _: &str) -> Option<MountText> {
+        None
+    }
+
+    fn topology(&self) -> Option<Topology> {
+        None
+    }
+
+    fn reach(&self, path: &str) -> Option<Reached> {
+        self.live.reach(path).map(|reached| Reached { on: None, ..reached })
+    }
+
+    fn reach_found(&self, found: BorrowedFd<'_>, path: &str) -> Option<Reached> {
+        self.live.reach_found(found, path).map(|reached| Reached { on: None, ..reached })
+    }
+
+    fn is_unchanged(&self) -> bool {
+        false
+    }
+
+    fn btrfs_on(&self, device: Device, topology: &Topology) -> Option<Device> {
+        self.live.btrfs_on(device, topology)
+    }
 }
 
 struct LiveMounts {

@@ -46,8 +46,15 @@ pub enum ResolveError {
 
 /// The kernel follows at most so many links, see path_resolution(7).
 const MAX_SYMLINKS: usize = 40;
-/// The magic number of procfs, see statfs(2).
+/// The magic numbers of procfs and autofs, see statfs(2).
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+const AUTOFS_SUPER_MAGIC: i64 = 0x187;
+
+/// Whether something is a place of autofs where nothing is mounted yet: a copy of it would show nothing, ever.
+pub(crate) fn is_automount(found: &PinnedPath) -> bool {
+    let is_autofs = |pin: &OwnedFd| fstatfs(pin).is_ok_and(|stat| stat.f_type == AUTOFS_SUPER_MAGIC);
+    found.pin.as_ref().is_some_and(is_autofs)
+}
 
 /// Resolves an absolute path below the host's root, see path_resolution(7).
 ///

@@ -136,6 +136,11 @@ impl Snapshot {
         Ok(answer)
     }
 
+    /// Whether it's of a host, and not recorded.
+    pub(crate) fn is_live(&self) -> bool {
+        self.is_live
+    }
+
     /// Whether no mount has changed since this snapshot was begun, see [`MountSource::is_unchanged`].
     pub(crate) fn is_unchanged(&self) -> bool {
         self.source.is_unchanged()

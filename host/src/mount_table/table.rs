@@ -3,6 +3,7 @@
 //! The text stays one buffer, with the places of the fields in it. Escapes are undone when a field is read. So reading a
 //! table of ten thousand mounts costs little more than the kernel needs to print it.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -62,6 +63,13 @@ impl MountTable {
         }
         let (entries, bad_lines) = parse::lines(&text);
         Ok(Self { text, entries, bad_lines, index: OnceLock::new() })
+    }
+
+    /// This table without the mounts with these mountinfo ids.
+    #[must_use]
+    pub(crate) fn without(mut self, hidden: &HashSet<u64>) -> Self {
+        self.entries.retain(|fields| !hidden.contains(&fields.id));
+        Self { index: OnceLock::new(), ..self }
     }
 
     /// The mounts in the kernel's order.
@@ -130,7 +138,7 @@ impl MountTable {
     /// All mounts that are mounted on a mount or on one of those, in the table's order.
     pub(crate) fn descendants(&self, id: u64) -> impl Iterator<Item = Mount<'_>> {
         // The kernel prints parents before their children, but for mounts that were moved.
-        let mut within = std::collections::HashSet::from([id]);
+        let mut within = HashSet::from([id]);
         loop {
             let before = within.len();
             let children = self.iter().filter(|mount| within.contains(&mount.parent())).map(|mount| mount.id());

@@ -1,5 +1,6 @@
 //! The plan of an approved request: typed steps, with the descriptors of what was approved.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -84,6 +85,11 @@ impl MountPlan {
     /// confirm.
     pub(crate) fn confirm(&self, pins: Pins<'_>) -> Result<Option<HostLock>, Unconfirmed> {
         self.answers.as_ref().map(|answers| answers.confirm(&self.request, &self.ends, pins)).transpose()
+    }
+
+    /// Asks again what the policies were told, as if the mounts that were made for this plan weren't there.
+    pub(crate) fn confirm_without(&self, own: HashSet<u64>) -> Result<Option<HostLock>, Unconfirmed> {
+        self.answers.as_ref().map(|answers| answers.confirm_without(&self.request, &self.ends, own)).transpose()
     }
 
     /// How long carrying it out may take.

@@ -187,6 +187,8 @@ impl Config<'_> {
                         .iter()
                         .any(|start| text.strip_prefix(start).is_some_and(|daemon| !daemon.is_empty())))
         };
+        // What mount(8) doesn't know of these, it ignores. Carried out by mountgate itself, none is ignored; until then none is taken.
+        let option = |text: &str| word(text) && !text.to_ascii_lowercase().starts_with("x-mount.");
         let plain = |text: &str| text.starts_with('/') && lexical(text) == *text && !text.contains("/../");
         let checked = |list: Vec<Spanned<String>>, is_sound: &dyn Fn(&str) -> bool, hint: &'static str| {
             list.into_iter()
@@ -208,7 +210,11 @@ impl Config<'_> {
                 &helper,
                 "write a file system type, as \"nfs\", and for FUSE the daemon too, as \"fuse.sshfs\"",
             )?,
-            options: checked(raw.options, &word, "write an option's name alone, as \"offset\"")?,
+            options: checked(
+                raw.options,
+                &option,
+                "write an option's name alone, as \"offset\"; X-mount.* isn't carried out by mountgate, so it can't be named",
+            )?,
             targets: checked(raw.targets, &plain, "write a whole path without `..`, as \"/dev/shm\"")?,
             sources: checked(raw.sources, &plain, "write a whole path without `..`, as \"/usr\"")?,
             symlinks: raw.symlinks,

@@ -10,6 +10,7 @@ tests! {
     privileged a_peer_that_others_made_is_judged_as_what_it_is,
     privileged a_slave_of_a_denied_place_is_judged_as_well,
     privileged a_device_node_is_not_replaced_through_a_bind_of_dev,
+    privileged a_disk_that_is_a_target_is_a_place_like_others,
     privileged the_cache_is_neither_covered_nor_shown,
     privileged the_policy_directory_is_guarded_in_a_container_too,
     privileged a_remount_of_a_file_system_is_judged_at_all_its_mounts,
@@ -114,6 +115,22 @@ fn a_device_node_is_not_replaced_through_a_bind_of_dev() -> Result<()> {
         test -c /dev/null
         refused umount /dev; refused umount /proc; refused mount --move /sys /mnt/u",
     )
+    .map(drop)
+}
+
+/// What lies on a disk doesn't matter where the disk's own file is covered.
+fn a_disk_that_is_a_target_is_a_place_like_others() -> Result<()> {
+    guarded(&format!(
+        "{LOOP} mkfs.ext4 -q $W/image; touch /mnt/w/evil/file; number=$(stat -c '0x%t 0x%T' $device)
+        mknod /mnt/w/secret/node b $number; mknod /mnt/w/evil/node b $number
+        covers() {{
+            refused mount --bind /mnt/w/evil/file $device
+            denied mount --bind /mnt/w/evil/file /mnt/w/secret/node
+            denied mount --bind /mnt/w/secret/node /mnt/w/evil/file
+            allowed mount --bind /mnt/w/evil/file /mnt/w/evil/node; allowed umount /mnt/w/evil/node
+        }}
+        covers; mount $device /mnt/v; covers"
+    ))
     .map(drop)
 }
 

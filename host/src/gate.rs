@@ -64,7 +64,7 @@ impl Gate {
     pub fn load(engine: &Engine, mut directory: PolicyDirectory, cache: &Cache) -> Result<Self, Error> {
         let policies = engine.load(&mut directory, cache)?;
         let paths = [Some(directory.path.as_path()), cache.path()];
-        let own_state = own_state(paths.into_iter().flatten());
+        let own_state = own_state(paths.into_iter().flatten())?;
         Ok(Self { directory, policies, own_state })
     }
 

@@ -130,7 +130,8 @@ fn one(name: &str, global: &Global, request: Result<MountRequest, Error>) -> i32
             "no-target" if name == "mount" => "mount point does not exist.".to_owned(),
             "no-target" => "no mount point specified: No such file or directory.".to_owned(),
             "no-source" => "special device does not exist.".to_owned(),
-            _ => format!("permission denied: {}", with_causes(&error)),
+            _ if matches!(error, Error::Refused(_)) => format!("permission denied: {}", with_causes(&error)),
+            _ => with_causes(&error),
         },
     };
     say(name, &target, &words);

@@ -5,13 +5,13 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::places::places;
-use crate::host::live_mounts::{snapshot, snapshot_without};
+use crate::host::live_mounts::{snapshot_of_settled_paths, snapshot_without, watched_snapshot};
 use crate::host::locks::{HostLock, Locks};
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, ResolvedPath};
 use crate::model::host_error::HostError;
 use crate::model::location::{Location, Place};
-use crate::model::request::MountRequest;
+use crate::model::request::{MountRequest, Operation};
 use crate::mount_table::snapshot::Snapshot;
 
 /// What the policies were told, and whom to ask again.
@@ -22,6 +22,9 @@ pub(crate) struct Answers {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) places: Vec<Place>,
 }
+
+/// How often the questions are asked without the lock, where the mounts change before it can be had.
+const ATTEMPTS: u32 = 4;
 
 /// Why a request can't be carried out as it was decided.
 #[derive(Debug)]
@@ -46,11 +49,26 @@ pub(crate) struct Pins<'p> {
 }
 
 impl Answers {
-    /// Takes the lock of the host, and asks everything again. While the lock is held, the answers stay true as far as
+    /// Asks everything again, and takes the lock of the host. While the lock is held, the answers stay true as far as
     /// mountgate's own requests go.
+    ///
+    /// Paths are followed before the lock is taken: a server or a daemon that doesn't answer holds up nobody else.
     pub(crate) fn confirm(&self, request: &MountRequest, ends: &Ends, pins: Pins<'_>) -> Result<HostLock, Unconfirmed> {
+        let mut now = watched_snapshot(&self.host);
+        for _ in 0..ATTEMPTS {
+            self.compare(&now, request, ends, pins)?;
+            let lock = self.locks.hold_host()?;
+            if now.is_unchanged() {
+                return Ok(lock);
+            }
+            drop(lock);
+            now = watched_snapshot(&self.host);
+        }
+        // Others are always faster. What is asked of the mounts alone can be asked under the lock.
+        self.compare(&now, request, ends, pins)?;
         let lock = self.locks.hold_host()?;
-        self.compare(&snapshot(&self.host), request, ends, pins)?;
+        let settled = snapshot_of_settled_paths(&self.host, &now);
+        self.compare_mounts(&settled, request, ends)?;
         Ok(lock)
     }
 
@@ -63,32 +81,32 @@ impl Answers {
     ) -> Result<HostLock, Unconfirmed> {
         let lock = self.locks.hold_host()?;
         let now = snapshot_without(&self.host, own);
-        if places(request, ends, &now)? != self.places {
-            return Err(Unconfirmed::Changed("the request is seen at other places".to_owned()));
-        }
-        match self.snapshot.differs_from(&now)? {
-            Some(question) => Err(Unconfirmed::Changed(format!("the answer to {question:?} is another one by now"))),
-            None => Ok(lock),
-        }
+        self.compare_mounts(&now, request, ends)?;
+        Ok(lock)
     }
 
     /// Compares what was said with what is said now.
     fn compare(&self, now: &Snapshot, request: &MountRequest, ends: &Ends, pins: Pins<'_>) -> Result<(), Unconfirmed> {
-        let found = [(ends.found_source(), pins.source), (Some(&ends.target.found), pins.target)];
-        for (found, pin) in found {
-            if let (Some(found), Some(pin)) = (found, pin)
-                && location_of(now, found, pin)? != found.location
-            {
-                return Err(Unconfirmed::Changed(format!("{} is at another place by now", found.path)));
+        let found = [
+            (ends.found_source(), pins.source, Role::of_source(request)),
+            (Some(&ends.target.found), pins.target, Role::Place),
+        ];
+        for (found, pin, role) in found {
+            if let (Some(found), Some(pin)) = (found, pin) {
+                let is_there = self.host.leads_to(&found.path, pin);
+                if !is_there || location_of(now, found, pin, role)? != found.location {
+                    return Err(Unconfirmed::Changed(format!("{} is at another place by now", found.path)));
+                }
             }
         }
         if let Some(path) = self.snapshot.leads_elsewhere(now) {
             return Err(Unconfirmed::Changed(format!("{path} leads elsewhere by now")));
         }
         // Without a change of any mount, no answer about mounts can differ.
-        if self.snapshot.is_unchanged() {
-            return Ok(());
-        }
+        if self.snapshot.is_unchanged() { Ok(()) } else { self.compare_mounts(now, request, ends) }
+    }
+
+    fn compare_mounts(&self, now: &Snapshot, request: &MountRequest, ends: &Ends) -> Result<(), Unconfirmed> {
         if places(request, ends, now)? != self.places {
             return Err(Unconfirmed::Changed("the request would be seen at other places by now".to_owned()));
         }
@@ -99,14 +117,31 @@ impl Answers {
     }
 }
 
-/// Where an end lies. Of a block device that is mounted: the file system on it.
+/// Where an end lies. Of a block device that a file system is mounted from: the file system on it.
 pub(super) fn location_of(
     snapshot: &Snapshot,
     found: &ResolvedPath,
     pin: BorrowedFd<'_>,
+    role: Role,
 ) -> Result<Option<Location>, HostError> {
-    match (found.kind, found.device) {
-        (FileKind::BlockDevice, Some(device)) => snapshot.file_system_on(device),
+    match (role, found.kind, found.device) {
+        (Role::Content, FileKind::BlockDevice, Some(device)) => snapshot.file_system_on(device),
         _ => snapshot.locate_found(pin, &found.path),
+    }
+}
+
+/// What an end is to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A place in the tree: a target, or what is bound or moved. A device there is a file.
+    Place,
+    /// What a new mount shows. A device there is the file system on it.
+    Content,
+}
+
+impl Role {
+    /// What the source is.
+    pub(super) fn of_source(request: &MountRequest) -> Self {
+        if request.operation == Operation::Mount { Self::Content } else { Self::Place }
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use super::answers::location_of;
+use super::answers::{Role, location_of};
 use super::case::{Case, Resolution};
 use super::places::places;
 use super::progress::Progress;
@@ -65,6 +65,10 @@ impl EndFinder<'_> {
     fn check(&self, request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -> Result<Vec<Place>, Error> {
         invariants::check_resolved(self.rules, request, ends)?;
         let places = places(request, ends, snapshot)?;
+        if places.is_empty() {
+            let message = format!("nothing says where {} is", ends.target.found.path);
+            return Err(Refusals::one("TARGET", message, None).into());
+        }
         standing::check(self.rules, request, self.own_state, ends, &places, snapshot)?;
         Ok(places)
     }
@@ -87,7 +91,7 @@ impl EndFinder<'_> {
                 // A move takes a mount away from its source: that is a target as well.
                 let is_target = request.operation == Operation::Move;
                 let is_nodev = |fstype: &str| host.file_systems().is_nodev(fstype);
-                match self.resolve(case, host, path, snapshot, is_target)? {
+                match self.resolve(case, host, path, snapshot, (Role::of_source(request), is_target))? {
                     Ok(found) if matches!(request.operation, Operation::Bind { .. }) && is_automount(&found) => {
                         let message =
                             format!("{} is an automount point where nothing is mounted yet", found.found.path);
@@ -96,7 +100,8 @@ impl EndFinder<'_> {
                     }
                     Ok(found) => {
                         let device = found.found.location.as_ref().map(|found| found.device).or(found.found.device);
-                        let is_disk = found.found.kind == FileKind::BlockDevice;
+                        let is_disk =
+                            found.found.kind == FileKind::BlockDevice && request.operation == Operation::Mount;
                         self.hold_device(case, device.filter(|_| is_disk))?;
                         Ok(Some(found))
                     }
@@ -108,7 +113,7 @@ impl EndFinder<'_> {
             Resolution::OnHost(_) => Ok(None),
             Resolution::Recorded { source, .. } => {
                 let recorded = source.clone().filter(|_| case.request.source == request.source);
-                recorded.map(|found| recorded_end(found, snapshot)).transpose()
+                recorded.map(|found| recorded_end(found, snapshot, Role::of_source(request))).transpose()
             }
         }
     }
@@ -116,7 +121,7 @@ impl EndFinder<'_> {
     fn target(&self, case: &Case<'_>, request: &MountRequest, snapshot: &Snapshot) -> Result<PinnedPath, Error> {
         match &case.resolution {
             Resolution::OnHost(host) => {
-                let found = self.resolve(case, host, &request.target, snapshot, true)?;
+                let found = self.resolve(case, host, &request.target, snapshot, (Role::Place, true))?;
                 let found = found.map_err(|error| unresolved("TARGET", &error))?;
                 if let Operation::Remount { mount_point_only: false } = request.operation {
                     self.hold_device(case, found.found.location.as_ref().map(|found| found.device))?;
@@ -133,7 +138,7 @@ impl EndFinder<'_> {
                     symlinks: Vec::new(),
                     covering_mount: None,
                 });
-                recorded_end(found, snapshot)
+                recorded_end(found, snapshot, Role::Place)
             }
         }
     }
@@ -146,7 +151,7 @@ impl EndFinder<'_> {
         host: &HostRoot,
         path: &str,
         snapshot: &Snapshot,
-        is_target: bool,
+        (role, is_target): (Role, bool),
     ) -> Result<Result<PinnedPath, ResolveError>, Error> {
         loop {
             let mut found = match resolve(host, path, self.rules.symlinks) {
@@ -154,9 +159,10 @@ impl EndFinder<'_> {
                 Err(error) => return Ok(Err(error)),
             };
             if let Some(pin) = &found.pin {
-                found.found.location = location_of(snapshot, &found.found, pin.as_fd())?;
+                found.found.location = location_of(snapshot, &found.found, pin.as_fd(), role)?;
             }
-            if found.found.location.is_none() && found.found.kind != FileKind::BlockDevice {
+            let is_device = role == Role::Content && found.found.kind == FileKind::BlockDevice;
+            if found.found.location.is_none() && !is_device {
                 return Ok(Err(ResolveError::Changed(path.to_owned())));
             }
             let locks = case.locks.as_ref().filter(|_| is_target);
@@ -178,10 +184,10 @@ impl EndFinder<'_> {
 }
 
 /// A recorded end lies where the table says.
-fn recorded_end(mut found: ResolvedPath, snapshot: &Snapshot) -> Result<PinnedPath, Error> {
+fn recorded_end(mut found: ResolvedPath, snapshot: &Snapshot, role: Role) -> Result<PinnedPath, Error> {
     if found.location.is_none() {
-        found.location = match (found.kind, found.device) {
-            (FileKind::BlockDevice, Some(device)) => snapshot.file_system_on(device)?,
+        found.location = match (role, found.kind, found.device) {
+            (Role::Content, FileKind::BlockDevice, Some(device)) => snapshot.file_system_on(device)?,
             _ => snapshot.locate(&found.path)?,
         };
     }

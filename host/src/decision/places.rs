@@ -1,6 +1,8 @@
 //! Every path of the host at which a request will be seen, as the kernel carries mounts to peers and slaves, see
 //! mount_namespaces(7).
 
+use std::collections::{HashMap, HashSet};
+
 use crate::model::ends::{Ends, ResolvedPath};
 use crate::model::host_error::HostError;
 use crate::model::location::{Location, Place, Via};
@@ -17,17 +19,14 @@ pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
     let covered = || target.location.clone().map(|location| place(target.path.clone(), location, Via::Target));
     match request.operation {
         Operation::Mount | Operation::Bind { recursive: false } => {
+            let topology = snapshot.topology().map_err(HostError::clone)?;
             let mut places: Vec<Place> = covered().into_iter().collect();
-            // Most mounts have no peers, and then the others needn't be looked at.
-            if is_shared(target, snapshot)? {
-                let topology = snapshot.topology().map_err(HostError::clone)?;
-                places.extend(carried_on(
-                    topology,
-                    mount_of(topology, snapshot, target)?,
-                    target.location.as_ref(),
-                    |_, _| true,
-                ));
-            }
+            places.extend(carried_on(
+                topology,
+                mount_of(topology, snapshot, target)?,
+                target.location.as_ref(),
+                |_, _| true,
+            ));
             Ok(places)
         }
         Operation::Bind { recursive: true } | Operation::Move => {
@@ -64,11 +63,15 @@ pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
                 places.extend(below(topology, mount));
                 leaving.extend(topology.descendants(mount));
             }
+            let mut mounted: HashMap<usize, HashSet<&str>> = HashMap::new();
             // Each that leaves also leaves the peers and slaves of what it's mounted on.
             for (parent, location) in leaving.into_iter().filter_map(|mount| topology.mount_point(mount)) {
                 let is_mounted = |on: usize, path: &str| {
-                    let mut targets = topology.children(on).iter().filter_map(|child| topology.paths(*child as usize));
-                    targets.any(|paths| paths.target == path)
+                    let targets = mounted.entry(on).or_insert_with(|| {
+                        let children = topology.children(on).iter();
+                        children.filter_map(|child| Some(topology.paths(*child as usize)?.target.as_str())).collect()
+                    });
+                    targets.contains(path)
                 };
                 places.extend(carried_on(topology, Some(parent), Some(&location), is_mounted));
             }
@@ -103,11 +106,6 @@ fn place(path: String, location: Location, via: Via) -> Place {
     Place { path, location, via }
 }
 
-fn is_shared(target: &ResolvedPath, snapshot: &Snapshot) -> Result<bool, HostError> {
-    let covering = snapshot.covering(&target.path)?;
-    Ok(covering.is_some_and(|mount| mount.optional_fields.iter().any(|field| field.starts_with("shared:"))))
-}
-
 /// The mount that an end lies on. A recorded one may not say so.
 fn mount_of(topology: &Topology, snapshot: &Snapshot, end: &ResolvedPath) -> Result<Option<usize>, HostError> {
     if let Some(mount) = end.covering_mount.and_then(|id| topology.find(id)) {
@@ -134,7 +132,7 @@ fn carried_on(
     topology: &Topology,
     mount: Option<usize>,
     location: Option<&Location>,
-    is_meant: impl Fn(usize, &str) -> bool,
+    mut is_meant: impl FnMut(usize, &str) -> bool,
 ) -> Vec<Place> {
     let (Some(mount), Some(location)) = (mount, location) else { return Vec::new() };
     let receivers = topology.receivers(mount).into_iter();

@@ -32,8 +32,8 @@ pub(super) fn check(
 ) -> Result<(), Error> {
     let guarded = Guarded::of(own_state, snapshot)?;
     let mut refusals = Vec::new();
-    // What is brought along covers nothing. What lies below a target lies in the same folders as the target, or these lie below
-    // the target.
+    // What is brought along covers nothing. What lies below a target lies, by its own path, in the same
+    // folders as the target, or these lie below the target; and what leaves elsewhere with it is a place of its own.
     let is_judged = |place: &&Place| !matches!(place.via, Via::BroughtAlong | Via::Below);
     let places: Vec<&Place> = places.iter().filter(is_judged).collect();
     if guarded.find(&places, snapshot)?.is_some() {

@@ -1,5 +1,6 @@
 //! Which btrfs is on a block device. A btrfs may be on several, and has a number of its own.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 
 use rustix::fs::{Mode, OFlags, RawDir, ResolveFlags, openat};
@@ -13,8 +14,9 @@ use crate::sys;
 
 /// The number of the mounted btrfs that a block device belongs to.
 pub(super) fn file_system_on(host: &HostRoot, device: Device, topology: &Topology) -> Option<Device> {
+    let mut seen = HashSet::new();
     let mounted = topology.nodes().iter().enumerate().filter(|(_, node)| node.is_btrfs);
-    let mut mounted = mounted.peekable();
+    let mut mounted = mounted.filter(|(_, node)| seen.insert(node.device)).peekable();
     mounted.peek()?;
     let wanted = uuid_of(host, device)?;
     let is_wanted = |mount: usize| {
@@ -53,7 +55,7 @@ fn names_in(folder: std::os::fd::BorrowedFd<'_>) -> Vec<String> {
 /// The UUID of a mounted btrfs, where its mount can be reached.
 fn uuid_of_mount(host: &HostRoot, topology: &Topology, mount: usize) -> Option<String> {
     let path = &topology.paths(mount)?.target;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK;
     let there = open_below(host.root(), path, flags, ResolveFlags::NO_SYMLINKS).ok()?;
     let is_it = Identity::of(there.as_fd()).is_ok_and(|identity| identity.id == topology.nodes()[mount].id);
     is_it.then(|| sys::btrfs_uuid(there.as_fd()).ok()).flatten()

@@ -43,7 +43,9 @@ const LOOP_MAJOR: u32 = 7;
 /// The type of the file system that a path lies on, where a request could have brought that there with whatever content. The
 /// file system of `/` is what this process runs from.
 pub(crate) fn foreign(path: &Path) -> Option<String> {
-    let (device, fstype) = file_system_of(path)?;
+    let Some((device, fstype)) = file_system_of(path) else {
+        return path.exists().then(|| "unknown".to_owned());
+    };
     let is_image = device.major == LOOP_MAJOR;
     let is_foreign = is_image || fstype.starts_with("fuse") || FOREIGN.contains(&fstype.as_str());
     if !is_foreign || file_system_of(Path::new("/")).is_some_and(|(root, _)| root == device) {

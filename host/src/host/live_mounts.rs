@@ -32,6 +32,12 @@ pub(crate) fn watched_snapshot(host: &Arc<HostRoot>) -> Snapshot {
     Snapshot::live(LiveMounts { host: host.clone(), known: Mutex::default(), watched })
 }
 
+/// The mounts of the host now, with the paths that another snapshot has followed.
+pub(crate) fn snapshot_of_settled_paths(host: &Arc<HostRoot>, other: &Snapshot) -> Snapshot {
+    let live = LiveMounts { host: host.clone(), known: Mutex::default(), watched: None };
+    Snapshot::with_paths_of(live, other)
+}
+
 /// The mounts of the host without some, by their mountinfo ids: as if these weren't made yet.
 pub(crate) fn snapshot_without(host: &Arc<HostRoot>, hidden: HashSet<u64>) -> Snapshot {
     let live = LiveMounts { host: host.clone(), known: Mutex::default(), watched: None };

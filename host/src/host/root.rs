@@ -8,14 +8,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat, statx};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat, openat2, statx};
+use rustix::io::Errno;
 
 use super::file_systems::FileSystems;
 use super::foreign::foreign;
+use super::identity::Identity;
 use super::namespaces::{self, Namespace};
 use super::open::open_below;
 use super::place::Place;
 use crate::model::host_error::HostError;
+use crate::model::paths::relative;
 use crate::mount_table::table::MountTable;
 use crate::sys;
 
@@ -155,6 +158,27 @@ impl HostRoot {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let folder = open_below(self.root(), OsStr::from_bytes(folder), flags, ResolveFlags::NO_SYMLINKS)?;
         Ok(Place { folder, name: CString::new(name)?, path: shown() })
+    }
+
+    /// Whether a real path leads to what a descriptor stands for, as far as the kernel knows without asking anybody.
+    pub(crate) fn leads_to(&self, path: &str, pin: BorrowedFd<'_>) -> bool {
+        let flags = ResolveFlags::NO_SYMLINKS | ResolveFlags::CACHED;
+        let there = match openat2(
+            self.root(),
+            relative(path),
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            flags | ResolveFlags::IN_ROOT,
+        ) {
+            Ok(there) => there,
+            // It isn't in the kernel's caches. What is mounted in the end is compared as well.
+            Err(Errno::AGAIN) => return true,
+            Err(_) => return false,
+        };
+        match (Identity::of(there.as_fd()), Identity::of(pin)) {
+            (Ok(one), Ok(other)) => one.is_same_file(&other) && one.is_same_mount(&other),
+            _ => false,
+        }
     }
 
     /// How statmount(2) and listmount(2) name the host's mount namespace; nothing stands for this process's own.

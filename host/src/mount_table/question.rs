@@ -15,6 +15,7 @@ pub(crate) enum Question {
     Covering(String),
     Below { path: String, limit: u32 },
     CountBelow(String),
+    CountIn(Location),
     BySource { source: String, limit: u32 },
     CountBySource(String),
     ByDevice { device: Device, limit: u32 },

@@ -48,6 +48,15 @@ impl Snapshot {
         }
     }
 
+    /// The mounts of a host, with the paths that another snapshot has followed. They aren't followed again: the table says on
+    /// which mounts they lie now.
+    pub(crate) fn with_paths_of(source: impl MountSource + 'static, other: &Self) -> Self {
+        let followed = other.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let real = |reached: &Option<Reached>| reached.clone().map(|reached| Reached { on: None, ..reached });
+        let reached = followed.iter().map(|(path, reached)| (path.clone(), real(reached))).collect();
+        Self { reached: Mutex::new(reached), ..Self::live(source) }
+    }
+
     /// A table that is already there.
     pub fn of(table: MountTable) -> Self {
         Self { is_live: false, table: OnceLock::from(Ok(table)), ..Self::live(Recorded) }
@@ -185,6 +194,7 @@ impl Snapshot {
             Question::Covering(path) => Answer::Mount(self.find_covering(path)?),
             Question::Below { path, limit } => some(table()?.below(path.as_bytes()), *limit),
             Question::CountBelow(path) => Answer::Count(table()?.below(path.as_bytes()).len() as u64),
+            Question::CountIn(folder) => Answer::Count(self.topology().map_err(HostError::clone)?.count_in(folder)),
             Question::BySource { source, limit } => some(table()?.by_source(source.as_bytes()), *limit),
             Question::CountBySource(source) => Answer::Count(table()?.by_source(source.as_bytes()).len() as u64),
             Question::ByDevice { device, limit } => some(table()?.by_device(device.major, device.minor), *limit),

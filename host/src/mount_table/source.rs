@@ -27,7 +27,8 @@ pub(crate) trait MountSource: Send + Sync {
     fn reach_found(&self, found: BorrowedFd<'_>, path: &str) -> Option<Reached>;
 
     /// Whether no mount was made, taken away, moved or given other flags since this source was opened. A change of propagation
-    /// alone isn't seen: it can take peers and slaves away, and adds none.
+    /// alone isn't seen: it can take peers and slaves away, and adds none. A change of a file system's own options isn't seen
+    /// either: requests that make one, or mount the file system, hold the lock of that file system.
     fn is_unchanged(&self) -> bool;
 
     /// The file system on a block device among those whose numbers aren't those of their devices.

@@ -193,6 +193,33 @@ impl Topology {
         showing.filter_map(|mount| Some((mount, self.paths(mount)?.on_host(&location.path)?))).collect()
     }
 
+    /// How many mounts lie below a folder, under whatever name: those whose mount point lies below its location, and those in
+    /// such a mount.
+    pub(crate) fn count_in(&self, folder: &Location) -> u64 {
+        let mut count = 0;
+        let mut seen = vec![false; self.nodes.len()];
+        let mut todo = Vec::new();
+        for (mount, seen) in seen.iter_mut().enumerate() {
+            if let Some((_, location)) = self.mount_point(mount)
+                && location.is_within(folder)
+            {
+                // One on the folder itself isn't below it. What is in that one is.
+                count += u64::from(location != *folder);
+                *seen = true;
+                todo.push(mount);
+            }
+        }
+        while let Some(mount) = todo.pop() {
+            for child in self.children(mount).iter().map(|child| *child as usize) {
+                if !std::mem::replace(&mut seen[child], true) {
+                    count += 1;
+                    todo.push(child);
+                }
+            }
+        }
+        count
+    }
+
     /// The mounts of a file system.
     pub(crate) fn of_device(&self, device: Device) -> impl Iterator<Item = usize> {
         self.nodes.iter().enumerate().filter(move |(_, node)| node.device == device).map(|(i, _)| i)
@@ -338,6 +365,19 @@ mod tests {
         assert_eq!(around, [location("8:1", "/usr/local/bin"), location("8:1", "/mnt/u")]);
         let names: Vec<String> = host.names(&location("8:2", "/doc")).into_iter().map(|(_, name)| name).collect();
         assert_eq!(names, ["/usr/share/doc", "/srv/doc"]);
+    }
+
+    #[test]
+    fn mounts_below_a_folder_are_counted_under_every_name() {
+        let host = topology(HOST);
+        assert_eq!(host.count_in(&location("8:1", "/")), 5);
+        assert_eq!(host.count_in(&location("8:1", "/srv")), 2);
+        assert_eq!(host.count_in(&location("8:1", "/srv/doc")), 1);
+        assert_eq!(host.count_in(&location("8:2", "/doc")), 1);
+        let alias = topology(
+            "1 0 8:1 / / rw - ext4 a rw\n2 1 8:1 /mnt/x /srv/a rw - ext4 a rw\n3 2 0:9 / /srv/a/1 rw - tmpfs t rw\n",
+        );
+        assert_eq!(alias.count_in(&location("8:1", "/mnt")), 1);
     }
 
     #[test]

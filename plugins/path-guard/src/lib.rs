@@ -76,8 +76,8 @@ impl Policy for PathGuard {
 fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
     let denied = Folders::locate(&settings.deny_targets, mounts)?;
     let allowed = Folders::locate(&settings.allow_targets, mounts)?;
-    // What is brought along covers nothing. What lies below a target lies in the same folders as the target, or these lie below
-    // the target.
+    // What is brought along covers nothing. What lies below a target lies, by its own path, in the same
+    // folders as the target, or these lie below the target; and what leaves elsewhere with it is a place of its own.
     let is_judged = |place: &&Place| !matches!(place.via, Via::BroughtAlong | Via::Below);
     let places: Vec<&Place> = review.places.iter().filter(is_judged).collect();
     if !denied.paths().is_empty() {

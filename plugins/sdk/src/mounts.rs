@@ -12,6 +12,7 @@ pub trait Mounts {
     fn covering(&self, path: &str) -> Option<Mount>;
     fn below(&self, path: &str, limit: u32) -> Vec<Mount>;
     fn count_below(&self, path: &str) -> u64;
+    fn count_in(&self, folder: &Location) -> u64;
     fn by_source(&self, source: &str, limit: u32) -> Vec<Mount>;
     fn count_by_source(&self, source: &str) -> u64;
     fn by_device(&self, device: Device, limit: u32) -> Vec<Mount>;
@@ -49,6 +50,10 @@ impl Mounts for HostMounts {
 
     fn count_below(&self, path: &str) -> u64 {
         mount_table::count_below(path)
+    }
+
+    fn count_in(&self, folder: &Location) -> u64 {
+        mount_table::count_in(folder)
     }
 
     fn by_source(&self, source: &str, limit: u32) -> Vec<Mount> {
@@ -145,6 +150,24 @@ impl Mounts for MountList {
 
     fn count_below(&self, path: &str) -> u64 {
         self.below(path, u32::MAX).len() as u64
+    }
+
+    fn count_in(&self, folder: &Location) -> u64 {
+        let is_in = |mount: &&Mount| {
+            let mut mount = (*mount).clone();
+            let own = self.mount_point(&mount);
+            // The parents of a list that somebody wrote may go in circles.
+            for _ in 0..=self.0.len() {
+                let Some(location) = self.mount_point(&mount) else { return false };
+                if lies_in(&location, folder) {
+                    return own.as_ref() != Some(folder);
+                }
+                let Some(parent) = self.by_id(mount.parent) else { return false };
+                mount = parent;
+            }
+            false
+        };
+        self.0.iter().filter(is_in).count() as u64
     }
 
     fn by_source(&self, source: &str, limit: u32) -> Vec<Mount> {

@@ -3,7 +3,7 @@
 
 use mountgate_sdk::{
     Edit, FileKind, Folders, Kind, Location, MountOption, Mounts, Operation, Place, Policy, Problem, Review, Verdict,
-    Via, is_within,
+    Via, deny, is_within,
 };
 use serde::Deserialize;
 
@@ -84,9 +84,10 @@ impl Policy for SecureFlags {
     }
 
     fn evaluate(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String> {
+        let moves = matches!(review.request.operation, Operation::Move);
         let takes_flags =
             matches!(review.request.operation, Operation::Mount | Operation::Bind(_) | Operation::Remount(_));
-        if !takes_flags {
+        if !takes_flags && !moves {
             return Ok(Verdict::Allow);
         }
         let facts = Facts::of(review, mounts);
@@ -110,6 +111,18 @@ impl Policy for SecureFlags {
         }
         if missing.is_empty() {
             return Ok(Verdict::Allow);
+        }
+        if moves {
+            // A move can't add flags: the mount must have them already.
+            let path = review.source.as_ref().map(|found| found.path.as_str()).unwrap_or_default();
+            let options = mounts.covering(path).map(|mount| mount.options).unwrap_or_default();
+            missing.retain(|flag| !options.iter().any(|option| option == flag));
+            if missing.is_empty() {
+                return Ok(Verdict::Allow);
+            }
+            let reason =
+                format!("{path} has no {}, which a mount at {} must have", missing.join(", "), review.target.path);
+            return Ok(deny("move-lacks-flags", "source", reason));
         }
         let add = |name: &str| Edit::AddOption(MountOption { name: name.to_owned(), value: None });
         Ok(Verdict::Rewrite(missing.into_iter().map(add).collect()))

@@ -49,10 +49,32 @@ fn conditions_and_exemptions_hold() {
 }
 
 #[test]
-fn a_move_takes_no_flags() {
-    let mut review = bind("/a", "/mnt");
-    review.request.operation = Operation::Move;
-    assert_eq!(added(EVERYWHERE, &review), [] as [&str; 0]);
+fn a_move_needs_the_flags_that_it_cannot_take() {
+    let settings =
+        mountgate_sdk::parse(r#"{"rules": [{"add": ["nosuid"], "targets": ["/home"]}]}"#).expect("sound settings");
+    let judge = |target: &str, options: &[&str]| {
+        let mut review = bind("/a", target);
+        review.request.operation = Operation::Move;
+        let mounts = MountList(vec![mountgate_sdk::Mount {
+            id: 1,
+            parent: 0,
+            device: mountgate_sdk::Device { major: 0, minor: 0 },
+            root: "/".to_owned(),
+            target: "/".to_owned(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+            optional_fields: Vec::new(),
+            fstype: "tmpfs".to_owned(),
+            source: "tmpfs".to_owned(),
+            super_options: Vec::new(),
+        }]);
+        match SecureFlags::evaluate(&settings, &review, &mounts) {
+            Ok(Verdict::Deny(denial)) => denial.code,
+            other => format!("{other:?}"),
+        }
+    };
+    assert_eq!(judge("/home/a", &["rw"]), "move-lacks-flags");
+    assert_eq!(judge("/home/a", &["rw", "nosuid"]), "Ok(Verdict::Allow)");
+    assert_eq!(judge("/srv", &["rw"]), "Ok(Verdict::Allow)");
 }
 
 #[test]

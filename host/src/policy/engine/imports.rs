@@ -93,6 +93,10 @@ impl mount_table::Host for HostState {
         self.count_of(Question::CountBelow(path))
     }
 
+    fn count_in(&mut self, folder: types::Location) -> wasmtime::Result<u64> {
+        self.count_of(Question::CountIn(contract::location_from_wit(folder)))
+    }
+
     fn by_source(&mut self, source: String, limit: u32) -> wasmtime::Result<Vec<types::Mount>> {
         self.mounts(Question::BySource { source, limit })
     }

@@ -16,28 +16,11 @@ use crate::mount_table::topology::Topology;
 /// When the host's mounts can't be read.
 pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -> Result<Vec<Place>, HostError> {
     let target = &ends.target.found;
-    let covered = || target.location.clone().map(|location| place(target.path.clone(), location, Via::Target));
+    let topology = snapshot.topology().map_err(HostError::clone)?;
     match request.operation {
-        Operation::Mount | Operation::Bind { recursive: false } => {
-            let topology = snapshot.topology().map_err(HostError::clone)?;
-            let mut places: Vec<Place> = covered().into_iter().collect();
-            places.extend(carried_on(
-                topology,
-                mount_of(topology, snapshot, target)?,
-                target.location.as_ref(),
-                |_, _| true,
-            ));
-            Ok(places)
-        }
+        Operation::Mount | Operation::Bind { recursive: false } => shown(target, topology, snapshot),
         Operation::Bind { recursive: true } | Operation::Move => {
-            let topology = snapshot.topology().map_err(HostError::clone)?;
-            let mut places: Vec<Place> = covered().into_iter().collect();
-            places.extend(carried_on(
-                topology,
-                mount_of(topology, snapshot, target)?,
-                target.location.as_ref(),
-                |_, _| true,
-            ));
+            let mut places = shown(target, topology, snapshot)?;
             if let Some(source) = ends.found_source()
                 && let Some(mount) = mount_of(topology, snapshot, source)?
             {
@@ -55,7 +38,6 @@ pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
             Ok(places)
         }
         Operation::Unmount(mode) => {
-            let topology = snapshot.topology().map_err(HostError::clone)?;
             let mount = mounted_at(topology, snapshot, target)?;
             let mut places: Vec<Place> = of_mount(topology, mount, target).into_iter().collect();
             let mut leaving: Vec<usize> = mount.into_iter().collect();
@@ -78,7 +60,6 @@ pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
             Ok(places)
         }
         Operation::SetPropagation(propagation) => {
-            let topology = snapshot.topology().map_err(HostError::clone)?;
             let mount = mounted_at(topology, snapshot, target)?;
             let mut places: Vec<Place> = of_mount(topology, mount, target).into_iter().collect();
             if let Some(mount) = mount.filter(|_| propagation.recursive) {
@@ -87,7 +68,6 @@ pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
             Ok(places)
         }
         Operation::Remount { mount_point_only } => {
-            let topology = snapshot.topology().map_err(HostError::clone)?;
             let mount = mounted_at(topology, snapshot, target)?;
             let mut places: Vec<Place> = of_mount(topology, mount, target).into_iter().collect();
             if let Some(mount) = mount.filter(|_| !mount_point_only) {
@@ -100,6 +80,14 @@ pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
             Ok(places)
         }
     }
+}
+
+/// Where a mount on a target is seen.
+fn shown(target: &ResolvedPath, topology: &Topology, snapshot: &Snapshot) -> Result<Vec<Place>, HostError> {
+    let Some(location) = &target.location else { return Ok(Vec::new()) };
+    let mut places = vec![place(target.path.clone(), location.clone(), Via::Target)];
+    places.extend(carried_on(topology, mount_of(topology, snapshot, target)?, Some(location), |_, _| true));
+    Ok(places)
 }
 
 fn place(path: String, location: Location, via: Via) -> Place {

@@ -68,7 +68,8 @@ pub(crate) fn mountinfo_id(id: u64) -> io::Result<u64> {
 /// # Errors
 /// `NotFound` and `Unsupported` as [`mount`] has them. Linux 6.8 knows all of this.
 pub(crate) fn node(id: u64, namespace: Option<u64>) -> io::Result<Node> {
-    let mut words = [0; STRINGS / 8];
+    // As far as the last of these fields.
+    let mut words = [0; Offset::MntMaster as usize / 8 + 1];
     sys::statmount(id, namespace, SB_BASIC | MNT_BASIC, &mut words).map_err(unsupported)?;
     let long = |offset: Offset| words[offset as usize / 8];
     let short = |offset: Offset| {

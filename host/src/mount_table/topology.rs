@@ -15,7 +15,6 @@ pub(crate) struct Topology {
     ids: OnceLock<Vec<(u64, u32)>>,
     read_paths: Box<dyn Fn(usize) -> Option<NodePaths> + Send + Sync>,
     paths: Vec<OnceLock<Option<NodePaths>>>,
-    groups: OnceLock<Groups>,
     /// The mounts on each mount.
     children: OnceLock<HashMap<u64, Vec<u32>>>,
     /// The mounts of each file system, by what each of them shows of it.
@@ -72,13 +71,6 @@ fn joined(folder: &str, rest: &str) -> String {
     }
 }
 
-/// Mounts by the peer groups that they are in, and that they are slaves of.
-#[derive(Debug, Default)]
-struct Groups {
-    members: HashMap<u64, Vec<u32>>,
-    slaves: HashMap<u64, Vec<u32>>,
-}
-
 impl Topology {
     /// The mounts, with what reads the paths of one of them. A mount that is gone by then has none.
     pub(crate) fn new(
@@ -86,8 +78,8 @@ impl Topology {
         read_paths: impl Fn(usize) -> Option<NodePaths> + Send + Sync + 'static,
     ) -> Self {
         let paths = nodes.iter().map(|_| OnceLock::new()).collect();
-        let (ids, groups, children, roots) = (OnceLock::new(), OnceLock::new(), OnceLock::new(), Mutex::default());
-        Self { nodes, ids, read_paths: Box::new(read_paths), paths, groups, children, roots }
+        let (ids, children, roots) = (OnceLock::new(), OnceLock::new(), Mutex::default());
+        Self { nodes, ids, read_paths: Box::new(read_paths), paths, children, roots }
     }
 
     /// The mounts of a table.
@@ -246,27 +238,24 @@ impl Topology {
 
     /// The mounts to which a change of the mounts on one mount goes, and why: its peers, their slaves, and theirs.
     pub(crate) fn receivers(&self, mount: usize) -> Vec<(usize, Via)> {
-        let mut receivers = Vec::new();
         let first = self.nodes[mount].group;
-        if first == 0 {
-            return receivers;
-        }
-        let groups = self.groups.get_or_init(|| self.index_groups());
-        let in_group = |of: &HashMap<u64, Vec<u32>>, group: u64| of.get(&group).cloned().unwrap_or_default();
+        let mut receivers = Vec::new();
         let mut seen = HashSet::from([mount]);
         let mut visited = HashSet::from([first]);
-        let mut todo = vec![first];
-        while let Some(group) = todo.pop() {
-            let via = if group == first { Via::Peer } else { Via::Slave };
-            let members = in_group(&groups.members, group).into_iter().map(|mount| (mount, via));
-            let slaves = in_group(&groups.slaves, group).into_iter().map(|mount| (mount, Via::Slave));
-            for (mount, via) in members.chain(slaves) {
-                let group = self.nodes[mount as usize].group;
-                if seen.insert(mount as usize) {
-                    receivers.push((mount as usize, via));
+        // Mostly there is one group, and then one look at each mount is less than an index of all groups.
+        let mut groups: Vec<u64> = (first != 0).then_some(first).into_iter().collect();
+        while !groups.is_empty() {
+            let wanted: HashSet<u64> = groups.drain(..).collect();
+            let only = (wanted.len() == 1).then(|| wanted.iter().next().copied().unwrap_or_default());
+            let is_wanted =
+                |group: u64| group != 0 && only.map_or_else(|| wanted.contains(&group), |only| only == group);
+            for (i, node) in self.nodes.iter().enumerate() {
+                if !(is_wanted(node.group) || is_wanted(node.master)) || !seen.insert(i) {
+                    continue;
                 }
-                if group != 0 && visited.insert(group) {
-                    todo.push(group);
+                receivers.push((i, if node.group == first { Via::Peer } else { Via::Slave }));
+                if node.group != 0 && visited.insert(node.group) {
+                    groups.push(node.group);
                 }
             }
         }
@@ -298,19 +287,6 @@ impl Topology {
             }
         }
         found
-    }
-
-    fn index_groups(&self) -> Groups {
-        let mut groups = Groups::default();
-        for (i, node) in numbered(&self.nodes) {
-            if node.group != 0 {
-                groups.members.entry(node.group).or_default().push(i);
-            }
-            if node.master != 0 {
-                groups.slaves.entry(node.master).or_default().push(i);
-            }
-        }
-        groups
     }
 }
 

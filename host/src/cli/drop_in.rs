@@ -11,11 +11,11 @@ use super::carry_out::end;
 use super::global::Global;
 use super::mount::MountRequestArgs;
 use super::output::start_log;
-use super::umount::unmount;
+use super::umount::{ModeArgs, unmount};
 use crate::error::{Error, with_causes};
 use crate::exit::ExitStatus;
 use crate::gate::Ending;
-use crate::model::request::{MountRequest, UnmountMode};
+use crate::model::request::MountRequest;
 use crate::model::untrusted::for_people;
 use crate::report::Report;
 
@@ -46,12 +46,8 @@ struct MountFlags {
 #[derive(Debug, Parser)]
 #[command(name = "umount", version, disable_version_flag = true)]
 struct UmountFlags {
-    #[arg(short, long)]
-    lazy: bool,
-    #[arg(short, long)]
-    force: bool,
-    #[arg(short = 'R', long)]
-    recursive: bool,
+    #[command(flatten)]
+    mode: ModeArgs,
     #[command(flatten)]
     ignored: Ignored,
     /// The mount points
@@ -86,9 +82,8 @@ pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
     let name = Path::new(program).file_name()?.to_str()?;
     let requests = match name {
         "mount" => MountFlags::try_parse().map(|flags| vec![flags.request.request()]),
-        "umount" => UmountFlags::try_parse().map(|UmountFlags { lazy, force, recursive, targets, .. }| {
-            let mode = UnmountMode { lazy, force, recursive };
-            targets.into_iter().map(|target| Ok(unmount(mode, target))).collect()
+        "umount" => UmountFlags::try_parse().map(|UmountFlags { mode, targets, .. }| {
+            targets.into_iter().map(|target| Ok(unmount(mode.mode(), target))).collect()
         }),
         _ => return None,
     };

@@ -24,6 +24,22 @@ pub(super) struct UmountArgs {
 /// A request in the words of umount(8)
 #[derive(Debug, Args)]
 pub(super) struct UmountRequestArgs {
+    #[command(flatten)]
+    mode: ModeArgs,
+    /// The mount point
+    target: String,
+}
+
+impl UmountRequestArgs {
+    /// The request that the flags stand for.
+    pub(super) fn request(&self) -> MountRequest {
+        unmount(self.mode.mode(), self.target.clone())
+    }
+}
+
+/// How to unmount, as the flags of umount(8)
+#[derive(Debug, Args)]
+pub(super) struct ModeArgs {
     /// Detach now, clean up when it's no longer busy
     #[arg(short, long)]
     lazy: bool,
@@ -33,15 +49,11 @@ pub(super) struct UmountRequestArgs {
     /// The mounts below as well
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// The mount point
-    target: String,
 }
 
-impl UmountRequestArgs {
-    /// The request that the flags stand for.
-    pub(super) fn request(&self) -> MountRequest {
-        let mode = UnmountMode { lazy: self.lazy, force: self.force, recursive: self.recursive };
-        unmount(mode, self.target.clone())
+impl ModeArgs {
+    pub(super) fn mode(&self) -> UnmountMode {
+        UnmountMode { lazy: self.lazy, force: self.force, recursive: self.recursive }
     }
 }
 

@@ -48,3 +48,12 @@ pub(super) const CORE_INSTANCES: u32 = 32;
 /// Memories and tables in one component.
 pub(super) const MEMORIES: u32 = 4;
 pub(super) const TABLES: u32 = 16;
+/// Bytes of a plugin: a Python interpreter has 20 million.
+pub(super) const PLUGIN_BYTES: usize = 64 << 20;
+/// Functions of a plugin, in all its modules.
+pub(super) const FUNCTIONS: usize = 200_000;
+/// Bytes of one function.
+pub(super) const FUNCTION_BYTES: usize = 4 << 20;
+/// Blocks within each other, and loops among them. The compiler's time grows with a power of these.
+pub(super) const NESTED_BLOCKS: usize = 4096;
+pub(super) const NESTED_LOOPS: usize = 128;

@@ -1,6 +1,7 @@
 //! Runs plugins: a narrow wrapper over wasmtime that gives each evaluation a fresh instance with bounds.
 
 mod bindings;
+mod bounds;
 pub(crate) mod clock;
 mod contract_check;
 pub mod contract_v0_1;

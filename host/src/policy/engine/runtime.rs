@@ -6,6 +6,7 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::bindings::Policy as Instance;
+use super::bounds;
 use super::contract_check::check_header;
 use super::imports::HostState;
 use super::messages::wasmtime_causes;
@@ -68,6 +69,7 @@ impl Runtime {
         }
         let bytes = entry.bytes()?;
         check_header(&bytes)?;
+        bounds::check(&bytes)?;
         let compiler = match self.compiler.get() {
             Some(compiler) => compiler,
             None => {

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use mountgate::mount_table::table::MountTable;
 use serde_json::Value;
 
-use crate::support::{mountgate, on_host, on_host_succeeds, status, text_of};
+use crate::support::{mountgate, on_host, on_host_succeeds, on_host_with, status, text_of};
 
 tests! {
     privileged a_failed_mount_tells_the_reason_and_not_only_its_exit_status,
@@ -19,6 +19,7 @@ tests! {
     privileged unusual_names_do_not_break_the_list,
     privileged list_reads_the_table_once_and_mount_never,
     privileged mounts_are_found_by_path_and_by_source_and_can_be_unmounted,
+    privileged what_cannot_be_mounted_says_why_and_what_to_do,
 }
 
 fn a_failed_mount_tells_the_reason_and_not_only_its_exit_status() -> Result<()> {
@@ -174,5 +175,33 @@ fn mounts_are_found_by_path_and_by_source_and_can_be_unmounted() -> Result<()> {
     ensure!(table.mount_point(b"/mnt/x").is_some() && table.mount_point(b"/mnt/x/below").is_none());
     ensure!(table.by_source(b"one").count() == 2, "{text}");
     ensure!(MountTable::read(Path::new("/proc/self/mountinfo"))?.covering(b"/").is_some());
+    Ok(())
+}
+
+fn what_cannot_be_mounted_says_why_and_what_to_do() -> Result<()> {
+    let types = "[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\n\
+        settings = { allow = [\"ext4\", \"xfs\", \"no-such-type\"] }\n";
+    let output = on_host_with(
+        types,
+        &["fstype-allow"],
+        r#"
+        truncate -s 16M $W/image; mkfs.ext4 -q $W/image; protected=$(losetup --find --show --read-only $W/image)
+        truncate -s 320M $W/xfs; mkfs.xfs -q $W/xfs; cp --sparse=always $W/xfs $W/copy
+        one=$(losetup --find --show $W/xfs); copy=$(losetup --find --show $W/copy)
+        trap 'umount -l /mnt; losetup -d $protected $one $copy' EXIT
+        says() { gate mount "$@" 2>&1 || echo "ended with $?"; }
+        says -t no-such-type x /mnt/x
+        says -t ext4 $protected /mnt/x
+        says -t ext4 -o ro $protected /mnt/x
+        says -t xfs $one /mnt/y
+        says -t xfs $copy /mnt/target
+        says -t xfs -o nouuid $copy /mnt/target
+        "#,
+    )?;
+    let text = text_of(&output);
+    ensure!(output.status.success() && text.matches("ended with 32").count() == 3, "{text}");
+    for part in ["modprobe no-such-type", "write-protected: ask for ro", "mounted with nouuid"] {
+        ensure!(text.contains(part), "{part}: {text}");
+    }
     Ok(())
 }

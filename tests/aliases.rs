@@ -17,6 +17,7 @@ tests! {
     privileged a_copy_of_sys_does_not_take_the_original_along,
     privileged a_denied_name_that_is_a_link_is_denied_where_it_leads,
     privileged a_denied_path_that_is_not_there_cannot_be_made_above,
+    privileged a_rule_behind_a_magic_link_fails_and_so_denies,
     privileged a_device_shows_the_file_system_on_it_under_any_name,
     privileged a_btrfs_is_known_by_any_of_its_devices,
     privileged a_writable_file_system_has_one_writer_however_it_is_named,
@@ -212,6 +213,13 @@ fn a_denied_path_that_is_not_there_cannot_be_made_above() -> Result<()> {
         mkdir /mnt/w/dir/other; allowed mount -t tmpfs tmpfs /mnt/w/dir/other",
     )
     .map(drop)
+}
+
+fn a_rule_behind_a_magic_link_fails_and_so_denies() -> Result<()> {
+    let settings = GUARDED.replace("\"/mnt/link\", \"/mnt/w/dir/absent/deep\"", "\"/proc/self/root/mnt/w/linked\"");
+    let text = guarded_by(&settings, "says 4 gate mount -t tmpfs tmpfs /mnt/w/linked; echo \"$said\"")?;
+    ensure!(text.contains("leads nowhere on this host"), "{text}");
+    Ok(())
 }
 
 const LOOP: &str = r#"

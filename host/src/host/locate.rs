@@ -1,4 +1,5 @@
-//! Finds out where a path leads, also one that isn't there.
+//! Finds out where a path of the operator's or of a policy's leads, also one that isn't there. `resolve.rs` follows the paths of
+//! a request, which must be there.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -7,6 +8,7 @@ use rustix::io::Errno;
 
 use super::identity::Identity;
 use super::open::open_below;
+use super::resolve::{MAX_SYMLINKS, is_magic};
 use super::root::HostRoot;
 use crate::model::paths::{components, lexical};
 
@@ -20,10 +22,7 @@ pub(super) struct End {
     pub(super) missing: String,
 }
 
-/// The kernel follows at most so many links, see path_resolution(7).
-const MAX_SYMLINKS: usize = 40;
-
-/// Follows a path and its links as far as they lead. Magic links of proc(5) aren't followed.
+/// Follows a path and its links as far as they lead. A path through a magic link of proc(5) leads nowhere.
 pub(super) fn walk(host: &HostRoot, path: &str) -> Option<End> {
     if !path.starts_with('/') || path.chars().any(char::is_control) {
         return None;
@@ -71,6 +70,9 @@ pub(super) fn walk(host: &HostRoot, path: &str) -> Option<End> {
             continue;
         }
         links += 1;
+        if is_magic(here, &name, &there).unwrap_or(true) {
+            return None;
+        }
         let text = readlinkat(&there, "", Vec::new()).ok()?.into_string().ok()?;
         if links > MAX_SYMLINKS || text.chars().any(char::is_control) {
             return None;

@@ -5,14 +5,14 @@
 //! links is walked component by component, so that each link is seen. Then the kernel resolves the same path and has the
 //! last word: it knows rules that no walk sees, such as `nosymfollow` mounts and `fs.protected_symlinks` of proc(5).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstatfs, openat, readlinkat, statx};
 use rustix::io::Errno;
 
 use super::identity::Identity;
 use super::open::open_below;
-use super::root::HostRoot;
+use super::root::{HostRoot, PROC_SUPER_MAGIC};
 use crate::model::ends::{FileKind, PinnedPath, ResolvedPath};
 use crate::model::location::Device;
 use crate::model::paths::{components, lexical, names_directory};
@@ -45,10 +45,15 @@ pub enum ResolveError {
 }
 
 /// The kernel follows at most so many links, see path_resolution(7).
-const MAX_SYMLINKS: usize = 40;
-/// The magic numbers of procfs and autofs, see statfs(2).
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+pub(super) const MAX_SYMLINKS: usize = 40;
+/// The magic number of autofs, see statfs(2).
 const AUTOFS_SUPER_MAGIC: i64 = 0x187;
+
+/// Whether a link is a magic one: of the links of proc(5), only these lead elsewhere than their text says.
+pub(super) fn is_magic(folder: BorrowedFd<'_>, name: &str, link: &OwnedFd) -> rustix::io::Result<bool> {
+    let is_of_proc = fstatfs(link)?.f_type == PROC_SUPER_MAGIC;
+    Ok(is_of_proc && open_below(folder, name, OFlags::PATH, ResolveFlags::empty()).err() == Some(Errno::LOOP))
+}
 
 /// Whether something is a place of autofs where nothing is mounted yet: a copy of it would show nothing, ever.
 pub(crate) fn is_automount(found: &PinnedPath) -> bool {
@@ -208,9 +213,7 @@ impl Walk<'_> {
             self.trail.push(Passed { name: name.to_owned(), fd: there, is_directory: kind == FileType::Directory });
             return Ok(None);
         }
-        // Of the links of proc(5), only the magic ones lead elsewhere than their text says.
-        let is_of_proc = fstatfs(&there).map_err(|errno| call("fstatfs", errno))?.f_type == PROC_SUPER_MAGIC;
-        if is_of_proc && open_below(current, name, OFlags::PATH, ResolveFlags::empty()).err() == Some(Errno::LOOP) {
+        if is_magic(current, name, &there).map_err(|errno| call("fstatfs", errno))? {
             return Err(ResolveError::MagicLink(self.path_of(name)));
         }
         let link = readlinkat(&there, "", Vec::new()).map_err(|errno| call("readlinkat", errno))?;

@@ -219,7 +219,7 @@ impl HostRoot {
 }
 
 /// Magic numbers of file systems, see `include/uapi/linux/magic.h`.
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+pub(super) const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
 /// Whether a folder is what it should be: that of a process, on procfs. There, `root` and `ns/mnt` are magic links.

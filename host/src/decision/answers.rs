@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::places::places;
-use crate::host::live_mounts::{snapshot_of_settled_paths, snapshot_without, watched_snapshot};
+use crate::host::live_mounts::{snapshot, snapshot_of_settled_paths, snapshot_without, watched_snapshot};
 use crate::host::locks::{HostLock, Locks};
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, ResolvedPath};
@@ -79,8 +79,11 @@ impl Answers {
         ends: &Ends,
         own: HashSet<u64>,
     ) -> Result<HostLock, Unconfirmed> {
+        // Followed before the lock is taken, as in `confirm`.
+        let followed = snapshot(&self.host);
+        followed.follow_paths_of(&self.snapshot);
         let lock = self.locks.hold_host()?;
-        let now = snapshot_without(&self.host, own);
+        let now = snapshot_without(&self.host, own, &followed);
         self.compare_mounts(&now, request, ends)?;
         Ok(lock)
     }

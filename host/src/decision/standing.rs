@@ -1,6 +1,8 @@
 //! Which places no request may touch, whatever any policy says: the kernel's own file systems, and mountgate's own state.
 //! Both are judged by location, under every name.
 
+use std::io;
+
 use crate::error::Error;
 use crate::host::own_state::OwnPlace;
 use crate::model::ends::Ends;
@@ -87,15 +89,19 @@ enum Guard<'o> {
 impl Guarded {
     fn of(own: &[OwnPlace], snapshot: &Snapshot) -> Result<Self, HostError> {
         let system = SYSTEM.iter().map(|path| Ok((*path, snapshot.along(path)?)));
+        let system: Vec<(&'static str, Vec<Location>)> = system.collect::<Result<_, HostError>>()?;
         let mut own = own.to_vec();
-        // The locks are the host's, and may not be there yet.
-        if snapshot.is_live()
-            && let Some(location) = snapshot.locate(LOCKS)?
-        {
+        if snapshot.is_live() {
+            // What can't be located can't be guarded.
+            if let Some((path, _)) = system.iter().find(|(_, way)| way.is_empty()) {
+                return Err(not_located(path));
+            }
+            // The locks are the host's, and may not be there yet.
+            let location = snapshot.locate(LOCKS)?.ok_or_else(|| not_located(LOCKS))?;
             own.push(OwnPlace { path: LOCKS.to_owned(), location });
         }
         let locations = own.iter().map(|own| own.location.clone()).collect();
-        Ok(Self { system: system.collect::<Result<_, HostError>>()?, own, around_own: snapshot.around(locations)? })
+        Ok(Self { system, own, around_own: snapshot.around(locations)? })
     }
 
     /// The first of these that some place lies in, or hides.
@@ -130,13 +136,11 @@ impl Guarded {
         ends: &'e Ends,
         snapshot: &Snapshot,
     ) -> Result<Option<(&OwnPlace, &'e str)>, HostError> {
-        let is_last = |word: &str, other: &str| {
-            let mut words = request.options.iter().rev().map(|option| option.name.as_str());
-            words.find(|name| *name == word || *name == other) == Some(word)
-        };
+        let is_read_only = || request.options.restrictions().any(|flag| flag == "ro");
+        let becomes_writable = || request.options.permissions().any(|right| right == "rw");
         let (found, stays_closed, is_copied) = match request.operation {
-            Operation::Mount | Operation::Bind { .. } => (ends.found_source(), is_last("ro", "rw"), true),
-            Operation::Remount { .. } => (Some(&ends.target.found), !is_last("rw", "ro"), false),
+            Operation::Mount | Operation::Bind { .. } => (ends.found_source(), is_read_only(), true),
+            Operation::Remount { .. } => (Some(&ends.target.found), !becomes_writable(), false),
             _ => return Ok(None),
         };
         let Some((found, location)) = found.and_then(|found| Some((found, found.location.as_ref()?))) else {
@@ -153,6 +157,10 @@ impl Guarded {
         }
         Ok(None)
     }
+}
+
+fn not_located(path: &str) -> HostError {
+    HostError::new("statx", path, io::Error::new(io::ErrorKind::NotFound, "nothing says where it lies"))
 }
 
 /// Paths with their locations. One that leads nowhere has none.

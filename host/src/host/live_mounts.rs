@@ -38,10 +38,11 @@ pub(crate) fn snapshot_of_settled_paths(host: &Arc<HostRoot>, other: &Snapshot) 
     Snapshot::with_paths_of(live, other)
 }
 
-/// The mounts of the host without some, by their mountinfo ids: as if these weren't made yet.
-pub(crate) fn snapshot_without(host: &Arc<HostRoot>, hidden: HashSet<u64>) -> Snapshot {
+/// The mounts of the host without some, by their mountinfo ids: as if these weren't made yet. Paths are those that another
+/// snapshot has followed.
+pub(crate) fn snapshot_without(host: &Arc<HostRoot>, hidden: HashSet<u64>, other: &Snapshot) -> Snapshot {
     let live = LiveMounts { host: host.clone(), known: Mutex::default(), watched: None };
-    Snapshot::live(Without { live, hidden })
+    Snapshot::with_paths_of(Without { live, hidden }, other)
 }
 
 /// Mounts without some of them. Only the table is asked, in which these are left out.

@@ -161,6 +161,12 @@ impl Snapshot {
         reached.iter().find(|(path, reached)| now.reach(path) != **reached).map(|(path, _)| path.clone())
     }
 
+    /// Follows the paths that another snapshot has followed.
+    pub(crate) fn follow_paths_of(&self, other: &Self) {
+        let followed = other.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        followed.keys().for_each(|path| drop(self.reach(path)));
+    }
+
     /// The first question of this snapshot's to which another one has another answer.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ mod places;
 mod race;
 mod resolver;
 mod sound;
+mod sources;
 mod systemd;
 mod tracer;
 mod unmounts;
@@ -68,6 +69,7 @@ fn all_tests() -> Vec<Trial> {
         list::tests(),
         operations::tests(),
         sound::tests(),
+        sources::tests(),
         deadlines::tests(),
         systemd::tests(),
         faults::tests(),

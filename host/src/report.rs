@@ -12,7 +12,7 @@ use crate::executor::apply::Applied;
 use crate::executor::failure::ApplyError;
 use crate::gate::Ending;
 use crate::json;
-use crate::model::ends::ResolvedPath;
+use crate::model::ends::{OptionPath, ResolvedPath};
 use crate::model::location::{Place, Via};
 use crate::model::request::MountRequest;
 use crate::model::secrets::Secrets;
@@ -30,6 +30,8 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<ResolvedPath>,
     target: ResolvedPath,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    option_paths: Vec<OptionPath>,
     places: Vec<Place>,
     trace: Vec<TraceEntry>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,6 +99,7 @@ impl Report {
             final_request: decision.final_request.masked(),
             source: decision.source.clone(),
             target: decision.target.clone(),
+            option_paths: decision.option_paths.clone(),
             places: decision.places.clone(),
             trace: decision.trace.iter().map(|entry| entry.masked(&secrets)).collect(),
             denied_by,

@@ -1,7 +1,7 @@
 //! What the policies of an approved request were told. It must still be true when the request is carried out.
 
 use std::collections::HashSet;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::places::places;
@@ -94,7 +94,11 @@ impl Answers {
             (ends.found_source(), pins.source, Role::of_source(request)),
             (Some(&ends.target.found), pins.target, Role::Place),
         ];
-        for (found, pin, role) in found {
+        let in_options = ends
+            .option_paths
+            .iter()
+            .map(|path| (Some(&path.found.found), path.found.pin.as_ref().map(AsFd::as_fd), Role::Content));
+        for (found, pin, role) in found.into_iter().chain(in_options) {
             if let (Some(found), Some(pin)) = (found, pin) {
                 let is_there = self.host.leads_to(&found.path, pin);
                 if !is_there || location_of(now, found, pin, role)? != found.location {

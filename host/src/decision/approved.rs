@@ -2,7 +2,7 @@
 
 use super::answers::Answers;
 use crate::host::root::HostRoot;
-use crate::model::ends::{Ends, PinnedPath};
+use crate::model::ends::{Ends, OptionPath, PinnedPath};
 use crate::model::request::MountRequest;
 
 /// A request that every policy agreed to. Only this folder can make one, and a plan is made of nothing else.
@@ -29,6 +29,10 @@ impl<'h> Approved<'h> {
 
     pub(crate) fn target(&self) -> &PinnedPath {
         &self.ends.target
+    }
+
+    pub(crate) fn option_paths(&self) -> &[OptionPath<PinnedPath>] {
+        &self.ends.option_paths
     }
 
     /// The host that it will be carried out on. A replayed decision has none.

@@ -48,6 +48,7 @@ impl<'p> Chain<'p> {
         let Progress { request, ends, places, trace, snapshot, .. } = progress;
         let final_request = request.clone();
         let (source, target) = (ends.found_source().cloned(), ends.target.found.clone());
+        let option_paths = ends.found_in_options();
         let seen = places.clone();
         let ruling = match against {
             Some(ruling) => ruling,
@@ -63,7 +64,7 @@ impl<'p> Chain<'p> {
             }
         };
         let (request, requester) = (case.request.clone(), case.requester.clone());
-        Ok(Decision { request, final_request, source, target, places: seen, requester, trace, ruling })
+        Ok(Decision { request, final_request, source, target, option_paths, places: seen, requester, trace, ruling })
     }
 
     /// Tells every policy how a request ended, and returns what they wrote. Whatever they do changes nothing.

@@ -13,8 +13,9 @@ use crate::host::live_mounts::watched_snapshot;
 use crate::host::own_state::OwnPlace;
 use crate::host::resolve::{ResolveError, is_automount, resolve};
 use crate::host::root::HostRoot;
-use crate::model::ends::{Ends, FileKind, PinnedPath, ResolvedPath};
+use crate::model::ends::{Ends, FileKind, OptionPath, PinnedPath, ResolvedPath};
 use crate::model::location::{Device, Place};
+use crate::model::option_paths::{WrittenPath, paths_in};
 use crate::model::paths::{is_source_path, lexical};
 use crate::model::refusals::Refusals;
 use crate::model::request::{MountRequest, Operation};
@@ -35,7 +36,8 @@ impl EndFinder<'_> {
         invariants::check_request(self.rules, case.host().map(Arc::as_ref), request)?;
         let snapshot = &case.snapshot;
         let target = self.target(case, request, snapshot)?;
-        let ends = Ends { source: self.source(case, request, snapshot)?, target };
+        let source = self.source(case, request, snapshot)?;
+        let ends = Ends { source, target, option_paths: self.option_paths(case, request, snapshot)? };
         let places = self.check(request, &ends, snapshot)?;
         Ok((ends, places))
     }
@@ -57,6 +59,9 @@ impl EndFinder<'_> {
         }
         if request.source != progress.request.source || request.fstype != progress.request.fstype {
             progress.ends.source = self.source(case, request, &progress.snapshot)?;
+        }
+        if request.options != progress.request.options || request.fstype != progress.request.fstype {
+            progress.ends.option_paths = self.option_paths(case, request, &progress.snapshot)?;
         }
         progress.places = self.check(request, &progress.ends, &progress.snapshot)?;
         Ok(())
@@ -118,6 +123,37 @@ impl EndFinder<'_> {
         }
     }
 
+    /// The paths of the host that the options name. A helper reads its options itself: those need to be named in `[host] options`.
+    fn option_paths(
+        &self,
+        case: &Case<'_>,
+        request: &MountRequest,
+        snapshot: &Snapshot,
+    ) -> Result<Vec<OptionPath<PinnedPath>>, Error> {
+        let is_helped = request.fstype.as_ref().is_some_and(|fstype| self.rules.helpers.contains(fstype));
+        let has_them = matches!(request.operation, Operation::Mount | Operation::Remount { mount_point_only: false });
+        if is_helped || !has_them {
+            return Ok(Vec::new());
+        }
+        let named = &self.rules.options;
+        let written =
+            request.options.iter().flat_map(|option| paths_in(option).into_iter().map(move |path| (option, path)));
+        // An option that nothing is known of, and that the operator knows, isn't taken for a path.
+        let written = written.filter(|(option, path)| !path.option.is_empty() || !named.contains(&option.name));
+        let mut found = Vec::new();
+        for (option, WrittenPath { path, .. }) in written {
+            let end = match &case.resolution {
+                Resolution::OnHost(host) => match self.resolve(case, host, &path, snapshot, (Role::Content, false))? {
+                    Ok(end) => end,
+                    Err(error) => return Err(unresolved(&format!("-o {}", option.name), &error)),
+                },
+                Resolution::Recorded { .. } => recorded_end(plain_directory(&path), snapshot, Role::Content)?,
+            };
+            found.push(OptionPath { option: option.name.clone(), found: end });
+        }
+        Ok(found)
+    }
+
     fn target(&self, case: &Case<'_>, request: &MountRequest, snapshot: &Snapshot) -> Result<PinnedPath, Error> {
         match &case.resolution {
             Resolution::OnHost(host) => {
@@ -130,14 +166,7 @@ impl EndFinder<'_> {
             }
             Resolution::Recorded { target, .. } => {
                 let recorded = target.clone().filter(|_| case.request.target == request.target);
-                let found = recorded.unwrap_or_else(|| ResolvedPath {
-                    path: lexical(&request.target),
-                    kind: FileKind::Directory,
-                    location: None,
-                    device: None,
-                    symlinks: Vec::new(),
-                    covering_mount: None,
-                });
+                let found = recorded.unwrap_or_else(|| plain_directory(&request.target));
                 recorded_end(found, snapshot, Role::Place)
             }
         }
@@ -180,6 +209,18 @@ impl EndFinder<'_> {
             locks.hold(&format!("file system {device}"))?;
         }
         Ok(())
+    }
+}
+
+/// What a path is where nothing is known of it.
+fn plain_directory(path: &str) -> ResolvedPath {
+    ResolvedPath {
+        path: lexical(path),
+        kind: FileKind::Directory,
+        location: None,
+        device: None,
+        symlinks: Vec::new(),
+        covering_mount: None,
     }
 }
 

@@ -6,6 +6,7 @@ use crate::model::mount_flags::restrictions;
 use crate::model::option_names::{
     endangers_the_host, is_generic, is_operation, needs_mount_program, needs_permission, propagation_of_word,
 };
+use crate::model::option_paths::paths_in;
 use crate::model::options::MountOption;
 use crate::model::paths::{components, is_source_path};
 use crate::model::refusals::{Refusal, Refusals};
@@ -45,6 +46,9 @@ pub(super) fn check_request(
     }
     for option in request.options.iter() {
         check.option(option, request.operation, is_helped);
+        if !is_helped {
+            check.paths_of(option);
+        }
     }
     check.done()
 }
@@ -56,6 +60,9 @@ pub(super) fn check_request(
 pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &Ends) -> Result<(), Refusals> {
     let (source, target) = (ends.found_source(), &ends.target.found);
     let mut check = Check { rules, refusals: Vec::new() };
+    for path in &ends.option_paths {
+        check.no_magic(&format!("-o {}", path.option), &path.found.found.path);
+    }
     if let Some(source) = source {
         check.no_magic(SOURCE, &source.path);
         let is_image = request.operation == Operation::Mount && source.kind == FileKind::Regular;
@@ -80,6 +87,9 @@ pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &E
 
 /// More options than this are no request.
 const MAX_OPTIONS: usize = 512;
+/// The longest option, and the longest list of layers, which the kernel gets one by one.
+const PAGE: usize = 4095;
+const MAX_LAYERS: usize = 64 << 10;
 const NAME_OPTION: &str = "to allow it, add the option to [host] options in policies.toml";
 
 struct Check<'r> {
@@ -223,7 +233,7 @@ impl Check<'_> {
                 format!("an option holds a comma or a quote: \"{shown}\""),
                 Some("use a value without commas and quotes: mount(8) and its helpers parse them differently"),
             );
-        } else if text.len() > 4095 {
+        } else if text.len() > (if name == "lowerdir" && !is_helped { MAX_LAYERS } else { PAGE }) {
             self.refuse(argument, format!("an option is longer than a page: \"{shown}\""), None);
         } else if option.value.is_some() && restrictions().any(|flag| name == flag.sets || name == flag.clears) {
             self.refuse(argument, format!("{name} takes no value"), None);
@@ -253,6 +263,13 @@ impl Check<'_> {
                 format!("{name} would be read by a helper that runs as root, e.g. as a command"),
                 Some(NAME_OPTION),
             );
+        }
+    }
+
+    /// The kernel would look up a path that isn't whole from its own working directory.
+    fn paths_of(&mut self, option: &MountOption) {
+        for written in paths_in(option).iter().filter(|written| !written.option.is_empty()) {
+            self.absolute(&format!("-o {}", option.name), &written.path);
         }
     }
 

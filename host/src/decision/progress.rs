@@ -30,6 +30,7 @@ impl Progress {
             edits: &self.edits,
             source: self.ends.found_source(),
             target: &self.ends.target.found,
+            option_paths: &self.ends.found_in_options(),
             requester: &case.requester,
             places: &self.places,
         })

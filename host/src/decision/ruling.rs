@@ -1,7 +1,7 @@
 //! What the chain came to, and how.
 
 use super::trace::TraceEntry;
-use crate::model::ends::ResolvedPath;
+use crate::model::ends::{OptionPath, ResolvedPath};
 use crate::model::failure::Failure;
 use crate::model::location::Place;
 use crate::model::request::MountRequest;
@@ -33,6 +33,8 @@ pub struct Decision {
     pub source: Option<ResolvedPath>,
     /// What the host found at the target of that.
     pub target: ResolvedPath,
+    /// What the host found at the paths in the options of that.
+    pub option_paths: Vec<OptionPath>,
     /// Every path of the host at which it will be seen.
     pub places: Vec<Place>,
     /// Who asked.

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::error::Error;
 use crate::host::own_state::OwnPlace;
-use crate::model::ends::Ends;
+use crate::model::ends::{Ends, ResolvedPath};
 use crate::model::host_error::HostError;
 use crate::model::location::{Location, Place, Via};
 use crate::model::refusals::{Refusal, Refusals};
@@ -49,11 +49,11 @@ pub(super) fn check(
             }
         }
     }
-    if let Some((own, path)) = guarded.shown(request, ends, snapshot)?
+    if let Some((own, argument, path)) = guarded.shown(request, ends, snapshot)?
         && !is_allowed(path, &located(&rules.sources, snapshot)?, snapshot)?
     {
         let message = format!("it would show mountgate's own state in {}", own.path);
-        refusals.push(Refusal::new("SOURCE", message, Some(NAME_SOURCE)));
+        refusals.push(Refusal::new(&argument, message, Some(NAME_SOURCE)));
     }
     Ok(Refusals::check(refusals)?)
 }
@@ -128,34 +128,67 @@ impl Guarded {
         Ok(None)
     }
 
-    /// The own state that a request would show where it can be written, and the path that it would be shown through. A
-    /// read-only copy of a folder above it changes nothing, but can't be made writable again.
+    /// The own state that a request would show where it can be written, with the argument and the path that it would be shown
+    /// through. A read-only copy of a folder above it changes nothing, but can't be made writable again.
     fn shown<'e>(
         &self,
         request: &MountRequest,
         ends: &'e Ends,
         snapshot: &Snapshot,
-    ) -> Result<Option<(&OwnPlace, &'e str)>, HostError> {
-        let is_read_only = || request.options.restrictions().any(|flag| flag == "ro");
-        let becomes_writable = || request.options.permissions().any(|right| right == "rw");
-        let (found, stays_closed, is_copied) = match request.operation {
-            Operation::Mount | Operation::Bind { .. } => (ends.found_source(), is_read_only(), true),
-            Operation::Remount { .. } => (Some(&ends.target.found), !becomes_writable(), false),
-            _ => return Ok(None),
-        };
-        let Some((found, location)) = found.and_then(|found| Some((found, found.location.as_ref()?))) else {
-            return Ok(None);
-        };
-        let is_whole = self.around_own.iter().any(|own| own.is_within(location));
-        let around = snapshot.around(vec![location.clone()])?;
-        for own in &self.own {
-            let is_part = is_copied && around.iter().any(|location| location.is_within(&own.location));
-            let shows = || Ok(snapshot.around(vec![own.location.clone()])?.iter().any(|own| own.is_within(location)));
-            if is_part || is_whole && !stays_closed && shows()? {
-                return Ok(Some((own, &found.path)));
+    ) -> Result<Option<(&OwnPlace, String, &'e str)>, HostError> {
+        for Shown { argument, found, stays_closed, is_copied } in Shown::by(request, ends) {
+            let Some(location) = found.location.as_ref() else { continue };
+            let is_whole = self.around_own.iter().any(|own| own.is_within(location));
+            let around = snapshot.around(vec![location.clone()])?;
+            for own in &self.own {
+                let is_part = is_copied && around.iter().any(|location| location.is_within(&own.location));
+                let shows =
+                    || Ok(snapshot.around(vec![own.location.clone()])?.iter().any(|own| own.is_within(location)));
+                if is_part || is_whole && !stays_closed && shows()? {
+                    return Ok(Some((own, argument, &found.path)));
+                }
             }
         }
         Ok(None)
+    }
+}
+
+/// Something that a request shows, or makes writable.
+struct Shown<'e> {
+    argument: String,
+    found: &'e ResolvedPath,
+    /// Whether nobody can write there through what is mounted.
+    stays_closed: bool,
+    is_copied: bool,
+}
+
+impl<'e> Shown<'e> {
+    fn by(request: &MountRequest, ends: &'e Ends) -> Vec<Self> {
+        let is_read_only = || request.options.restrictions().any(|flag| flag == "ro");
+        let becomes_writable = || request.options.permissions().any(|right| right == "rw");
+        let source =
+            |found| Self { argument: "SOURCE".to_owned(), found, stays_closed: is_read_only(), is_copied: true };
+        match request.operation {
+            Operation::Mount | Operation::Bind { .. } => {
+                let in_options = ends.option_paths.iter().map(|path| Self {
+                    argument: format!("-o {}", path.option),
+                    found: &path.found.found,
+                    // An overlay never writes to a lower layer.
+                    stays_closed: matches!(path.option.as_str(), "lowerdir" | "lowerdir+" | "datadir+"),
+                    is_copied: true,
+                });
+                ends.found_source().map(source).into_iter().chain(in_options).collect()
+            }
+            Operation::Remount { .. } => {
+                vec![Self {
+                    argument: "SOURCE".to_owned(),
+                    found: &ends.target.found,
+                    stays_closed: !becomes_writable(),
+                    is_copied: false,
+                }]
+            }
+            _ => Vec::new(),
+        }
     }
 }
 

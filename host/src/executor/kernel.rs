@@ -14,9 +14,10 @@ use rustix::process::{Resource, Rlimit, fchdir, getrlimit, setrlimit};
 
 use super::execution::Execution;
 use super::failure::StepError;
+use super::layers;
 use super::lookup::{self, Below};
 use super::mount_api::{
-    self, attach, configure, explained, not_a_mount_point, not_made, not_moved, not_shown, propagate, propagation_bit,
+    self, attach, explained, not_a_mount_point, not_made, not_moved, not_shown, propagate, propagation_bit,
     with_cause_and_log, with_context_log,
 };
 use super::undo::Undo;
@@ -46,7 +47,7 @@ pub(super) fn mount(
     })?;
     fsconfig_set_string(&context, "source", source)
         .map_err(|errno| with_context_log(&context, call("fsconfig", &["source", source]), errno))?;
-    configure(&context, parameters)?;
+    layers::configure(execution, fstype, &context, parameters)?;
     create(execution, fstype, &context, parameters).map_err(|errno| {
         let line = call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, source]);
         with_cause_and_log(&context, line, errno, not_made(fstype, errno))

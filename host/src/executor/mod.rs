@@ -6,6 +6,7 @@ pub mod failure;
 mod helper;
 pub mod host_executor;
 mod kernel;
+mod layers;
 mod leftovers;
 mod lookup;
 mod mount_api;

@@ -57,10 +57,29 @@ pub(crate) struct Ends {
     /// Absent where the source isn't a path of the host.
     pub(crate) source: Option<PinnedPath>,
     pub(crate) target: PinnedPath,
+    /// The host's paths that the options name.
+    pub(crate) option_paths: Vec<OptionPath<PinnedPath>>,
+}
+
+/// A path of the host in an option, e.g. a layer of an overlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptionPath<P = ResolvedPath> {
+    /// The option's name.
+    pub option: String,
+    /// What the host found there.
+    pub found: P,
 }
 
 impl Ends {
     pub(crate) fn found_source(&self) -> Option<&ResolvedPath> {
         self.source.as_ref().map(|source| &source.found)
+    }
+
+    /// What the host found at the paths in the options.
+    pub(crate) fn found_in_options(&self) -> Vec<OptionPath> {
+        let found =
+            |path: &OptionPath<PinnedPath>| OptionPath { option: path.option.clone(), found: path.found.found.clone() };
+        self.option_paths.iter().map(found).collect()
     }
 }

@@ -8,6 +8,7 @@ pub mod host_error;
 pub mod location;
 pub(crate) mod mount_flags;
 pub(crate) mod option_names;
+pub(crate) mod option_paths;
 pub mod options;
 pub(crate) mod paths;
 pub mod refusals;

@@ -60,10 +60,10 @@ pub(crate) fn needs_permission(name: &str) -> bool {
 }
 
 /// Whether the option can stop the host or its file systems: a file system that meets an error, or is told that it has, and
-/// panics; or one that makes errors.
+/// panics; one that makes errors; or a program that the kernel runs as root.
 pub(crate) fn endangers_the_host(option: &MountOption) -> bool {
     let (name, value) = (option.name.to_ascii_lowercase(), option.value.as_deref().unwrap_or_default());
-    matches!(name.as_str(), "abort" | "fault_injection" | "fault_type" | "test_dummy_encryption")
+    matches!(name.as_str(), "abort" | "fault_injection" | "fault_type" | "test_dummy_encryption" | "release_agent")
         || name.contains("panic")
         || value.to_ascii_lowercase().contains("panic")
 }

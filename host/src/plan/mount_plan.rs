@@ -11,8 +11,9 @@ use super::step::Step;
 use crate::decision::answers::{Answers, Pins, Unconfirmed};
 use crate::decision::approved::Approved;
 use crate::host::locks::HostLock;
-use crate::model::ends::{Ends, ResolvedPath};
+use crate::model::ends::{Ends, OptionPath, PinnedPath, ResolvedPath};
 use crate::model::option_names::{is_dropped, is_per_mount, needs_mount_program, propagation_of_word};
+use crate::model::option_paths::paths_in;
 use crate::model::options::{MountOption, Options};
 use crate::model::refusals::Refusals;
 use crate::model::request::{MountRequest, Operation, Propagation, PropagationType};
@@ -76,6 +77,11 @@ impl MountPlan {
         self.ends.found_source()
     }
 
+    /// What the host found at the paths in the options.
+    pub(crate) fn option_paths(&self) -> &[OptionPath<PinnedPath>] {
+        &self.ends.option_paths
+    }
+
     /// The descriptors of both ends. A replayed decision has none.
     pub(crate) fn take_pins(&mut self) -> (Option<OwnedFd>, Option<OwnedFd>) {
         (self.ends.source.as_mut().and_then(|source| source.pin.take()), self.ends.target.pin.take())
@@ -118,6 +124,7 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
                 vec![Step::Helper(HelperMount::of(approved, rules, fstype, source(), helper, notes)?)]
             } else {
                 let (attributes, parameters) = split(&request.options);
+                let parameters = with_real_paths(parameters, approved.option_paths());
                 vec![Step::Mount { fstype, source: source(), parameters, attributes }]
             }
         }
@@ -162,6 +169,26 @@ fn split(options: &Options) -> (Attributes, Vec<MountOption>) {
         parameters.push(MountOption::flag("ro"));
     }
     (attributes, parameters)
+}
+
+/// Parameters whose paths are the real ones. Each layer of an overlay is a parameter of its own.
+fn with_real_paths(parameters: Vec<MountOption>, found: &[OptionPath<PinnedPath>]) -> Vec<MountOption> {
+    let mut found = found.iter();
+    let mut real = Vec::new();
+    for parameter in parameters {
+        let written = paths_in(&parameter);
+        let is_found = |path: &OptionPath<PinnedPath>| path.option == parameter.name;
+        // A word that looked like a path and led nowhere was found nowhere.
+        if written.is_empty() || !found.clone().next().is_some_and(is_found) {
+            real.push(parameter);
+            continue;
+        }
+        for (written, path) in written.iter().zip(found.by_ref()) {
+            let name = if written.option.is_empty() { parameter.name.as_str() } else { written.option };
+            real.push(MountOption { name: name.to_owned(), value: Some(path.found.found.path.clone()) });
+        }
+    }
+    real
 }
 
 /// What takes rights away comes first and what gives them back last: a remount that ends in the middle leaves the mount

@@ -4,8 +4,8 @@
 //! holds for what lies below it, and for what lies above it, because a mount there hides, shows or changes all below.
 
 use mountgate_sdk::{
-    FileKind, Folders, Kind, Location, Mounts, Operation, Place, Policy, Problem, Review, Verdict, Via, deny,
-    is_within, lies_in,
+    FileKind, Folders, Kind, Location, Mounts, Operation, OptionPath, Place, Policy, Problem, Review, Verdict, Via,
+    deny, is_within, lies_in,
 };
 use serde::Deserialize;
 
@@ -139,7 +139,7 @@ fn shown(place: &Place) -> String {
 
 /// Something that is mounted from.
 struct Source {
-    field: &'static str,
+    field: String,
     /// As it is shown.
     path: String,
     /// What is shown by it; nothing for what isn't on the host.
@@ -222,11 +222,6 @@ fn is_allowed(path: &str, locations: &[Location], review: &Review, allowed: &Fol
     goes_through(path) && is_known && shown.iter().all(|mount| goes_through(&mount.target))
 }
 
-/// Whether a path is absolute, without `.`, `..` or an empty component.
-fn is_plain(path: &str) -> bool {
-    path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
-}
-
 /// All that is mounted from, with the fields that name it. A source without a slash is only a name.
 fn sources(review: &Review, mounts: &impl Mounts) -> Result<Vec<Source>, Verdict> {
     let mut sources = Vec::new();
@@ -243,7 +238,7 @@ fn sources(review: &Review, mounts: &impl Mounts) -> Result<Vec<Source>, Verdict
             // What is mounted below is shown as well.
             let brought = review.places.iter().filter(|place| place.via == Via::BroughtAlong);
             locations.extend(brought.map(|place| place.location.clone()));
-            sources.push(Source { field: "source", path, locations, is_on_host: true });
+            sources.push(Source { field: "source".to_owned(), path, locations, is_on_host: true });
         }
         None => {
             // An export of a server isn't a path on the host.
@@ -253,30 +248,21 @@ fn sources(review: &Review, mounts: &impl Mounts) -> Result<Vec<Source>, Verdict
                 }
                 let is_on_host = path.starts_with('/') && !path.starts_with("//");
                 let locations = if is_on_host { place(path).collect() } else { Vec::new() };
-                sources.push(Source { field: "source", path: path.clone(), locations, is_on_host });
+                sources.push(Source { field: "source".to_owned(), path: path.clone(), locations, is_on_host });
             }
         }
     }
-    for option in &review.request.options {
-        let value = option.value.as_deref().unwrap_or_default();
-        let (field, list) = match option.name.as_str() {
-            "lowerdir" | "lowerdir+" | "datadir+" => ("options.lowerdir", true),
-            "upperdir" => ("options.upperdir", false),
-            "workdir" => ("options.workdir", false),
-            // More devices: of btrfs, the journal of ext4, the journal and the real-time device of xfs.
-            "device" | "journal_path" | "logdev" | "rtdev" => ("options.device", false),
-            _ => continue,
-        };
-        for path in value.split(|c| list && c == ':').filter(|part| !part.is_empty()) {
-            if !is_plain(path) {
-                return not_plain(field, path);
-            }
-            let locations: Vec<Location> = place(path).collect();
-            if locations.is_empty() {
-                return not_plain(field, path);
-            }
-            sources.push(Source { field, path: path.to_owned(), locations, is_on_host: true });
+    for OptionPath { option, found } in &review.option_paths {
+        let mut locations: Vec<Location> = found.location.iter().cloned().collect();
+        if found.kind == FileKind::BlockDevice {
+            locations.extend(place(&found.path));
         }
+        sources.push(Source {
+            field: format!("options.{option}"),
+            path: found.path.clone(),
+            locations,
+            is_on_host: true,
+        });
     }
     Ok(sources)
 }

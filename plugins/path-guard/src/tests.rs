@@ -1,4 +1,4 @@
-use mountgate_sdk::testing::{bind, mount, on_host, place, with_option};
+use mountgate_sdk::testing::{bind, mount, on_host, place, with_option_paths};
 use mountgate_sdk::{Device, Mount, MountList, UnmountMode, check_schema};
 
 use super::*;
@@ -60,17 +60,16 @@ fn what_a_move_takes_away_is_a_target_too() {
 }
 
 #[test]
-fn paths_in_options_must_be_plain_and_are_sources() {
+fn paths_in_options_are_sources() {
     let settings = Settings { deny_sources: list(&["/etc", "/dev/sda"]), ..Settings::default() };
-    for (option, value, verdict) in [
-        ("lowerdir", "//etc", "source-not-plain options.lowerdir"),
-        ("lowerdir", "/srv:etc", "source-not-plain options.lowerdir"),
-        ("upperdir", "/srv/../etc", "source-not-plain options.upperdir"),
-        ("logdev", "/dev/sda", "source-denied options.device"),
-        ("lowerdir", "/srv:/opt", "allow"),
+    for (option, paths, verdict) in [
+        ("lowerdir", &["/srv", "/etc/ssl"][..], "source-denied options.lowerdir"),
+        ("upperdir", &["/"], "source-denied options.upperdir"),
+        ("logdev", &["/dev/sda"], "source-denied options.logdev"),
+        ("lowerdir", &["/srv", "/opt"], "allow"),
     ] {
-        let review = with_option(mount("overlay", "overlay", "/mnt"), option, Some(value));
-        assert_eq!(judge(&settings, &review), verdict, "{option}={value}");
+        let review = with_option_paths(mount("overlay", "overlay", "/mnt"), option, paths);
+        assert_eq!(judge(&settings, &review), verdict, "{option}={paths:?}");
     }
 }
 
@@ -91,13 +90,6 @@ fn sources_are_guarded_and_plain_names_are_not() {
     assert_eq!(judge(&settings, &mount("tmpfs", "tmpfs", "/mnt")), "allow");
     assert_eq!(judge(&settings, &mount("nfs", "server:/export/a", "/mnt")), "allow");
     assert_eq!(judge(&settings, &mount("nfs", "other:/export", "/mnt")), "source-not-allowed source");
-}
-
-#[test]
-fn the_folders_of_an_overlay_are_sources() {
-    let settings = Settings { deny_sources: list(&["/etc"]), ..Settings::default() };
-    let review = with_option(mount("overlay", "overlay", "/mnt"), "lowerdir", Some("/srv:/etc/ssl"));
-    assert_eq!(judge(&settings, &review), "source-denied options.lowerdir");
 }
 
 #[test]

@@ -21,8 +21,8 @@ use serde::de::DeserializeOwned;
 pub use bindings::exports::mountgate::policy::plugin::{Description, Kind, Problem};
 pub use bindings::mountgate::policy::log;
 pub use bindings::mountgate::policy::types::{
-    Denial, Device, Edit, FileKind, Label, Location, Mount, MountOption, Operation, Outcome, OwnedEdit, Place,
-    Propagation, PropagationType, Request, Requester, ResolvedPath, Review, Status, UnmountMode, Verdict, Via,
+    Denial, Device, Edit, FileKind, Label, Location, Mount, MountOption, Operation, OptionPath, Outcome, OwnedEdit,
+    Place, Propagation, PropagationType, Request, Requester, ResolvedPath, Review, Status, UnmountMode, Verdict, Via,
 };
 pub use locations::{Folders, lies_in};
 pub use mounts::{HostMounts, MountList, Mounts};

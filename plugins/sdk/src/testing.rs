@@ -1,8 +1,8 @@
 //! Makes reviews for tests. Their paths are all on the one file system of an empty [`crate::MountList`].
 
 use crate::{
-    Device, FileKind, Location, MountList, MountOption, Mounts, Operation, Place, Request, Requester, ResolvedPath,
-    Review, Via,
+    Device, FileKind, Location, MountList, MountOption, Mounts, Operation, OptionPath, Place, Request, Requester,
+    ResolvedPath, Review, Via,
 };
 
 /// A review of a new mount. A source that begins with `/` is a block device.
@@ -19,6 +19,14 @@ pub fn bind(source: &str, target: &str) -> Review {
 /// This review with one more option.
 pub fn with_option(mut review: Review, name: &str, value: Option<&str>) -> Review {
     review.request.options.push(MountOption { name: name.to_owned(), value: value.map(str::to_owned) });
+    review
+}
+
+/// This review with one more option that names paths, as `lowerdir=/a:/b` does.
+pub fn with_option_paths(review: Review, name: &str, paths: &[&str]) -> Review {
+    let mut review = with_option(review, name, Some(&paths.join(":")));
+    let found = |path: &&str| OptionPath { option: name.to_owned(), found: resolved(path, FileKind::Directory) };
+    review.option_paths.extend(paths.iter().map(found));
     review
 }
 
@@ -42,6 +50,7 @@ fn review(
         edits: Vec::new(),
         source: found,
         target: resolved(target, FileKind::Directory),
+        option_paths: Vec::new(),
         requester: Requester { uid: 0, gid: 0, pid: 1, labels: Vec::new() },
         places: vec![place(target, Via::Target)],
     }
@@ -55,7 +64,8 @@ fn resolved(path: &str, kind: FileKind) -> ResolvedPath {
 /// This review with all paths where they lie by a list of mounts. A block device shows the file system with its number.
 pub fn on_host(mut review: Review, mounts: &MountList) -> Review {
     let locate = |path: &str| mounts.locate(&[path]).into_iter().flatten().next();
-    for found in review.source.iter_mut().chain([&mut review.target]) {
+    let in_options = review.option_paths.iter_mut().map(|path| &mut path.found);
+    for found in review.source.iter_mut().chain([&mut review.target]).chain(in_options) {
         found.location = match found.device {
             Some(device) => {
                 let is_mounted = !mounts.by_device(device, 1).is_empty();

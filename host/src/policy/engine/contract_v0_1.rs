@@ -3,7 +3,7 @@
 use super::bindings::exports::mountgate::policy::plugin;
 use super::bindings::mountgate::policy::types as wit;
 use crate::model::edit::{Edit, OwnedEdit};
-use crate::model::ends::{FileKind, ResolvedPath};
+use crate::model::ends::{FileKind, OptionPath, ResolvedPath};
 use crate::model::location::{Device, Location, Place, Via};
 use crate::model::options::{MountOption, Options};
 use crate::model::request::{MountRequest, Operation, PropagationType};
@@ -25,6 +25,7 @@ pub struct ReviewParts<'r> {
     pub edits: &'r [OwnedEdit],
     pub source: Option<&'r ResolvedPath>,
     pub target: &'r ResolvedPath,
+    pub option_paths: &'r [OptionPath],
     pub requester: &'r Requester,
     pub places: &'r [Place],
 }
@@ -42,6 +43,11 @@ impl Review {
                 .collect(),
             source: parts.source.map(resolved),
             target: resolved(parts.target),
+            option_paths: parts
+                .option_paths
+                .iter()
+                .map(|path| wit::OptionPath { option: path.option.clone(), found: resolved(&path.found) })
+                .collect(),
             requester: requester(parts.requester),
             places: parts.places.iter().map(place).collect(),
         })

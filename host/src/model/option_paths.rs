@@ -1,0 +1,88 @@
+//! The host's paths that options of a new mount name: the layers of an overlay, the journal of a file system, its further
+//! devices. What is mounted shows them, or writes them.
+
+use super::options::MountOption;
+
+/// A path in the value of an option.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WrittenPath {
+    /// The option as the kernel takes it for this one path.
+    pub(crate) option: &'static str,
+    /// The path as it's written, without escapes.
+    pub(crate) path: String,
+}
+
+/// The options whose value is a path, see the documentation of overlayfs, btrfs(5), ext4(5), xfs(5) and erofs.
+const ONE_PATH: [&str; 8] =
+    ["lowerdir+", "datadir+", "upperdir", "workdir", "device", "journal_path", "logdev", "rtdev"];
+
+/// Options whose value looks like a path and is one in the file system itself.
+const INSIDE: [&str; 4] = ["subvol", "aname", "subdir", "root"];
+
+/// The paths that an option names. Of an option that isn't known, a value that begins with `/` is taken for one.
+pub(crate) fn paths_in(option: &MountOption) -> Vec<WrittenPath> {
+    let name = option.name.as_str();
+    let Some(value) = option.value.as_deref().filter(|value| !value.is_empty()) else { return Vec::new() };
+    if name == "lowerdir" {
+        return layers(value);
+    }
+    match ONE_PATH.iter().find(|known| **known == name) {
+        Some(known) => vec![WrittenPath { option: known, path: value.to_owned() }],
+        None if value.starts_with('/') && !INSIDE.contains(&name) => {
+            vec![WrittenPath { option: "", path: value.to_owned() }]
+        }
+        None => Vec::new(),
+    }
+}
+
+/// The layers in `lowerdir=`, the uppermost first: colons part them, two colons stand before the layers that hold only data,
+/// and a backslash takes away what the next character means.
+fn layers(value: &str) -> Vec<WrittenPath> {
+    let mut layers = vec![WrittenPath { option: "lowerdir+", path: String::new() }];
+    let mut chars = value.chars();
+    let mut holds_data = false;
+    while let (Some(c), Some(last)) = (chars.next(), layers.last_mut()) {
+        match c {
+            '\\' => last.path.extend(chars.next()),
+            ':' if last.path.is_empty() => {
+                holds_data = true;
+                last.option = "datadir+";
+            }
+            ':' => {
+                let option = if holds_data { "datadir+" } else { "lowerdir+" };
+                layers.push(WrittenPath { option, path: String::new() });
+            }
+            c => last.path.push(c),
+        }
+    }
+    layers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Vec<(&'static str, String)> {
+        paths_in(&MountOption::parse(text)).into_iter().map(|found| (found.option, found.path)).collect()
+    }
+
+    #[test]
+    fn layers_are_parted_at_colons_that_arent_escaped() {
+        let owned = |list: &[(&'static str, &str)]| -> Vec<_> {
+            list.iter().map(|(option, path)| (*option, (*path).to_owned())).collect()
+        };
+        assert_eq!(of("lowerdir=/a:/b\\:c"), owned(&[("lowerdir+", "/a"), ("lowerdir+", "/b:c")]));
+        assert_eq!(
+            of("lowerdir=/a::/d1::/d2"),
+            owned(&[("lowerdir+", "/a"), ("datadir+", "/d1"), ("datadir+", "/d2")])
+        );
+        assert_eq!(of("upperdir=/u:v"), owned(&[("upperdir", "/u:v")]));
+    }
+
+    #[test]
+    fn a_path_in_the_file_system_itself_is_none_of_the_hosts() {
+        assert_eq!(of("subvol=/a"), []);
+        assert_eq!(of("size=1m"), []);
+        assert_eq!(of("unheard-of=/etc"), [("", "/etc".to_owned())]);
+    }
+}

@@ -8,6 +8,10 @@ tests! {
     privileged layers_of_an_overlay_are_judged_as_what_they_are,
     privileged layers_of_an_overlay_are_pinned_and_may_be_many,
     privileged a_journal_device_is_judged_as_a_source,
+    privileged an_erofs_image_needs_no_loop_device,
+    privileged an_image_gets_a_loop_device_that_goes_with_its_mount,
+    privileged an_image_has_one_writer,
+    privileged a_context_with_commas_reaches_the_kernel_as_it_is_meant,
 }
 
 /// Policies that guard `/mnt/w/secret` as a source, and allow all types.
@@ -79,6 +83,82 @@ fn a_journal_device_is_judged_as_a_source() -> Result<()> {
         denied mount -t ext4 -o unheard-of=/mnt/w/secret/file /mnt/w/loop /mnt/x
         refused mount -t ext4 -o unheard-of=/mnt/w/none /mnt/w/loop /mnt/x
         refused mount -t cgroup -o release_agent=/mnt/w/a/file cgroup /mnt/x",
+    )
+    .map(drop)
+}
+
+fn an_erofs_image_needs_no_loop_device() -> Result<()> {
+    with_sources(
+        "mkfs.erofs --quiet $W/image.erofs /mnt/w/a; cp $W/image.erofs /mnt/w/secret/image; mkdir $W/open; cp $W/image.erofs $W/open/image
+        denied mount -t erofs /mnt/w/secret/image /mnt/x
+        allowed mount -t erofs -o ro,nosuid $W/open/image /mnt/x
+        test $(cat /mnt/x/file) = a; at /mnt/x | grep ' ro,nosuid'; test -z \"$(losetup --associated $W/open/image)\"
+        allowed umount /mnt/x
+        # Others than root can put another file there: the kernel gets the very file.
+        chmod 777 $W/open; allowed mount -t erofs $W/open/image /mnt/x; test $(cat /mnt/x/file) = a
+        at /mnt/x | grep /proc/self/fd; allowed umount /mnt/x
+        # Not every file system can hold such an image, e.g. not tmpfs.
+        cp $W/open/image /mnt/w/b/; says 32 gate mount -t erofs /mnt/w/b/image /mnt/x; echo \"$said\" | grep 'o loop'
+        allowed mount -t erofs -o loop,ro /mnt/w/b/image /mnt/x; test $(cat /mnt/x/file) = a; allowed umount /mnt/x
+        # Without `loop` in [host] options too.
+        cp $W/open/image /mnt/; $M --policies $B check mount -t erofs -o ro /mnt/image /mnt/x
+        says 2 $M --policies $B mount -t ext4 /mnt/image /mnt/x; echo \"$said\" | grep 'add \"loop\" to'",
+    )
+    .map(drop)
+}
+
+/// Makes an ext4 in an image, behind `$1` bytes of something else.
+const IMAGE: &str = "
+    image() { truncate -s 24M $W/ext4; mkfs.ext4 -q $W/ext4; head -c $1 /dev/zero > /mnt/w/b/image; cat $W/ext4 >> /mnt/w/b/image; }
+    devices() { losetup --noheadings --output NAME,RO,OFFSET,AUTOCLEAR --associated /mnt/w/b/image; }
+";
+
+fn an_image_gets_a_loop_device_that_goes_with_its_mount() -> Result<()> {
+    with_sources(&format!(
+        "{IMAGE} image 0
+        denied mount -t ext4 -o loop /mnt/w/secret/file /mnt/x
+        gate check mount -t ext4 -o loop,ro /mnt/w/b/image /mnt/x | grep 'ioctl(LOOP_CONFIGURE, /mnt/w/b/image, LO_FLAGS_AUTOCLEAR, LO_FLAGS_READ_ONLY)'
+        allowed mount -t ext4 -o loop /mnt/w/b/image /mnt/x
+        test \"$(devices | tr -s ' ' | cut -d' ' -f2-)\" = '0 0 1'; touch /mnt/x/written; allowed umount /mnt/x; test -z \"$(devices)\"
+        # As mount(8), without the word, and only to be read.
+        allowed mount -t ext4 -o ro /mnt/w/b/image /mnt/x; test -e /mnt/x/written; at /mnt/x | grep ' ro'
+        test \"$(devices | tr -s ' ' | cut -d' ' -f2-)\" = '1 0 1'; allowed umount /mnt/x; test -z \"$(devices)\"
+        image 4096
+        allowed mount -t ext4 -o offset=4K,sizelimit=24MiB /mnt/w/b/image /mnt/x
+        test \"$(devices | tr -s ' ' | cut -d' ' -f2-)\" = '0 4096 1'; allowed umount /mnt/x
+        # What fails leaves no device behind.
+        says 32 gate mount -t xfs /mnt/w/b/image /mnt/x; test -z \"$(devices)\"
+        refused mount -t ext4 -o offset=x /mnt/w/b/image /mnt/x; refused mount -t ext4 -o loop=/dev/loop7 /mnt/w/b/image /mnt/x
+        refused mount -t tmpfs -o loop tmpfs /mnt/x
+        container \"$M --policies $P --host-root $W/rootfs mount -t ext4 -o offset=4K /mnt/w/b/image /mnt/x\"; at /mnt/x | grep ext4"
+    ))
+    .map(drop)
+}
+
+fn an_image_has_one_writer() -> Result<()> {
+    with_sources(&format!(
+        "{IMAGE} image 0; mkdir /mnt/z
+        allowed mount -t ext4 -o ro /mnt/w/b/image /mnt/x
+        says 32 gate mount -t ext4 /mnt/w/b/image /mnt/y; echo \"$said\" | grep 'shows this image already'
+        allowed mount -t ext4 -o ro /mnt/w/b/image /mnt/y; allowed umount /mnt/x; allowed umount /mnt/y
+        allowed mount -t ext4 /mnt/w/b/image /mnt/x
+        says 32 gate mount -t ext4 -o ro /mnt/w/b/image /mnt/y; ln /mnt/w/b/image /mnt/w/b/other
+        says 32 gate mount -t ext4 /mnt/w/b/other /mnt/y; gate --json mount -t ext4 /mnt/w/b/other /mnt/y | grep '\"code\":\"busy\"'"
+    ))
+    .map(drop)
+}
+
+fn a_context_with_commas_reaches_the_kernel_as_it_is_meant() -> Result<()> {
+    with_sources(
+        r#"label='system_u:object_r:tmp_t:s0:c1,c2'
+        gate check mount -t tmpfs -o "context=\"$label\",size=1m" tmpfs /mnt/x | grep "fsconfig(context, $label)"
+        refused mount -t tmpfs -o "context=\"$label" tmpfs /mnt/x
+        refused mount -t tmpfs -o "rootcontext=\"$label\"" tmpfs /mnt/x
+        refused mount -t tmpfs -o "size=\"1,2\"" tmpfs /mnt/x
+        strace -f -e trace=fsconfig -o $W/calls $M --policies $P mount -t tmpfs -o "context=\"$label\"" tmpfs /mnt/x || true
+        grep "\"context\", \"$label\"" $W/calls
+        # Where SELinux is off, the kernel doesn't know the word.
+        if test -e /sys/fs/selinux/enforce; then at /mnt/x | grep "context="; fi"#,
     )
     .map(drop)
 }

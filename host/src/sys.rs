@@ -143,6 +143,116 @@ pub(crate) fn fsconfig_create_exclusive(context: BorrowedFd<'_>) -> io::Result<(
     checked(result).map(drop)
 }
 
+/// How a loop device shows a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoopSetup<'n> {
+    pub(crate) offset: u64,
+    pub(crate) size_limit: u64,
+    pub(crate) read_only: bool,
+    /// The file's name, for those who list the devices.
+    pub(crate) name: &'n str,
+}
+
+/// `struct loop_info64` of `include/uapi/linux/loop.h`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct LoopInfo {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encryption: [u32; 2],
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    key: [u8; 32],
+    init: [u64; 2],
+}
+
+impl LoopInfo {
+    const READ_ONLY: u32 = 1;
+    /// The device is given up with its last user.
+    const AUTOCLEAR: u32 = 4;
+
+    const fn empty() -> Self {
+        Self {
+            device: 0,
+            inode: 0,
+            rdevice: 0,
+            offset: 0,
+            size_limit: 0,
+            number: 0,
+            encryption: [0; 2],
+            flags: 0,
+            file_name: [0; 64],
+            crypt_name: [0; 64],
+            key: [0; 32],
+            init: [0; 2],
+        }
+    }
+}
+
+/// `struct loop_config` of `include/uapi/linux/loop.h`.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+/// The number of a loop device that shows nothing, see loop(4).
+pub(crate) fn loop_free(control: BorrowedFd<'_>) -> io::Result<u32> {
+    const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4c82;
+    // SAFETY: this ioctl takes no argument.
+    let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE as _) };
+    u32::try_from(number).map_err(|_| io::Error::last_os_error())
+}
+
+/// Shows a file as a block device until nobody uses it any more, see loop(4). Linux 5.8.
+pub(crate) fn loop_configure(device: BorrowedFd<'_>, file: BorrowedFd<'_>, setup: &LoopSetup<'_>) -> io::Result<()> {
+    const LOOP_CONFIGURE: libc::c_ulong = 0x4c0a;
+    let flags = LoopInfo::AUTOCLEAR | if setup.read_only { LoopInfo::READ_ONLY } else { 0 };
+    let mut info = LoopInfo { offset: setup.offset, size_limit: setup.size_limit, flags, ..LoopInfo::empty() };
+    // The last byte stays zero.
+    for (to, from) in info.file_name.iter_mut().take(63).zip(setup.name.bytes()) {
+        *to = from;
+    }
+    let fd = u32::try_from(file.as_raw_fd()).map_err(io::Error::other)?;
+    let config = LoopConfig { fd, block_size: 0, info, reserved: [0; 8] };
+    // SAFETY: this ioctl reads a `struct loop_config` through the pointer, which is to a live one of that layout.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, std::ptr::from_ref(&config)) };
+    checked(result.into()).map(drop)
+}
+
+/// The file behind a loop device.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoopBacking {
+    /// As stat(2) has it.
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) read_only: bool,
+}
+
+/// What a loop device shows; nothing if it shows nothing.
+pub(crate) fn loop_backing(device: BorrowedFd<'_>) -> io::Result<Option<LoopBacking>> {
+    const LOOP_GET_STATUS64: libc::c_ulong = 0x4c05;
+    let mut info = LoopInfo::empty();
+    // SAFETY: this ioctl writes a `struct loop_info64` through the pointer, which is to a live one of that layout.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64 as _, std::ptr::from_mut(&mut info)) };
+    match checked(result.into()) {
+        Ok(_) => Ok(Some(LoopBacking {
+            device: info.device,
+            inode: info.inode,
+            read_only: info.flags & LoopInfo::READ_ONLY != 0,
+        })),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether this program was started with more rights than its caller has: `AT_SECURE` of getauxval(3).
 pub(crate) fn is_secure_execution() -> bool {
     // SAFETY: this call only reads what the kernel gave the process at its start.

@@ -69,12 +69,13 @@ pub(crate) fn run() -> Result<Toolchain> {
 }
 
 /// What the tests that need root run for real, each with the Debian package that brings it.
-const TOOLS: [(&str, &str); 12] = [
+const TOOLS: [(&str, &str); 13] = [
     ("strace", "strace"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("bindfs", "bindfs"),
+    ("mkfs.erofs", "erofs-utils"),
     ("mount.fuse", "fuse3"),
     ("crun", "crun"),
     ("systemd-run", "systemd"),

@@ -14,6 +14,7 @@ use crate::host::own_state::OwnPlace;
 use crate::host::resolve::{ResolveError, is_automount, resolve};
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, OptionPath, PinnedPath, ResolvedPath};
+use crate::model::image::needs_loop_device;
 use crate::model::location::{Device, Place};
 use crate::model::option_paths::{WrittenPath, paths_in};
 use crate::model::paths::{is_source_path, lexical};
@@ -108,6 +109,11 @@ impl EndFinder<'_> {
                         let is_disk =
                             found.found.kind == FileKind::BlockDevice && request.operation == Operation::Mount;
                         self.hold_device(case, device.filter(|_| is_disk))?;
+                        if let (Some(locks), Some(location)) = (&case.locks, &found.found.location)
+                            && needs_loop_device(request, &found.found)
+                        {
+                            locks.hold(&format!("image {location}"))?;
+                        }
                         Ok(Some(found))
                     }
                     // A file system without a device may have any word for its source.

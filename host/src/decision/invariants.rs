@@ -2,12 +2,14 @@
 
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind};
+use crate::model::image::{Image, LOOP_WORDS, needs_loop_device};
 use crate::model::mount_flags::restrictions;
 use crate::model::option_names::{
-    endangers_the_host, is_generic, is_operation, needs_mount_program, needs_permission, propagation_of_word,
+    endangers_the_host, is_context, is_generic, is_operation, needs_mount_program, needs_permission,
+    propagation_of_word,
 };
 use crate::model::option_paths::paths_in;
-use crate::model::options::MountOption;
+use crate::model::options::{MountOption, quoted_text};
 use crate::model::paths::{components, is_source_path};
 use crate::model::refusals::{Refusal, Refusals};
 use crate::model::request::{MountRequest, Operation};
@@ -60,17 +62,24 @@ pub(super) fn check_request(
 pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &Ends) -> Result<(), Refusals> {
     let (source, target) = (ends.found_source(), &ends.target.found);
     let mut check = Check { rules, refusals: Vec::new() };
+    let is_image = source.is_some_and(|source| source.kind == FileKind::Regular);
+    if let Some(word) = request.options.iter().find(|option| LOOP_WORDS.contains(&option.name.as_str()) && !is_image) {
+        check.refuse("-o", format!("{} is for an image: a regular file as the source", word.name), None);
+    } else if let Err(problem) = Image::of(&request.options) {
+        check.refuse("-o", problem, None);
+    }
     for path in &ends.option_paths {
         check.no_magic(&format!("-o {}", path.option), &path.found.found.path);
     }
     if let Some(source) = source {
         check.no_magic(SOURCE, &source.path);
-        let is_image = request.operation == Operation::Mount && source.kind == FileKind::Regular;
-        if is_image && !rules.options.iter().any(|name| name == "loop") {
+        let is_helped = request.fstype.as_ref().is_some_and(|fstype| rules.helpers.contains(fstype));
+        let needs_device = !is_helped && needs_loop_device(request, source);
+        if needs_device && !rules.options.iter().any(|name| name == "loop") {
             check.refuse(
                 SOURCE,
-                format!("{} is a regular file, so mount(8) would set up a loop device for it", source.path),
-                Some("name \"loop\" in [host] options to allow that, or set up the loop device first"),
+                format!("{} is a regular file: it would need a loop device", source.path),
+                Some("to allow that, add \"loop\" to [host] options in policies.toml"),
             );
         }
         if request.operation.source_is_path() {
@@ -227,7 +236,7 @@ impl Check<'_> {
             self.refuse(argument, format!("\"{}\" isn't the name of an option", shorten(name)), None);
         } else if text.chars().any(char::is_control) {
             self.refuse(argument, format!("an option holds a control character: \"{shown}\""), None);
-        } else if text.contains(',') || text.contains('"') {
+        } else if (text.contains(',') || text.contains('"')) && (is_helped || !is_quoted_context(option)) {
             self.refuse(
                 argument,
                 format!("an option holds a comma or a quote: \"{shown}\""),
@@ -296,6 +305,11 @@ impl Check<'_> {
             self.refuse("-o", format!("{} takes no options", operation.name()), None);
         }
     }
+}
+
+/// Whether it's a context whose commas stand between quotes, as mount(8) takes it.
+fn is_quoted_context(option: &MountOption) -> bool {
+    is_context(&option.name) && option.value.as_deref().and_then(quoted_text).is_some()
 }
 
 /// As much of an argument as a message shows.

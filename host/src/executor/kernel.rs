@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::mount::{
@@ -16,12 +16,15 @@ use super::execution::Execution;
 use super::failure::StepError;
 use super::layers;
 use super::lookup::{self, Below};
+use super::loop_device::{self, LoopDevice};
 use super::mount_api::{
     self, attach, explained, not_a_mount_point, not_made, not_moved, not_shown, propagate, propagation_bit,
     with_cause_and_log, with_context_log,
 };
 use super::undo::Undo;
 use super::verify;
+use crate::model::ends::FileKind;
+use crate::model::image::Image;
 use crate::model::options::MountOption;
 use crate::model::request::{Propagation, PropagationType, UnmountMode};
 use crate::mount_table::escape::path_to_text;
@@ -33,10 +36,11 @@ use crate::sys::{MountAttr, fsconfig_create_exclusive, mount_setattr};
 pub(super) fn mount(
     execution: &Execution<'_>,
     fstype: &str,
-    source: &str,
+    source: &Source,
     parameters: &[MountOption],
     attributes: Attributes,
 ) -> Result<OwnedFd, StepError> {
+    let name = source.name();
     let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {
         let unknown = || {
             format!(
@@ -45,11 +49,11 @@ pub(super) fn mount(
         };
         StepError::new(call("fsopen", &[fstype]), explained(errno, (errno == Errno::NODEV).then(unknown)))
     })?;
-    fsconfig_set_string(&context, "source", source)
-        .map_err(|errno| with_context_log(&context, call("fsconfig", &["source", source]), errno))?;
+    fsconfig_set_string(&context, "source", name)
+        .map_err(|errno| with_context_log(&context, call("fsconfig", &["source", name]), errno))?;
     layers::configure(execution, fstype, &context, parameters)?;
     create(execution, fstype, &context, parameters).map_err(|errno| {
-        let line = call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, source]);
+        let line = call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]);
         with_cause_and_log(&context, line, errno, not_made(fstype, errno))
     })?;
     let flags = MountAttrFlags::from_bits_retain(u32::try_from(attributes.set).unwrap_or(u32::MAX));
@@ -58,6 +62,41 @@ pub(super) fn mount(
     verify::device(execution, fstype, source, &mount)?;
     show(execution, &mount)?;
     Ok(mount)
+}
+
+/// What a new file system is mounted from.
+pub(super) enum Source {
+    /// The kernel gets this name.
+    Name(String),
+    /// A loop device that shows an image.
+    Loop(LoopDevice),
+}
+
+impl Source {
+    /// What is pinned. An image that needs no loop device is opened by its name: where others than root could put another file
+    /// there, by the name of its descriptor.
+    pub(super) fn of(
+        execution: &Execution<'_>,
+        source: &str,
+        image: Option<Image>,
+        attributes: Attributes,
+    ) -> Result<Self, StepError> {
+        if let Some(image) = image {
+            return loop_device::attach(execution, image, attributes.is_read_only()).map(Self::Loop);
+        }
+        let is_file = execution.plan.found_source().is_some_and(|found| found.kind == FileKind::Regular);
+        Ok(Self::Name(match is_file && !execution.host.only_root_can_replace(source) {
+            true => format!("/proc/self/fd/{}", execution.source()?.as_raw_fd()),
+            false => source.to_owned(),
+        }))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            Self::Loop(device) => &device.path,
+        }
+    }
 }
 
 /// Makes the file system. One that is mounted already would be shared, with the options that it has: where others are asked

@@ -9,6 +9,7 @@ mod kernel;
 mod layers;
 mod leftovers;
 mod lookup;
+mod loop_device;
 mod mount_api;
 mod namespace;
 mod process;

@@ -115,6 +115,10 @@ pub(super) fn not_moved(errno: Errno) -> (String, Errno) {
 pub(super) fn not_made(fstype: &str, errno: Errno) -> Option<String> {
     let cause = match (errno, fstype) {
         (Errno::ROFS | Errno::ACCESS, _) => "the device is write-protected: ask for ro",
+        (Errno::NOTBLK, "erofs") => {
+            "this kernel mounts no erofs from a file, or not from one on that file system: ask for a loop device with -o loop"
+        }
+        (Errno::NOTBLK, _) => "this file system is mounted from a block device, and the source is none",
         (Errno::INVAL, "xfs") => {
             "an XFS with the same UUID may be mounted already: a copy is mounted with nouuid. Or it's no XFS"
         }

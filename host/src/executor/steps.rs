@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use super::apply::Applied;
 use super::execution::Execution;
 use super::failure::{ApplyError, MountFailure, StepError};
+use super::kernel::Source;
 use super::undo::Undo;
 use super::watch::Watch;
 use super::{helper, kernel, verify};
@@ -48,9 +49,10 @@ pub(super) fn run(host: &HostRoot, mut plan: MountPlan, watch: &Watch) -> Result
 fn steps(execution: &Execution<'_>, undos: &mut Vec<Undo>, applied: &mut Applied) -> Result<(), StepError> {
     for step in execution.plan.steps() {
         match step {
-            Step::Mount { fstype, source, parameters, attributes } => {
-                let mount = kernel::mount(execution, fstype, source, parameters, *attributes)?;
-                applied.mount_id = verify::mount(execution, fstype, source, *attributes, undos, mount)?;
+            Step::Mount { fstype, source, image, parameters, attributes } => {
+                let source = Source::of(execution, source, *image, *attributes)?;
+                let mount = kernel::mount(execution, fstype, &source, parameters, *attributes)?;
+                applied.mount_id = verify::mount(execution, fstype, source.name(), *attributes, undos, mount)?;
             }
             Step::Bind { recursive, propagation, attributes, .. } => {
                 let mount = kernel::bind(execution, *recursive, *propagation, *attributes)?;

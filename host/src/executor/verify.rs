@@ -9,6 +9,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::execution::Execution;
 use super::failure::StepError;
+use super::kernel::Source;
 use super::lookup::{self, FoundMount};
 use super::mount_api::propagation_of;
 use super::undo::Undo;
@@ -33,9 +34,12 @@ pub(super) fn mount(
     let FoundMount { identity, mount: found } = find_new(execution, undos, mount)?;
     let mut differs = Differences::default();
     differs.compare("type", &found.fstype, fstype);
-    let is_device = execution.plan.found_source().is_some_and(|found| found.kind == FileKind::BlockDevice);
-    // The device was compared before the mount was shown. The file system chooses the name that is shown for it.
-    if !is_device {
+    let is_named = execution
+        .plan
+        .found_source()
+        .is_none_or(|found| !matches!(found.kind, FileKind::BlockDevice | FileKind::Regular));
+    // A device was compared before the mount was shown. The file system chooses the name that is shown for it.
+    if is_named {
         differs.compare("source", &found.source, source);
     }
     // A subvolume is a root of its own.
@@ -203,20 +207,32 @@ pub(super) fn propagation(
 }
 
 /// Compares the device of a mount that isn't shown yet with the device that was pinned: the kernel found it by its name.
-pub(super) fn device(execution: &Execution<'_>, fstype: &str, source: &str, mount: &OwnedFd) -> Result<(), StepError> {
-    let failed = |reason: String| StepError::new(call("fsconfig", &["source", source]), reason);
-    let Some(found) = execution.plan.found_source().filter(|found| found.kind == FileKind::BlockDevice) else {
+pub(super) fn device(
+    execution: &Execution<'_>,
+    fstype: &str,
+    source: &Source,
+    mount: &OwnedFd,
+) -> Result<(), StepError> {
+    let failed = |reason: String| StepError::new(call("fsconfig", &["source", source.name()]), reason);
+    let found = execution.plan.found_source();
+    let (path, approved) = match (source, found) {
+        (Source::Loop(device), _) => (None, Some(device.number)),
+        (Source::Name(_), Some(found)) if found.kind == FileKind::BlockDevice => (Some(&found.path), found.device),
+        // The kernel was given the file itself.
+        (Source::Name(_), Some(found)) if found.kind == FileKind::Regular => return Ok(()),
         // The source was no device when it was approved, and it must not be one now.
-        return match execution.host.file_systems().is_mounted_from_device(fstype) {
-            true => Err(failed("it was no block device when it was approved".to_owned())),
-            false => Ok(()),
-        };
+        _ => {
+            return match execution.host.file_systems().is_mounted_from_device(fstype) {
+                true => Err(failed("it was no block device when it was approved".to_owned())),
+                false => Ok(()),
+            };
+        }
     };
     let mounted = Identity::of(mount.as_fd()).map_err(|error| failed(error.to_string()))?.device;
     let is_same = match mounted.major {
         // The file system has a number of its own, as btrfs has. Then only root may be able to swap the name.
-        0 => execution.host.only_root_can_replace(&found.path),
-        _ => Some(mounted) == found.device,
+        0 => path.is_none_or(|path| execution.host.only_root_can_replace(path)),
+        _ => Some(mounted) == approved,
     };
     match is_same {
         true => Ok(()),

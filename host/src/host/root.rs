@@ -160,6 +160,14 @@ impl HostRoot {
         Ok(Place { folder, name: CString::new(name)?, path: shown() })
     }
 
+    /// Opens a file of the host by its real path.
+    ///
+    /// # Errors
+    /// When it isn't there, or can't be reached without a symbolic link.
+    pub(crate) fn open_file(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        Ok(open_below(self.root(), path, flags, ResolveFlags::NO_SYMLINKS)?)
+    }
+
     /// Whether a real path leads to what a descriptor stands for, as far as the kernel knows without asking anybody.
     pub(crate) fn leads_to(&self, path: &str, pin: BorrowedFd<'_>) -> bool {
         let flags = ResolveFlags::NO_SYMLINKS | ResolveFlags::CACHED;

@@ -5,6 +5,7 @@ pub mod ends;
 pub mod failure;
 pub mod hint;
 pub mod host_error;
+pub(crate) mod image;
 pub mod location;
 pub(crate) mod mount_flags;
 pub(crate) mod option_names;

@@ -1,5 +1,6 @@
 //! What the names of mount options mean to the host.
 
+use super::image::LOOP_WORDS;
 use super::mount_flags::{FLAGS, kind_of_atime};
 use super::options::MountOption;
 use super::request::{Propagation, PropagationType};
@@ -56,7 +57,12 @@ pub(crate) fn is_generic(name: &str) -> bool {
 /// Whether the option can do more than mount: run programs, set up devices, make folders, let users unmount, relabel.
 /// `user_xattr` and the like belong to a file system and aren't meant.
 pub(crate) fn needs_permission(name: &str) -> bool {
-    needs_mount_program(name) || matches!(name, "context" | "fscontext" | "defcontext" | "rootcontext")
+    needs_mount_program(name) || is_context(name) || LOOP_WORDS.contains(&name)
+}
+
+/// Whether the option gives files a label of SELinux, see mount(8).
+pub(crate) fn is_context(name: &str) -> bool {
+    matches!(name, "context" | "fscontext" | "defcontext" | "rootcontext")
 }
 
 /// Whether the option can stop the host or its file systems: a file system that meets an error, or is told that it has, and
@@ -73,17 +79,5 @@ pub(crate) fn needs_mount_program(name: &str) -> bool {
     name.starts_with("X-mount.")
         || name.starts_with("x-mount.")
         || name.starts_with("verity.")
-        || matches!(
-            name,
-            "helper"
-                | "uhelper"
-                | "user"
-                | "users"
-                | "owner"
-                | "group"
-                | "loop"
-                | "offset"
-                | "sizelimit"
-                | "encryption"
-        )
+        || matches!(name, "helper" | "uhelper" | "user" | "users" | "owner" | "group" | "encryption")
 }

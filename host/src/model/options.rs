@@ -87,6 +87,11 @@ impl fmt::Display for MountOption {
     }
 }
 
+/// What stands between two double quotes.
+pub(crate) fn quoted_text(value: &str) -> Option<&str> {
+    value.strip_prefix('"')?.strip_suffix('"').filter(|inner| !inner.contains('"'))
+}
+
 /// What stands in for a secret.
 pub(crate) const MASK: &str = "****";
 

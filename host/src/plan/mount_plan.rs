@@ -12,9 +12,10 @@ use crate::decision::answers::{Answers, Pins, Unconfirmed};
 use crate::decision::approved::Approved;
 use crate::host::locks::HostLock;
 use crate::model::ends::{Ends, OptionPath, PinnedPath, ResolvedPath};
-use crate::model::option_names::{is_dropped, is_per_mount, needs_mount_program, propagation_of_word};
+use crate::model::image::{Image, LOOP_WORDS, needs_loop_device};
+use crate::model::option_names::{is_context, is_dropped, is_per_mount, needs_mount_program, propagation_of_word};
 use crate::model::option_paths::paths_in;
-use crate::model::options::{MountOption, Options};
+use crate::model::options::{MountOption, Options, quoted_text};
 use crate::model::refusals::Refusals;
 use crate::model::request::{MountRequest, Operation, Propagation, PropagationType};
 use crate::model::rules::HostRules;
@@ -125,7 +126,10 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
             } else {
                 let (attributes, parameters) = split(&request.options);
                 let parameters = with_real_paths(parameters, approved.option_paths());
-                vec![Step::Mount { fstype, source: source(), parameters, attributes }]
+                let needs_device = approved.source().is_some_and(|end| needs_loop_device(request, &end.found));
+                let image = needs_device.then(|| Image::of(&request.options)).transpose();
+                let image = image.map_err(|problem| Refusals::one("-o", problem, None))?;
+                vec![Step::Mount { fstype, source: source(), image, parameters, attributes }]
             }
         }
         Operation::Bind { recursive } => {
@@ -161,14 +165,24 @@ fn split(options: &Options) -> (Attributes, Vec<MountOption>) {
     let mut attributes = Attributes::default();
     let mut parameters = Vec::new();
     for option in options.iter() {
-        if !attributes.take(&option.name) && !is_dropped(&option.name) {
-            parameters.push(option.clone());
+        let is_ours = LOOP_WORDS.contains(&option.name.as_str());
+        if !attributes.take(&option.name) && !is_dropped(&option.name) && !is_ours {
+            parameters.push(unquoted(option));
         }
     }
     if attributes.is_read_only() {
         parameters.push(MountOption::flag("ro"));
     }
     (attributes, parameters)
+}
+
+/// A context without the quotes that keep its commas together on a command line.
+fn unquoted(option: &MountOption) -> MountOption {
+    let inner = option.value.as_deref().filter(|_| is_context(&option.name)).and_then(quoted_text);
+    match inner {
+        Some(value) => MountOption { name: option.name.clone(), value: Some(value.to_owned()) },
+        None => option.clone(),
+    }
 }
 
 /// Parameters whose paths are the real ones. Each layer of an overlay is a parameter of its own.

@@ -3,6 +3,7 @@
 use super::attributes::Attributes;
 use super::call::{call, parameter, quoted};
 use super::helper_mount::HelperMount;
+use crate::model::image::Image;
 use crate::model::options::MountOption;
 use crate::model::request::{Propagation, UnmountMode};
 
@@ -11,7 +12,7 @@ use crate::model::request::{Propagation, UnmountMode};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Makes a mount of a file system, and shows it when it's complete.
-    Mount { fstype: String, source: String, parameters: Vec<MountOption>, attributes: Attributes },
+    Mount { fstype: String, source: String, image: Option<Image>, parameters: Vec<MountOption>, attributes: Attributes },
     /// Copies a mount or a tree of mounts, and shows the copy when it's complete.
     Bind { source: String, recursive: bool, propagation: Propagation, attributes: Attributes },
     /// Changes a mount point.
@@ -32,8 +33,11 @@ impl Step {
     /// The calls it makes, one line each, secrets masked.
     pub(crate) fn lines(&self, target: &str) -> Vec<String> {
         match self {
-            Self::Mount { fstype, source, parameters, attributes } => {
-                let mut lines = vec![call("fsopen", &[fstype]), call("fsconfig", &["source", source])];
+            Self::Mount { fstype, source, image, parameters, attributes } => {
+                let device = image.map(|image| loop_device(source, image, attributes.is_read_only()));
+                let source = if device.is_some() { "/dev/loop…" } else { source };
+                let mut lines: Vec<String> = device.into_iter().collect();
+                lines.extend([call("fsopen", &[fstype]), call("fsconfig", &["source", source])]);
                 lines.extend(parameters.iter().map(parameter));
                 lines.push(call("fsmount", &[&attributes.to_string()]));
                 lines.push(call("move_mount", &[target]));
@@ -72,6 +76,14 @@ impl Step {
     }
 }
 
+/// The call that shows an image as a block device.
+fn loop_device(source: &str, image: Image, read_only: bool) -> String {
+    let part = |name: &str, bytes: u64| if bytes == 0 { String::new() } else { format!("{name} {bytes}") };
+    let (offset, size) = (part("offset", image.offset), part("sizelimit", image.size_limit));
+    let access = if read_only { "LO_FLAGS_READ_ONLY" } else { "" };
+    call("ioctl", &["LOOP_CONFIGURE", source, &offset, &size, "LO_FLAGS_AUTOCLEAR", access])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +94,7 @@ mod tests {
         let step = Step::Mount {
             fstype: "tmpfs".to_owned(),
             source: "none".to_owned(),
+            image: None,
             parameters: vec![MountOption::parse("size=1m"), MountOption::parse("password=x")],
             attributes: Attributes::of(&Options::parse("nosuid,ro")),
         };

@@ -12,11 +12,14 @@ tests! {
     privileged an_image_gets_a_loop_device_that_goes_with_its_mount,
     privileged an_image_has_one_writer,
     privileged a_context_with_commas_reaches_the_kernel_as_it_is_meant,
+    privileged a_missing_mount_point_is_made_below_the_folder_that_is_there,
+    privileged a_mount_that_fails_leaves_no_directory_that_it_made,
+    privileged owners_are_mapped_on_new_mounts_and_binds,
 }
 
 /// Policies that guard `/mnt/w/secret` as a source, and allow all types.
 const GUARDED: &str = "[host]
-options = [\"context\", \"loop\", \"offset\", \"sizelimit\"]
+options = [\"context\", \"loop\", \"offset\", \"sizelimit\", \"X-mount.mkdir\", \"X-mount.idmap\"]
 [[policy]]
 name = \"guard\"
 plugin = \"path-guard.wasm\"
@@ -159,6 +162,51 @@ fn a_context_with_commas_reaches_the_kernel_as_it_is_meant() -> Result<()> {
         grep "\"context\", \"$label\"" $W/calls
         # Where SELinux is off, the kernel doesn't know the word.
         if test -e /sys/fs/selinux/enforce; then at /mnt/x | grep "context="; fi"#,
+    )
+    .map(drop)
+}
+
+fn a_missing_mount_point_is_made_below_the_folder_that_is_there() -> Result<()> {
+    with_sources(
+        "allowed mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/new/deep; at /mnt/w/new/deep | grep tmpfs
+        umount /mnt/w/new/deep; test \"$(stat -c '%a %U' /mnt/w/new /mnt/w/new/deep | sort -u)\" = '755 root'
+        umask 077; allowed mount --bind -o X-mount.mkdir=0711 /mnt/w/a /mnt/w/made; umask 022
+        test $(cat /mnt/w/made/file) = a; umount /mnt/w/made; test $(stat -c %a /mnt/w/made) = 711
+        gate check mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/other | grep 'mkdirat(/mnt/w/other, 0755)'; test ! -e /mnt/w/other
+        # What is there is used as it is.
+        allowed mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/made; umount /mnt/w/made
+        denied mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/secret/new; test ! -e /mnt/w/secret/new
+        ln -s /mnt/w/secret /mnt/w/link; denied mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/link/new; test ! -e /mnt/w/secret/new
+        ln -s /mnt/nowhere /mnt/w/dangling; refused mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/dangling; test ! -e /mnt/nowhere
+        refused mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/a/file/new; refused mount -t tmpfs -o X-mount.mkdir=4777 tmpfs /mnt/w/n
+        refused mount -o remount,ro,X-mount.mkdir /mnt/w; refused mount -t tmpfs -o X-mount.owner=0 tmpfs /mnt/w/a
+        container \"$M --policies $P --host-root $W/rootfs mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/by-container\"
+        at /mnt/w/by-container | grep tmpfs",
+    )
+    .map(drop)
+}
+
+fn a_mount_that_fails_leaves_no_directory_that_it_made() -> Result<()> {
+    with_sources(
+        "says 32 gate mount -t tmpfs -o X-mount.mkdir,mode=oops tmpfs /mnt/w/new/deep; echo \"$said\" | grep 'undone: unlinkat(new'
+        test ! -e /mnt/w/new",
+    )
+    .map(drop)
+}
+
+fn owners_are_mapped_on_new_mounts_and_binds() -> Result<()> {
+    with_sources(
+        "truncate -s 24M $W/image; mkfs.ext4 -q $W/image
+        allowed mount -t ext4 -o loop,X-mount.idmap=b:0:1000:10 $W/image /mnt/x
+        at /mnt/x | grep idmapped; test $(stat -c %u:%g /mnt/x) = 1000:1000; umount /mnt/x
+        allowed mount --bind -o 'X-mount.idmap=u:0:2000:1 g:0:3000:1' /mnt/w/a /mnt/x
+        test $(stat -c %u:%g /mnt/x/file) = 2000:3000; test $(stat -c %u:%g /mnt/w/a/file) = 0:0
+        container \"$M --policies $P --host-root $W/rootfs mount --bind -o X-mount.idmap=0:7:1 /mnt/w/b /mnt/y\"
+        test $(stat -c %u:%g /mnt/y) = 7:7
+        gate check mount --bind -o X-mount.idmap=0:7:1 /mnt/w/b /mnt/other | grep 'mount_setattr(idmap b:0:7:1)'
+        # A file system that can't do it says so, and nothing is shown.
+        says 32 gate mount -t proc -o X-mount.idmap=0:7:1 proc /mnt/other; echo \"$said\" | grep 'owners mapped'; absent /mnt/other
+        refused mount --bind -o X-mount.idmap=/proc/1/ns/user /mnt/w/b /mnt/other",
     )
     .map(drop)
 }

@@ -2,8 +2,8 @@
 
 #![expect(unsafe_code, reason = "each block says what it relies on")]
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::libc;
@@ -250,6 +250,59 @@ pub(crate) fn loop_backing(device: BorrowedFd<'_>) -> io::Result<Option<LoopBack
         })),
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// A child in a user namespace of its own. It does nothing, and ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Sleeper {
+    pid: libc::pid_t,
+    /// Its folder in `/proc`.
+    pub(crate) process: OwnedFd,
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        end_child(self.pid);
+    }
+}
+
+fn end_child(pid: libc::pid_t) {
+    // SAFETY: these calls act on a child of this process that nobody else waits for, and write nowhere.
+    unsafe {
+        libc::kill(pid, libc::SIGKILL);
+        libc::waitpid(pid, std::ptr::null_mut(), 0);
+    }
+}
+
+/// Starts a child in a user namespace of its own, see user_namespaces(7). It opens its folder in `/proc` itself: there its
+/// number may be another one than here.
+pub(crate) fn child_in_user_namespace() -> io::Result<Sleeper> {
+    let (mut reader, writer) = io::pipe()?;
+    let flags = libc::CLONE_NEWUSER | libc::CLONE_FILES | libc::SIGCHLD;
+    // SAFETY: without a stack of its own the child has a copy of this process's memory, as after fork(2). It makes
+    // async-signal-safe calls only, allocates nothing, and never returns from here. Its descriptors are this process's.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    if pid == 0 {
+        // SAFETY: as above; the buffer is four bytes of a live number.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            let process = libc::open(c"/proc/self".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
+            libc::write(writer.as_raw_fd(), std::ptr::from_ref(&process).cast(), size_of::<libc::c_int>());
+            loop {
+                libc::pause();
+            }
+        }
+    }
+    let pid = libc::pid_t::try_from(checked(pid)?).map_err(io::Error::other)?;
+    let mut number = [0; size_of::<libc::c_int>()];
+    match reader.read_exact(&mut number).map(|()| libc::c_int::from_ne_bytes(number)) {
+        // SAFETY: the child has opened this descriptor in the table that both share, and never uses it.
+        Ok(process @ 0..) => Ok(Sleeper { pid, process: unsafe { OwnedFd::from_raw_fd(process) } }),
+        result => {
+            end_child(pid);
+            Err(result.err().unwrap_or_else(|| io::Error::other("the child can't open /proc/self")))
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::places::places;
 use crate::host::live_mounts::{snapshot, snapshot_of_settled_paths, snapshot_without, watched_snapshot};
 use crate::host::locks::{HostLock, Locks};
 use crate::host::root::HostRoot;
-use crate::model::ends::{Ends, FileKind, ResolvedPath};
+use crate::model::ends::{Ends, FileKind, PinnedPath};
 use crate::model::host_error::HostError;
 use crate::model::location::{Location, Place};
 use crate::model::request::{MountRequest, Operation};
@@ -91,18 +91,18 @@ impl Answers {
     /// Compares what was said with what is said now.
     fn compare(&self, now: &Snapshot, request: &MountRequest, ends: &Ends, pins: Pins<'_>) -> Result<(), Unconfirmed> {
         let found = [
-            (ends.found_source(), pins.source, Role::of_source(request)),
-            (Some(&ends.target.found), pins.target, Role::Place),
+            (ends.source.as_ref(), pins.source, Role::of_source(request)),
+            (Some(&ends.target), pins.target, Role::Place),
         ];
         let in_options = ends
             .option_paths
             .iter()
-            .map(|path| (Some(&path.found.found), path.found.pin.as_ref().map(AsFd::as_fd), Role::Content));
-        for (found, pin, role) in found.into_iter().chain(in_options) {
-            if let (Some(found), Some(pin)) = (found, pin) {
-                let is_there = self.host.leads_to(&found.path, pin);
-                if !is_there || location_of(now, found, pin, role)? != found.location {
-                    return Err(Unconfirmed::Changed(format!("{} is at another place by now", found.path)));
+            .map(|path| (Some(&path.found), path.found.pin.as_ref().map(AsFd::as_fd), Role::Content));
+        for (end, pin, role) in found.into_iter().chain(in_options) {
+            if let (Some(end), Some(pin)) = (end, pin) {
+                let is_there = self.host.leads_to(end.held_path(), pin);
+                if !is_there || location_of(now, end, pin, role)? != end.found.location {
+                    return Err(Unconfirmed::Changed(format!("{} is at another place by now", end.found.path)));
                 }
             }
         }
@@ -127,13 +127,16 @@ impl Answers {
 /// Where an end lies. Of a block device that a file system is mounted from: the file system on it.
 pub(super) fn location_of(
     snapshot: &Snapshot,
-    found: &ResolvedPath,
+    end: &PinnedPath,
     pin: BorrowedFd<'_>,
     role: Role,
 ) -> Result<Option<Location>, HostError> {
-    match (role, found.kind, found.device) {
+    match (role, end.found.kind, end.found.device) {
         (Role::Content, FileKind::BlockDevice, Some(device)) => snapshot.file_system_on(device),
-        _ => snapshot.locate_found(pin, &found.path),
+        _ => {
+            let held = snapshot.locate_found(pin, end.held_path())?;
+            Ok(held.map(|held| held.join(&end.missing)))
+        }
     }
 }
 

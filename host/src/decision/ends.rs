@@ -11,12 +11,13 @@ use super::{invariants, standing};
 use crate::error::Error;
 use crate::host::live_mounts::watched_snapshot;
 use crate::host::own_state::OwnPlace;
-use crate::host::resolve::{ResolveError, is_automount, resolve};
+use crate::host::resolve::{ResolveError, is_automount, resolve, resolve_missing};
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, OptionPath, PinnedPath, ResolvedPath};
 use crate::model::image::needs_loop_device;
 use crate::model::location::{Device, Place};
 use crate::model::option_paths::{WrittenPath, paths_in};
+use crate::model::own_options::directory_mode;
 use crate::model::paths::{is_source_path, lexical};
 use crate::model::refusals::Refusals;
 use crate::model::request::{MountRequest, Operation};
@@ -163,7 +164,10 @@ impl EndFinder<'_> {
     fn target(&self, case: &Case<'_>, request: &MountRequest, snapshot: &Snapshot) -> Result<PinnedPath, Error> {
         match &case.resolution {
             Resolution::OnHost(host) => {
-                let found = self.resolve(case, host, &request.target, snapshot, (Role::Place, true))?;
+                // What is mounted may make its mount point.
+                let makes_it = directory_mode(&request.options).is_ok_and(|mode| mode.is_some());
+                let found =
+                    self.resolve_or_make(case, host, &request.target, snapshot, (Role::Place, true), makes_it)?;
                 let found = found.map_err(|error| unresolved("TARGET", &error))?;
                 if let Operation::Remount { mount_point_only: false } = request.operation {
                     self.hold_device(case, found.found.location.as_ref().map(|found| found.device))?;
@@ -186,15 +190,32 @@ impl EndFinder<'_> {
         host: &HostRoot,
         path: &str,
         snapshot: &Snapshot,
+        role: (Role, bool),
+    ) -> Result<Result<PinnedPath, ResolveError>, Error> {
+        self.resolve_or_make(case, host, path, snapshot, role, false)
+    }
+
+    /// As [`Self::resolve`]. If `makes_it`, the end of the path may be missing.
+    fn resolve_or_make(
+        &self,
+        case: &Case<'_>,
+        host: &HostRoot,
+        path: &str,
+        snapshot: &Snapshot,
         (role, is_target): (Role, bool),
+        makes_it: bool,
     ) -> Result<Result<PinnedPath, ResolveError>, Error> {
         loop {
-            let mut found = match resolve(host, path, self.rules.symlinks) {
+            let found = match resolve(host, path, self.rules.symlinks) {
+                Err(ResolveError::Missing(_)) if makes_it => resolve_missing(host, path, self.rules.symlinks),
+                found => found,
+            };
+            let mut found = match found {
                 Ok(found) => found,
                 Err(error) => return Ok(Err(error)),
             };
             if let Some(pin) = &found.pin {
-                found.found.location = location_of(snapshot, &found.found, pin.as_fd(), role)?;
+                found.found.location = location_of(snapshot, &found, pin.as_fd(), role)?;
             }
             let is_device = role == Role::Content && found.found.kind == FileKind::BlockDevice;
             if found.found.location.is_none() && !is_device {
@@ -238,7 +259,7 @@ fn recorded_end(mut found: ResolvedPath, snapshot: &Snapshot, role: Role) -> Res
             _ => snapshot.locate(&found.path)?,
         };
     }
-    Ok(PinnedPath { found, pin: None })
+    Ok(PinnedPath { found, pin: None, missing: String::new() })
 }
 
 fn unresolved(argument: &str, error: &ResolveError) -> Error {

@@ -10,6 +10,7 @@ use crate::model::option_names::{
 };
 use crate::model::option_paths::paths_in;
 use crate::model::options::{MountOption, quoted_text};
+use crate::model::own_options::{IDMAP, IdMap, directory_mode, is_own};
 use crate::model::paths::{components, is_source_path};
 use crate::model::refusals::{Refusal, Refusals};
 use crate::model::request::{MountRequest, Operation};
@@ -51,6 +52,10 @@ pub(super) fn check_request(
         if !is_helped {
             check.paths_of(option);
         }
+    }
+    let values = [directory_mode(&request.options).err(), IdMap::of(&request.options).err()];
+    for problem in values.into_iter().flatten() {
+        check.refuse("-o", problem, None);
     }
     check.done()
 }
@@ -256,6 +261,10 @@ impl Check<'_> {
                 format!("{name} is an operation, not an option"),
                 Some("use --bind, --move or --make-… in a request of its own"),
             );
+        } else if is_own(name) && !matches!(operation, Operation::Mount | Operation::Bind { .. }) {
+            self.refuse(argument, format!("{name} is for a new mount or a bind, and would be ignored"), None);
+        } else if name == IDMAP && is_helped {
+            self.refuse(argument, format!("{name} isn't for types with a helper"), None);
         } else if needs_mount_program(name) && operation != Operation::Mount {
             self.refuse(argument, format!("{name} is for a new mount, and would be ignored"), None);
         } else if needs_permission(name) && !is_named {

@@ -1,6 +1,6 @@
 //! One plan that is being carried out, with the descriptors of what was approved.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,6 +19,8 @@ pub(super) struct Execution<'p> {
     pub(super) plan: &'p MountPlan,
     pub(super) source: Option<OwnedFd>,
     pub(super) target: Option<OwnedFd>,
+    /// The target, where it was made.
+    pub(super) made: OnceCell<OwnedFd>,
     /// What is to be unmounted.
     pub(super) to_unmount: Option<Identity>,
     pub(super) watch: &'p Watch,
@@ -32,7 +34,8 @@ impl Execution<'_> {
     }
 
     pub(super) fn target(&self) -> Result<BorrowedFd<'_>, StepError> {
-        self.target.as_ref().map(AsFd::as_fd).ok_or_else(|| StepError::new("openat2".to_owned(), "no target is held"))
+        let target = self.made.get().or(self.target.as_ref());
+        target.map(AsFd::as_fd).ok_or_else(|| StepError::new("openat2".to_owned(), "no target is held"))
     }
 
     /// Every step calls this before it changes the host. It fails if the time for the request is up, or if what the policies

@@ -14,7 +14,6 @@ use rustix::process::{Resource, Rlimit, fchdir, getrlimit, setrlimit};
 
 use super::execution::Execution;
 use super::failure::StepError;
-use super::layers;
 use super::lookup::{self, Below};
 use super::loop_device::{self, LoopDevice};
 use super::mount_api::{
@@ -23,9 +22,11 @@ use super::mount_api::{
 };
 use super::undo::Undo;
 use super::verify;
+use super::{id_map, layers};
 use crate::model::ends::FileKind;
 use crate::model::image::Image;
 use crate::model::options::MountOption;
+use crate::model::own_options::IdMap;
 use crate::model::request::{Propagation, PropagationType, UnmountMode};
 use crate::mount_table::escape::path_to_text;
 use crate::plan::attributes::Attributes;
@@ -39,6 +40,7 @@ pub(super) fn mount(
     source: &Source,
     parameters: &[MountOption],
     attributes: Attributes,
+    id_map: Option<&IdMap>,
 ) -> Result<OwnedFd, StepError> {
     let name = source.name();
     let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {
@@ -60,6 +62,7 @@ pub(super) fn mount(
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
         .map_err(|errno| with_context_log(&context, call("fsmount", &[&attributes.to_string()]), errno))?;
     verify::device(execution, fstype, source, &mount)?;
+    id_map.map_or(Ok(()), |map| id_map::apply(&mount, false, map))?;
     show(execution, &mount)?;
     Ok(mount)
 }
@@ -127,6 +130,7 @@ pub(super) fn bind(
     recursive: bool,
     asked: Propagation,
     attributes: Attributes,
+    id_map: Option<&IdMap>,
 ) -> Result<OwnedFd, StepError> {
     let path = execution.plan.found_source().map_or("", |found| &found.path);
     let flag = if recursive { "AT_RECURSIVE" } else { "" };
@@ -159,6 +163,7 @@ pub(super) fn bind(
     } else {
         change(attributes, false, Some(asked.kind))?;
     }
+    id_map.map_or(Ok(()), |map| id_map::apply(&tree, recursive, map))?;
     show(execution, &tree)?;
     Ok(tree)
 }

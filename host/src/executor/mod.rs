@@ -1,10 +1,12 @@
 //! Carries out plans on the host. Only here are namespaces entered, file systems mounted and programs started.
 
 pub mod apply;
+mod directory;
 mod execution;
 pub mod failure;
 mod helper;
 pub mod host_executor;
+mod id_map;
 mod kernel;
 mod layers;
 mod leftovers;

@@ -1,6 +1,6 @@
 //! Carries out the steps of a plan in order, and takes them back where one fails.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::os::fd::AsFd;
 
 use super::apply::Applied;
@@ -9,7 +9,7 @@ use super::failure::{ApplyError, MountFailure, StepError};
 use super::kernel::Source;
 use super::undo::Undo;
 use super::watch::Watch;
-use super::{helper, kernel, verify};
+use super::{directory, helper, kernel, verify};
 use crate::host::identity::Identity;
 use crate::host::root::HostRoot;
 use crate::model::host_error::HostError;
@@ -26,7 +26,16 @@ pub(super) fn run(host: &HostRoot, mut plan: MountPlan, watch: &Watch) -> Result
         let identity = target.take().map(|target| Identity::of(target.as_fd())).transpose();
         to_unmount = identity.map_err(|error| HostError::new("statx", plan.target(), error))?;
     }
-    let execution = Execution { host, plan: &plan, source, target, to_unmount, watch, confirmed: RefCell::default() };
+    let execution = Execution {
+        host,
+        plan: &plan,
+        source,
+        target,
+        to_unmount,
+        watch,
+        made: OnceCell::new(),
+        confirmed: RefCell::default(),
+    };
     let secrets = Secrets::of(&[plan.request()]);
     let mut undos: Vec<Undo> = Vec::new();
     let mut applied = Applied::default();
@@ -49,14 +58,17 @@ pub(super) fn run(host: &HostRoot, mut plan: MountPlan, watch: &Watch) -> Result
 fn steps(execution: &Execution<'_>, undos: &mut Vec<Undo>, applied: &mut Applied) -> Result<(), StepError> {
     for step in execution.plan.steps() {
         match step {
-            Step::Mount { fstype, source, image, parameters, attributes } => {
+            Step::MakeDirectory { missing, mode } => directory::make(execution, missing, *mode, undos)?,
+            Step::Mount { fstype, source, image, parameters, attributes, id_map } => {
                 let source = Source::of(execution, source, *image, *attributes)?;
-                let mount = kernel::mount(execution, fstype, &source, parameters, *attributes)?;
-                applied.mount_id = verify::mount(execution, fstype, source.name(), *attributes, undos, mount)?;
+                let mount = kernel::mount(execution, fstype, &source, parameters, *attributes, id_map.as_ref())?;
+                let (name, wanted) = (source.name(), (*attributes, id_map.is_some()));
+                applied.mount_id = verify::mount(execution, fstype, name, wanted, undos, mount)?;
             }
-            Step::Bind { recursive, propagation, attributes, .. } => {
-                let mount = kernel::bind(execution, *recursive, *propagation, *attributes)?;
-                applied.mount_id = verify::bind(execution, *recursive, *propagation, *attributes, undos, mount)?;
+            Step::Bind { recursive, propagation, attributes, id_map, .. } => {
+                let mount = kernel::bind(execution, *recursive, *propagation, *attributes, id_map.as_ref())?;
+                let wanted = (*attributes, id_map.is_some());
+                applied.mount_id = verify::bind(execution, *recursive, *propagation, wanted, undos, mount)?;
             }
             Step::SetAttributes(attributes) => kernel::set_attributes(execution, *attributes, undos)?,
             Step::Reconfigure { parameters } => kernel::reconfigure(execution, parameters, undos)?,

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use rustix::fs::{AtFlags, unlinkat};
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::execution::Execution;
@@ -26,6 +27,8 @@ pub(super) enum Undo {
     /// A copy of what was unmounted is put where that was.
     /// `mount` is `None` if the mount couldn't be copied.
     Attach { mount: Option<OwnedFd>, path: Vec<u8> },
+    /// The directory that was made is removed.
+    RemoveDirectory { folder: OwnedFd, name: String },
     /// The bits of the mount point are set back.
     SetAttributes(Attributes),
     /// The file system's options are set back as far as it showed them.
@@ -56,6 +59,10 @@ impl Undo {
                 };
                 let place = execution.host.place(&path).and_then(|place| place.open());
                 (line, place.and_then(|there| Ok(attach(mount.as_fd(), there.as_fd())?)))
+            }
+            Self::RemoveDirectory { folder, name } => {
+                let result = unlinkat(&folder, name.as_str(), AtFlags::REMOVEDIR);
+                (call("unlinkat", &[&name, "AT_REMOVEDIR"]), result.map_err(io::Error::from))
             }
             Self::SetAttributes(attributes) => {
                 let line = call("mount_setattr", &[target, &attributes.to_string()]);

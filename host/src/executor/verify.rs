@@ -27,7 +27,7 @@ pub(super) fn mount(
     execution: &Execution<'_>,
     fstype: &str,
     source: &str,
-    attributes: Attributes,
+    (attributes, is_mapped): (Attributes, bool),
     undos: &mut Vec<Undo>,
     mount: OwnedFd,
 ) -> Result<Option<u64>, StepError> {
@@ -49,6 +49,7 @@ pub(super) fn mount(
     differs.compare("mount point", &found.target, execution.plan.target());
     differs.parent(&found, &target_identity(execution)?);
     differs.flags(&found, attributes);
+    differs.owners(&found, is_mapped);
     differs.done()?;
     Ok(identity.unique_id)
 }
@@ -74,7 +75,7 @@ pub(super) fn bind(
     execution: &Execution<'_>,
     recursive: bool,
     asked: Propagation,
-    attributes: Attributes,
+    (attributes, is_mapped): (Attributes, bool),
     undos: &mut Vec<Undo>,
     mount: OwnedFd,
 ) -> Result<Option<u64>, StepError> {
@@ -88,6 +89,7 @@ pub(super) fn bind(
     differs.compare("mount point", &found.mount.target, execution.plan.target());
     differs.parent(&found.mount, &target_identity(execution)?);
     differs.flags(&found.mount, attributes);
+    differs.owners(&found.mount, is_mapped);
     let source_mount = lookup::at(execution, execution.source()?).map_err(failed)?;
     let may_tell = asked.kind == PropagationType::Shared;
     if !may_tell {
@@ -287,6 +289,13 @@ impl Differences {
         if !approved.hold_for(bits) {
             let (target, options) = (&found.target, found.options.join(","));
             self.add(format!("{} has the flags {options} where {approved} was approved", target.escape_debug()));
+        }
+    }
+
+    /// The kernel shows that owners are mapped, and not how.
+    fn owners(&mut self, found: &MountText, is_mapped: bool) {
+        if is_mapped && !found.options.iter().any(|option| option == "idmapped") {
+            self.add(format!("the owners on {} aren't mapped", found.target.escape_debug()));
         }
     }
 

@@ -78,6 +78,32 @@ pub fn resolve(host: &HostRoot, path: &str, links: Symlinks) -> Result<PinnedPat
     }
 }
 
+/// Resolves a path whose end is missing, as far as it's there.
+///
+/// # Errors
+/// When it's there, or what is there must not be followed, or is no directory.
+pub(crate) fn resolve_missing(host: &HostRoot, path: &str, links: Symlinks) -> Result<PinnedPath, ResolveError> {
+    let names: Vec<&str> = components(path).collect();
+    for there in (0..names.len()).rev() {
+        let (held, missing) = names.split_at(there);
+        let mut found = match resolve(host, &lexical(&format!("/{}/", held.join("/"))), links) {
+            Err(ResolveError::Missing(_)) => continue,
+            found => found?,
+        };
+        let Some(pin) = found.pin.as_ref().filter(|_| found.found.kind == FileKind::Directory) else {
+            return Err(ResolveError::NotADirectory(found.found.path));
+        };
+        // A link that leads nowhere is in the way.
+        if openat(pin, names[there], OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).is_ok() {
+            return Err(ResolveError::Missing(path.to_owned()));
+        }
+        found.missing = missing.join("/");
+        found.found.path = lexical(&format!("{}/{}", found.found.path, found.missing));
+        return Ok(found);
+    }
+    Err(ResolveError::Missing(path.to_owned()))
+}
+
 /// How often a path that changes meanwhile is resolved again.
 const ATTEMPTS: usize = 4;
 
@@ -177,7 +203,7 @@ fn pinned(path: String, symlinks: Vec<String>, pin: OwnedFd) -> Result<PinnedPat
         symlinks,
         covering_mount: knows_mount.then_some(stat.stx_mnt_id),
     };
-    Ok(PinnedPath { found, pin: Some(pin) })
+    Ok(PinnedPath { found, pin: Some(pin), missing: String::new() })
 }
 
 /// A walk from the host's root: what was gone through, each by its name and descriptor.

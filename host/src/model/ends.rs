@@ -47,8 +47,22 @@ pub enum FileKind {
 pub struct PinnedPath {
     /// What was found.
     pub found: ResolvedPath,
-    /// Holds on to it.
+    /// Holds on to it; where a part of it is missing, to the directory that will hold that.
     pub pin: Option<OwnedFd>,
+    /// The end of the path that isn't there and will be made, as `a/b`. It's empty if all of it is there.
+    pub missing: String,
+}
+
+impl PinnedPath {
+    /// The path of what is held.
+    pub(crate) fn held_path(&self) -> &str {
+        let held = self.found.path.strip_suffix(self.missing.as_str()).unwrap_or(&self.found.path);
+        match (self.missing.is_empty(), held.trim_end_matches('/')) {
+            (true, _) => held,
+            (false, "") => "/",
+            (false, held) => held,
+        }
+    }
 }
 
 /// The source and the target of a request as the host found them.

@@ -36,6 +36,14 @@ impl std::fmt::Display for Location {
 }
 
 impl Location {
+    /// The place below it with this path.
+    pub(crate) fn join(self, below: &str) -> Self {
+        match below {
+            "" => self,
+            below => Self { path: format!("{}/{below}", self.path.trim_end_matches('/')), ..self },
+        }
+    }
+
     /// Whether it's a folder's location or lies below it in the same file system.
     pub fn is_within(&self, folder: &Self) -> bool {
         self.device == folder.device && is_within(&self.path, &folder.path)

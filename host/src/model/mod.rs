@@ -11,6 +11,7 @@ pub(crate) mod mount_flags;
 pub(crate) mod option_names;
 pub(crate) mod option_paths;
 pub mod options;
+pub(crate) mod own_options;
 pub(crate) mod paths;
 pub mod refusals;
 pub mod request;

@@ -16,6 +16,8 @@ const fn flag(bit: u64, sets: &'static str, clears: &'static str, restricts: boo
 }
 
 pub(crate) const READ_ONLY: u64 = 0x1;
+/// The owners of files are mapped.
+pub(crate) const IDMAPPED: u64 = 0x10_0000;
 /// The kinds of atime share one field, which is set as a whole.
 pub(crate) const ATIME: u64 = 0x70;
 
@@ -67,5 +69,6 @@ pub(crate) fn mountinfo_words(bits: u64) -> impl Iterator<Item = &'static str> {
         None => FLAGS.iter().any(|flag| flag.sets == word && bits & flag.bit != 0),
     };
     let first = if bits & READ_ONLY == 0 { "rw" } else { "ro" };
-    std::iter::once(first).chain(ORDER.into_iter().filter(move |word| is_set(word)))
+    let mapped = (bits & IDMAPPED != 0).then_some("idmapped");
+    std::iter::once(first).chain(ORDER.into_iter().filter(move |word| is_set(word))).chain(mapped)
 }

@@ -3,6 +3,7 @@
 use super::image::LOOP_WORDS;
 use super::mount_flags::{FLAGS, kind_of_atime};
 use super::options::MountOption;
+use super::own_options::is_own;
 use super::request::{Propagation, PropagationType};
 
 /// Whether one mount point can have the option for itself, see mount_setattr(2), or only mount(8) reads it.
@@ -57,7 +58,7 @@ pub(crate) fn is_generic(name: &str) -> bool {
 /// Whether the option can do more than mount: run programs, set up devices, make folders, let users unmount, relabel.
 /// `user_xattr` and the like belong to a file system and aren't meant.
 pub(crate) fn needs_permission(name: &str) -> bool {
-    needs_mount_program(name) || is_context(name) || LOOP_WORDS.contains(&name)
+    needs_mount_program(name) || is_own(name) || is_context(name) || LOOP_WORDS.contains(&name)
 }
 
 /// Whether the option gives files a label of SELinux, see mount(8).
@@ -76,7 +77,7 @@ pub(crate) fn endangers_the_host(option: &MountOption) -> bool {
 
 /// Whether mount(8) carries the option out itself. The kernel doesn't know such options.
 pub(crate) fn needs_mount_program(name: &str) -> bool {
-    name.starts_with("X-mount.")
+    name.starts_with("X-mount.") && !is_own(name)
         || name.starts_with("x-mount.")
         || name.starts_with("verity.")
         || matches!(name, "helper" | "uhelper" | "user" | "users" | "owner" | "group" | "encryption")

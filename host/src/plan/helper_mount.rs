@@ -3,6 +3,7 @@
 use crate::decision::approved::Approved;
 use crate::host::root::HostRoot;
 use crate::model::options::Options;
+use crate::model::own_options::is_own;
 use crate::model::refusals::Refusals;
 use crate::model::rules::{HostRules, ScopeRule};
 
@@ -82,7 +83,7 @@ impl HelperMount {
         if helper && scope.is_none() {
             notes.push(without_scope(&fstype));
         }
-        let options = approved.request().options.clone();
+        let options = approved.request().options.iter().filter(|option| !is_own(&option.name)).cloned().collect();
         Ok(Self { mount, scope, helper, fstype, source, target, options })
     }
 

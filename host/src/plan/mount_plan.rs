@@ -16,6 +16,7 @@ use crate::model::image::{Image, LOOP_WORDS, needs_loop_device};
 use crate::model::option_names::{is_context, is_dropped, is_per_mount, needs_mount_program, propagation_of_word};
 use crate::model::option_paths::paths_in;
 use crate::model::options::{MountOption, Options, quoted_text};
+use crate::model::own_options::{IdMap, directory_mode, is_own};
 use crate::model::refusals::Refusals;
 use crate::model::request::{MountRequest, Operation, Propagation, PropagationType};
 use crate::model::rules::HostRules;
@@ -117,7 +118,15 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
         Some(end) => end.found.path.clone(),
         None => request.source.clone().unwrap_or_default(),
     };
-    Ok(match request.operation {
+    let problem = |problem| Refusals::one("-o", problem, None);
+    let id_map = || IdMap::of(&request.options).map_err(problem);
+    let mut steps = Vec::new();
+    if let (missing, Some(mode)) = (&approved.target().missing, directory_mode(&request.options).map_err(problem)?)
+        && !missing.is_empty()
+    {
+        steps.push(Step::MakeDirectory { missing: missing.clone(), mode });
+    }
+    steps.extend(match request.operation {
         Operation::Mount => {
             let fstype = request.fstype.clone().unwrap_or_default();
             let helper = rules.helpers.contains(&fstype);
@@ -128,21 +137,23 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
                 let parameters = with_real_paths(parameters, approved.option_paths());
                 let needs_device = approved.source().is_some_and(|end| needs_loop_device(request, &end.found));
                 let image = needs_device.then(|| Image::of(&request.options)).transpose();
-                let image = image.map_err(|problem| Refusals::one("-o", problem, None))?;
-                vec![Step::Mount { fstype, source: source(), image, parameters, attributes }]
+                let image = image.map_err(problem)?;
+                vec![Step::Mount { fstype, source: source(), image, parameters, attributes, id_map: id_map()? }]
             }
         }
         Operation::Bind { recursive } => {
             // A copy hears what is mounted on its source and doesn't tell, unless the request says something else.
             let asked = request.options.iter().rev().find_map(|option| propagation_of_word(&option.name));
             let propagation = asked.unwrap_or(Propagation { kind: PropagationType::Slave, recursive: true });
-            vec![Step::Bind { source: source(), recursive, propagation, attributes: Attributes::of(&request.options) }]
+            let attributes = Attributes::of(&request.options);
+            vec![Step::Bind { source: source(), recursive, propagation, attributes, id_map: id_map()? }]
         }
         Operation::Remount { mount_point_only } => remount(&request.options, mount_point_only),
         Operation::Move => vec![Step::Move { source: source() }],
         Operation::SetPropagation(propagation) => vec![Step::SetPropagation(propagation)],
         Operation::Unmount(mode) => vec![Step::Unmount(mode)],
-    })
+    });
+    Ok(steps)
 }
 
 /// A note on the options that the kernel isn't told, as mount(8) doesn't tell it either.
@@ -151,6 +162,7 @@ fn dropped(request: &MountRequest) -> Option<String> {
         matches!(request.operation, Operation::Bind { .. } | Operation::Remount { mount_point_only: true });
     let is_told = |option: &MountOption| {
         option.name == "defaults"
+            || is_own(&option.name)
             || !(is_dropped(&option.name)
                 || is_of_one_mount && !is_per_mount(&option.name) && propagation_of_word(&option.name).is_none())
     };
@@ -165,7 +177,7 @@ fn split(options: &Options) -> (Attributes, Vec<MountOption>) {
     let mut attributes = Attributes::default();
     let mut parameters = Vec::new();
     for option in options.iter() {
-        let is_ours = LOOP_WORDS.contains(&option.name.as_str());
+        let is_ours = LOOP_WORDS.contains(&option.name.as_str()) || is_own(&option.name);
         if !attributes.take(&option.name) && !is_dropped(&option.name) && !is_ours {
             parameters.push(unquoted(option));
         }

@@ -5,6 +5,7 @@ use super::call::{call, parameter, quoted};
 use super::helper_mount::HelperMount;
 use crate::model::image::Image;
 use crate::model::options::MountOption;
+use crate::model::own_options::IdMap;
 use crate::model::request::{Propagation, UnmountMode};
 
 /// One step, in the host's mount namespace. What is done is done to the plan's pinned source and target; the paths
@@ -12,9 +13,18 @@ use crate::model::request::{Propagation, UnmountMode};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Makes a mount of a file system, and shows it when it's complete.
-    Mount { fstype: String, source: String, image: Option<Image>, parameters: Vec<MountOption>, attributes: Attributes },
+    Mount {
+        fstype: String,
+        source: String,
+        image: Option<Image>,
+        parameters: Vec<MountOption>,
+        attributes: Attributes,
+        id_map: Option<IdMap>,
+    },
     /// Copies a mount or a tree of mounts, and shows the copy when it's complete.
-    Bind { source: String, recursive: bool, propagation: Propagation, attributes: Attributes },
+    Bind { source: String, recursive: bool, propagation: Propagation, attributes: Attributes, id_map: Option<IdMap> },
+    /// Makes the missing end of the mount point's path.
+    MakeDirectory { missing: String, mode: u32 },
     /// Changes a mount point.
     SetAttributes(Attributes),
     /// Changes the file system behind a mount.
@@ -33,23 +43,26 @@ impl Step {
     /// The calls it makes, one line each, secrets masked.
     pub(crate) fn lines(&self, target: &str) -> Vec<String> {
         match self {
-            Self::Mount { fstype, source, image, parameters, attributes } => {
+            Self::Mount { fstype, source, image, parameters, attributes, id_map } => {
                 let device = image.map(|image| loop_device(source, image, attributes.is_read_only()));
                 let source = if device.is_some() { "/dev/loop…" } else { source };
                 let mut lines: Vec<String> = device.into_iter().collect();
                 lines.extend([call("fsopen", &[fstype]), call("fsconfig", &["source", source])]);
                 lines.extend(parameters.iter().map(parameter));
                 lines.push(call("fsmount", &[&attributes.to_string()]));
+                lines.extend(id_map.iter().map(|map| call("mount_setattr", &[&format!("idmap {map}")])));
                 lines.push(call("move_mount", &[target]));
                 lines
             }
-            Self::Bind { source, recursive, propagation, attributes } => {
+            Self::Bind { source, recursive, propagation, attributes, id_map } => {
                 let flag = if *recursive { "AT_RECURSIVE" } else { "" };
                 let mut lines = vec![call("open_tree", &[source, "OPEN_TREE_CLONE", flag])];
                 lines.push(call("mount_setattr", &[flag, &attributes.to_string(), propagation.kind.name()]));
+                lines.extend(id_map.iter().map(|map| call("mount_setattr", &[flag, &format!("idmap {map}")])));
                 lines.push(call("move_mount", &[target]));
                 lines
             }
+            Self::MakeDirectory { mode, .. } => vec![call("mkdirat", &[target, &format!("{mode:04o}")])],
             Self::SetAttributes(attributes) => vec![call("mount_setattr", &[target, &attributes.to_string()])],
             Self::Reconfigure { parameters } => {
                 let mut lines = vec![call("fspick", &[target])];
@@ -97,6 +110,7 @@ mod tests {
             image: None,
             parameters: vec![MountOption::parse("size=1m"), MountOption::parse("password=x")],
             attributes: Attributes::of(&Options::parse("nosuid,ro")),
+            id_map: None,
         };
         let lines = step.lines("/mnt/a b");
         assert_eq!(lines[0], "fsopen(tmpfs)");

@@ -14,6 +14,7 @@ use super::record::Record;
 use super::units::{parse_duration, parse_size};
 use crate::model::edit::Field;
 use crate::model::hint::Hint;
+use crate::model::own_options::is_own;
 use crate::model::paths::lexical;
 use crate::model::rules::{HostRules, ScopeRule, Symlinks};
 use crate::policy::grant::Grant;
@@ -187,8 +188,8 @@ impl Config<'_> {
                         .iter()
                         .any(|start| text.strip_prefix(start).is_some_and(|daemon| !daemon.is_empty())))
         };
-        // What mount(8) doesn't know of these, it ignores. Carried out by mountgate itself, none is ignored; until then none is taken.
-        let option = |text: &str| word(text) && !text.to_ascii_lowercase().starts_with("x-mount.");
+        // What mount(8) doesn't know of these, it ignores. Those that mountgate carries out itself are never ignored.
+        let option = |text: &str| word(text) && (is_own(text) || !text.to_ascii_lowercase().starts_with("x-mount."));
         let plain = |text: &str| text.starts_with('/') && lexical(text) == *text && !text.contains("/../");
         let checked = |list: Vec<Spanned<String>>, is_sound: &dyn Fn(&str) -> bool, hint: &'static str| {
             list.into_iter()
@@ -213,7 +214,7 @@ impl Config<'_> {
             options: checked(
                 raw.options,
                 &option,
-                "write an option's name alone, as \"offset\"; X-mount.* isn't carried out by mountgate, so it can't be named",
+                "write an option's name alone, as \"offset\"; of X-mount.*, mountgate carries out X-mount.mkdir and X-mount.idmap alone",
             )?,
             targets: checked(raw.targets, &plain, "write a whole path without `..`, as \"/dev/shm\"")?,
             sources: checked(raw.sources, &plain, "write a whole path without `..`, as \"/usr\"")?,

@@ -11,6 +11,7 @@ tests! {
     privileged failures_are_said_in_the_words_of_mount,
     privileged a_bind_can_ask_for_its_propagation,
     privileged a_device_node_that_is_bound_stays_one,
+    privileged a_descriptor_of_the_caller_is_bound_as_what_it_holds,
     privileged a_broken_stderr_is_no_panic,
     privileged nothing_hidden_is_shown,
 }
@@ -126,6 +127,35 @@ fn a_device_node_that_is_bound_stays_one() -> Result<()> {
         "#,
     )?;
     ensure!(text.contains("ended with 3") && text.contains("device-not-allowed"), "{text}");
+    Ok(())
+}
+
+/// As kubelet binds a subPath.
+fn a_descriptor_of_the_caller_is_bound_as_what_it_holds() -> Result<()> {
+    let policies =
+        "[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = { deny-sources = [\"/mnt/secret\"] }\n";
+    let output = on_host_with(
+        policies,
+        &["path-guard"],
+        &format!(
+            r#"{NAMES}
+            mkdir -p /mnt/source/sub /mnt/secret/sub; touch /mnt/source/sub/file
+            exec 7</mnt/source/sub 8</mnt/secret/sub
+            says 0 $m --no-canonicalize -o bind /proc/$$/fd/7 /mnt/x; test -e /mnt/x/file
+            says 0 $m --no-canonicalize -o bind,remount,ro /proc/$$/fd/7 /mnt/x; at /mnt/x | grep ' ro'
+            says 32 $m --no-canonicalize -o bind /proc/$$/fd/8 /mnt/y; echo "$said" | grep 'permission denied: denied by guard'
+            # What was renamed is judged by its new name, and what is nowhere on the host isn't bound.
+            mv /mnt/source/sub /mnt/secret/moved; says 32 $m -o bind /proc/$$/fd/7 /mnt/y; echo "$said" | grep 'denied by guard'
+            mkdir /mnt/gone; exec 9</mnt/gone; rmdir /mnt/gone; says 32 $m -o bind /proc/$$/fd/9 /mnt/y
+            mkdir /mnt/hidden; exec 9</mnt/hidden; mount -t tmpfs tmpfs /mnt/hidden; says 32 $m -o bind /proc/$$/fd/9 /mnt/y
+            # Nothing else of proc(5) is followed.
+            says 2 gate mount --bind /proc/$$/root/mnt /mnt/y; says 2 gate mount --bind /proc/$$/cwd /mnt/y
+            says 2 gate mount --bind /proc/self/fd/0 /mnt/y; says 2 gate mount --bind /proc/$$/fd/7/x /mnt/y
+            says 2 gate mount -t tmpfs tmpfs /proc/$$/fd/7; says 2 gate mount --move /proc/$$/fd/7 /mnt/y
+            "#
+        ),
+    )?;
+    ensure!(output.status.success(), "{}", text_of(&output));
     Ok(())
 }
 

@@ -9,6 +9,7 @@ tests! {
     privileged mounts_below_a_hidden_one_are_taken_too,
     privileged a_mount_that_left_by_propagation_is_done,
     privileged names_that_are_no_text_are_no_obstacle,
+    privileged a_name_that_is_no_text_is_taken_as_it_is_or_as_it_is_listed,
     privileged many_mounts_are_kept_with_few_descriptors_or_left_alone,
     privileged a_fuse_that_root_may_not_look_into_is_unmounted,
     privileged failures_have_a_code_and_the_kernels_number,
@@ -62,6 +63,26 @@ fn names_that_are_no_text_are_no_obstacle() -> Result<()> {
         mount -t tmpfs top /mnt/x; name=$(printf '/mnt/x/\377 \\')
         mkdir "$name"; mount -t tmpfs odd "$name"
         gate umount -R /mnt/x; absent /mnt/x
+        "#,
+    )
+    .map(drop)
+}
+
+fn a_name_that_is_no_text_is_taken_as_it_is_or_as_it_is_listed() -> Result<()> {
+    on_host_succeeds(
+        r#"
+        name=$(printf '/mnt/x/\377 \\'); mkdir "$name"
+        mount -t tmpfs odd "$name"; gate umount "$name"; if grep odd /proc/1/mountinfo; then exit 1; fi
+        mount -t tmpfs odd "$name"; listed=$($M list --json /mnt/x | grep -o '"target":"[^"]*377[^"]*"' | cut -d'"' -f4 | sed 's/\\\\/\\/g')
+        gate umount "$listed"; if grep odd /proc/1/mountinfo; then exit 1; fi
+        mount -t tmpfs odd "$name"; gate umount -R "$name"; if grep odd /proc/1/mountinfo; then exit 1; fi
+        # As the kernel prints it.
+        line=$(printf '/mnt/x/a\nb'); mkdir "$line"; mount -t tmpfs odd "$line"
+        gate umount "$(grep odd /proc/1/mountinfo | cut -d' ' -f5)"; if grep odd /proc/1/mountinfo; then exit 1; fi
+        # A name that looks like it and is there is meant as it stands.
+        mkdir '/mnt/x/\141' /mnt/x/a; mount -t tmpfs odd '/mnt/x/\141'; mount -t tmpfs even /mnt/x/a
+        gate umount '/mnt/x/\141'; absent odd; at /mnt/x/a
+        gate umount '/mnt/x/none\041' && exit 1; true
         "#,
     )
     .map(drop)

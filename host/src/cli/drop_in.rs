@@ -1,7 +1,7 @@
 //! The program under the names `mount` and `umount`: in place of mount(8) and umount(8), for callers that exec those. It takes
 //! their flags, prints nothing where they print nothing, and says failures in their words and with their exit statuses.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -52,7 +52,7 @@ struct UmountFlags {
     ignored: Ignored,
     /// The mount points
     #[arg(required = true)]
-    targets: Vec<String>,
+    targets: Vec<OsString>,
 }
 
 /// Flags of mount(8) and umount(8) that change nothing here.
@@ -83,7 +83,7 @@ pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
     let requests = match name {
         "mount" => MountFlags::try_parse().map(|flags| vec![flags.request.request()]),
         "umount" => UmountFlags::try_parse().map(|UmountFlags { mode, targets, .. }| {
-            targets.into_iter().map(|target| Ok(unmount(mode.mode(), target))).collect()
+            targets.into_iter().map(|target| Ok(unmount(mode.mode(), &target))).collect()
         }),
         _ => return None,
     };

@@ -1,5 +1,8 @@
 //! `mountgate umount`
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
 use clap::Args;
 
 use super::carry_out::carry_out;
@@ -7,6 +10,7 @@ use super::global::Global;
 use crate::exit::ExitStatus;
 use crate::model::options::Options;
 use crate::model::request::{MountRequest, Operation, UnmountMode};
+use crate::mount_table::escape::path_to_text;
 
 /// Unmount on the host, if the policies agree
 #[derive(Debug, Args)]
@@ -26,14 +30,14 @@ pub(super) struct UmountArgs {
 pub(super) struct UmountRequestArgs {
     #[command(flatten)]
     mode: ModeArgs,
-    /// The mount point
-    target: String,
+    /// The mount point; one that isn't UTF-8 as it is, or in the octal escapes that `mountgate list` prints
+    target: OsString,
 }
 
 impl UmountRequestArgs {
     /// The request that the flags stand for.
     pub(super) fn request(&self) -> MountRequest {
-        unmount(self.mode.mode(), self.target.clone())
+        unmount(self.mode.mode(), &self.target)
     }
 }
 
@@ -58,7 +62,8 @@ impl ModeArgs {
 }
 
 /// A request to unmount.
-pub(super) fn unmount(mode: UnmountMode, target: String) -> MountRequest {
+pub(super) fn unmount(mode: UnmountMode, target: &OsStr) -> MountRequest {
+    let target = path_to_text(target.as_bytes());
     let (operation, options) = (Operation::Unmount(mode), Options::default());
     MountRequest { operation, source: None, target, fstype: None, options }
 }

@@ -100,7 +100,7 @@ impl Answers {
             .map(|path| (Some(&path.found), path.found.pin.as_ref().map(AsFd::as_fd), Role::Content));
         for (end, pin, role) in found.into_iter().chain(in_options) {
             if let (Some(end), Some(pin)) = (end, pin) {
-                let is_there = self.host.leads_to(end.held_path(), pin);
+                let is_there = self.host.leads_to(end.held_bytes(), pin);
                 if !is_there || location_of(now, end, pin, role)? != end.found.location {
                     return Err(Unconfirmed::Changed(format!("{} is at another place by now", end.found.path)));
                 }

@@ -11,7 +11,7 @@ use super::{invariants, standing};
 use crate::error::Error;
 use crate::host::live_mounts::watched_snapshot;
 use crate::host::own_state::OwnPlace;
-use crate::host::resolve::{ResolveError, is_automount, resolve, resolve_missing};
+use crate::host::resolve::{ResolveError, is_automount, resolve, resolve_descriptor, resolve_escaped, resolve_missing};
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, OptionPath, PinnedPath, ResolvedPath};
 use crate::model::image::needs_loop_device;
@@ -23,6 +23,9 @@ use crate::model::refusals::Refusals;
 use crate::model::request::{MountRequest, Operation};
 use crate::model::rules::HostRules;
 use crate::mount_table::snapshot::Snapshot;
+
+/// How a path is resolved that is missing.
+type Otherwise<'o> = &'o dyn Fn(&str) -> Result<PinnedPath, ResolveError>;
 
 /// Finds the ends of requests.
 #[derive(Debug)]
@@ -164,10 +167,14 @@ impl EndFinder<'_> {
     fn target(&self, case: &Case<'_>, request: &MountRequest, snapshot: &Snapshot) -> Result<PinnedPath, Error> {
         match &case.resolution {
             Resolution::OnHost(host) => {
-                // What is mounted may make its mount point.
-                let makes_it = directory_mode(&request.options).is_ok_and(|mode| mode.is_some());
-                let found =
-                    self.resolve_or_make(case, host, &request.target, snapshot, (Role::Place, true), makes_it)?;
+                let otherwise: Otherwise<'_> = match request.operation {
+                    Operation::Unmount(_) => &|path| resolve_escaped(host, path),
+                    _ if directory_mode(&request.options).is_ok_and(|mode| mode.is_some()) => {
+                        &|path| resolve_missing(host, path, self.rules.symlinks)
+                    }
+                    _ => &|path| Err(ResolveError::Missing(path.to_owned())),
+                };
+                let found = self.resolve_or(case, host, &request.target, snapshot, (Role::Place, true), otherwise)?;
                 let found = found.map_err(|error| unresolved("TARGET", &error))?;
                 if let Operation::Remount { mount_point_only: false } = request.operation {
                     self.hold_device(case, found.found.location.as_ref().map(|found| found.device))?;
@@ -192,22 +199,24 @@ impl EndFinder<'_> {
         snapshot: &Snapshot,
         role: (Role, bool),
     ) -> Result<Result<PinnedPath, ResolveError>, Error> {
-        self.resolve_or_make(case, host, path, snapshot, role, false)
+        self.resolve_or(case, host, path, snapshot, role, &|path| Err(ResolveError::Missing(path.to_owned())))
     }
 
-    /// As [`Self::resolve`]. If `makes_it`, the end of the path may be missing.
-    fn resolve_or_make(
+    /// As [`Self::resolve`]. A path that is missing is resolved in another way.
+    fn resolve_or(
         &self,
         case: &Case<'_>,
         host: &HostRoot,
         path: &str,
         snapshot: &Snapshot,
         (role, is_target): (Role, bool),
-        makes_it: bool,
+        otherwise: Otherwise<'_>,
     ) -> Result<Result<PinnedPath, ResolveError>, Error> {
         loop {
-            let found = match resolve(host, path, self.rules.symlinks) {
-                Err(ResolveError::Missing(_)) if makes_it => resolve_missing(host, path, self.rules.symlinks),
+            let links = self.rules.symlinks;
+            let held = if is_target { None } else { resolve_descriptor(host, path, links) };
+            let found = match held.unwrap_or_else(|| resolve(host, path, links)) {
+                Err(ResolveError::Missing(_)) => otherwise(path),
                 found => found,
             };
             let mut found = match found {
@@ -259,7 +268,7 @@ fn recorded_end(mut found: ResolvedPath, snapshot: &Snapshot, role: Role) -> Res
             _ => snapshot.locate(&found.path)?,
         };
     }
-    Ok(PinnedPath { found, pin: None, missing: String::new() })
+    Ok(PinnedPath::whole(found, None))
 }
 
 fn unresolved(argument: &str, error: &ResolveError) -> Error {

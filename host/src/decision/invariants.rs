@@ -1,5 +1,6 @@
 //! Which requests the host refuses by itself, whatever any policy says.
 
+use crate::host::resolve::descriptor;
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind};
 use crate::model::image::{Image, LOOP_WORDS, needs_loop_device};
@@ -169,6 +170,11 @@ impl Check<'_> {
 
     fn source(&mut self, source: &str, operation: Operation) {
         const TAGS: [&str; 5] = ["LABEL=", "UUID=", "PARTLABEL=", "PARTUUID=", "ID="];
+        // What somebody holds is judged by its path.
+        let is_held = matches!(operation, Operation::Bind { .. }) && descriptor(source).is_some();
+        if is_held {
+            return;
+        }
         if operation.source_is_path() {
             self.absolute(SOURCE, source);
         } else if self.text(SOURCE, source) {

@@ -80,7 +80,7 @@ impl Execution<'_> {
     /// carried to peers of it. A second request for the same file system waits for the lock of its source.
     fn own_among(&self, new: impl Iterator<Item = u64>) -> io::Result<HashSet<u64>> {
         let table = self.host.mount_table().map_err(io::Error::other)?;
-        let made = table.mount_point(self.plan.target().as_bytes()).map(|mount| (mount.major(), mount.minor()));
+        let made = table.mount_point(self.plan.target_bytes()).map(|mount| (mount.major(), mount.minor()));
         let is_own = |id: &u64| table.by_id(*id).is_some_and(|mount| Some((mount.major(), mount.minor())) == made);
         Ok(new.filter(is_own).collect())
     }

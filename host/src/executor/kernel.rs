@@ -257,7 +257,7 @@ pub(super) fn unmount(execution: &Execution<'_>, mode: UnmountMode, undos: &mut 
         raise_descriptor_limit();
     }
     leaving = youngest_leaves_first(leaving, top.id);
-    let target = Below { path: path.as_bytes().to_owned(), identity: top, parent: 0 };
+    let target = Below { path: execution.plan.target_bytes().to_owned(), identity: top, parent: 0 };
     leaving.push(target);
     // What is taken away one after the other can be put back as long as a copy is kept.
     let is_copied = mode.recursive && !mode.lazy;

@@ -5,7 +5,9 @@
 //! links is walked component by component, so that each link is seen. Then the kernel resolves the same path and has the
 //! last word: it knows rules that no walk sees, such as `nosymfollow` mounts and `fs.protected_symlinks` of proc(5).
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstatfs, openat, readlinkat, statx};
 use rustix::io::Errno;
@@ -17,6 +19,7 @@ use crate::model::ends::{FileKind, PinnedPath, ResolvedPath};
 use crate::model::location::Device;
 use crate::model::paths::{components, lexical, names_directory};
 use crate::model::rules::Symlinks;
+use crate::mount_table::escape::{path_to_text, unescape};
 
 /// Why a path can't be followed.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +105,71 @@ pub(crate) fn resolve_missing(host: &HostRoot, path: &str, links: Symlinks) -> R
         return Ok(found);
     }
     Err(ResolveError::Missing(path.to_owned()))
+}
+
+/// Resolves a path whose bytes are written as octal escapes, as `mountgate list` and proc(5) write those that aren't text. No
+/// link is followed.
+///
+/// # Errors
+/// When it isn't there.
+pub(crate) fn resolve_escaped(host: &HostRoot, path: &str) -> Result<PinnedPath, ResolveError> {
+    let bytes = unescape(path.as_bytes()).into_owned();
+    let names: Vec<&[u8]> = bytes.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b".")).collect();
+    if bytes == path.as_bytes() || bytes.contains(&0) || names.contains(&b"..".as_slice()) {
+        return Err(ResolveError::Missing(path.to_owned()));
+    }
+    let plain = [b"/", names.join(&b'/').as_slice()].concat();
+    let pin = open_below(host.root(), OsStr::from_bytes(&plain), OFlags::PATH, ResolveFlags::NO_SYMLINKS)
+        .map_err(|_| ResolveError::Missing(path.to_owned()))?;
+    let found = pinned(path_to_text(&plain), Vec::new(), pin)?;
+    Ok(PinnedPath { bytes: Some(plain), ..found })
+}
+
+/// Resolves `/proc/PID/fd/N`, which a program passes on to say what it holds. It's judged by its path on the host, and that must
+/// lead to the same thing. None of another path.
+///
+/// # Errors
+/// When it's at no path of the host.
+pub(crate) fn resolve_descriptor(
+    host: &HostRoot,
+    path: &str,
+    links: Symlinks,
+) -> Option<Result<PinnedPath, ResolveError>> {
+    let (folder, number) = descriptor(path)?;
+    let elsewhere = || ResolveError::MagicLink(path.to_owned());
+    let call = |call, errno| ResolveError::Call { call, path: path.to_owned(), errno };
+    let follow = || {
+        if links == Symlinks::Refuse {
+            return Err(ResolveError::SymlinkRefused(path.to_owned()));
+        }
+        let folder = open_below(host.root(), folder, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS)
+            .map_err(|errno| call("openat2", errno))?;
+        if fstatfs(&folder).map_err(|errno| call("fstatfs", errno))?.f_type != PROC_SUPER_MAGIC {
+            return Err(elsewhere());
+        }
+        let held = openat(&folder, number, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| call("openat", errno))?;
+        let name = readlinkat(&folder, number, Vec::new()).map_err(|errno| call("readlinkat", errno))?;
+        let name = name.into_string().map_err(|_| ResolveError::NotUtf8(path.to_owned()))?;
+        if !name.starts_with('/') || name.chars().any(char::is_control) {
+            return Err(elsewhere());
+        }
+        let mut found = resolve(host, &name, links)?;
+        if !is_same(path, &held, &found)? {
+            return Err(elsewhere());
+        }
+        found.found.symlinks.insert(0, path.to_owned());
+        Ok(found)
+    };
+    Some(follow())
+}
+
+/// The folder and the number of a descriptor's name in proc(5).
+pub(crate) fn descriptor(path: &str) -> Option<(&str, &str)> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (folder, number) = path.rsplit_once('/')?;
+    let process = folder.strip_prefix("/proc/")?.strip_suffix("/fd")?;
+    (is_number(process) && is_number(number)).then_some((folder, number))
 }
 
 /// How often a path that changes meanwhile is resolved again.
@@ -203,7 +271,7 @@ fn pinned(path: String, symlinks: Vec<String>, pin: OwnedFd) -> Result<PinnedPat
         symlinks,
         covering_mount: knows_mount.then_some(stat.stx_mnt_id),
     };
-    Ok(PinnedPath { found, pin: Some(pin), missing: String::new() })
+    Ok(PinnedPath::whole(found, Some(pin)))
 }
 
 /// A walk from the host's root: what was gone through, each by its name and descriptor.

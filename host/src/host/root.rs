@@ -169,11 +169,11 @@ impl HostRoot {
     }
 
     /// Whether a real path leads to what a descriptor stands for, as far as the kernel knows without asking anybody.
-    pub(crate) fn leads_to(&self, path: &str, pin: BorrowedFd<'_>) -> bool {
+    pub(crate) fn leads_to(&self, path: &[u8], pin: BorrowedFd<'_>) -> bool {
         let flags = ResolveFlags::NO_SYMLINKS | ResolveFlags::CACHED;
         let there = match openat2(
             self.root(),
-            relative(path),
+            relative(OsStr::from_bytes(path)),
             OFlags::PATH | OFlags::CLOEXEC,
             Mode::empty(),
             flags | ResolveFlags::IN_ROOT,

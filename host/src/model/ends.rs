@@ -51,9 +51,26 @@ pub struct PinnedPath {
     pub pin: Option<OwnedFd>,
     /// The end of the path that isn't there and will be made, as `a/b`. It's empty if all of it is there.
     pub missing: String,
+    /// The path as the kernel has it, where that isn't UTF-8.
+    pub bytes: Option<Vec<u8>>,
 }
 
 impl PinnedPath {
+    /// A path that is there.
+    pub(crate) fn whole(found: ResolvedPath, pin: Option<OwnedFd>) -> Self {
+        Self { found, pin, missing: String::new(), bytes: None }
+    }
+
+    /// The path as the kernel has it.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or(self.found.path.as_bytes())
+    }
+
+    /// The path of what is held, as the kernel has it.
+    pub(crate) fn held_bytes(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or(self.held_path().as_bytes())
+    }
+
     /// The path of what is held.
     pub(crate) fn held_path(&self) -> &str {
         let held = self.found.path.strip_suffix(self.missing.as_str()).unwrap_or(&self.found.path);

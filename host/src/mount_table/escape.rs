@@ -26,7 +26,7 @@ pub(super) fn escape(bytes: &[u8], escaped: &[u8]) -> Vec<u8> {
 }
 
 /// Undoes the kernel's octal escapes, once.
-pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
     if find(raw, b'\\').is_none() {
         return Cow::Borrowed(raw);
     }

@@ -74,6 +74,11 @@ impl MountPlan {
         &self.ends.target.found.path
     }
 
+    /// The same as the kernel has it.
+    pub(crate) fn target_bytes(&self) -> &[u8] {
+        self.ends.target.as_bytes()
+    }
+
     /// What the host found at the source.
     pub(crate) fn found_source(&self) -> Option<&ResolvedPath> {
         self.ends.found_source()

@@ -20,6 +20,7 @@ tests! {
     privileged list_reads_the_table_once_and_mount_never,
     privileged mounts_are_found_by_path_and_by_source_and_can_be_unmounted,
     privileged what_cannot_be_mounted_says_why_and_what_to_do,
+    privileged a_namespace_that_is_full_of_mounts_says_so,
 }
 
 fn a_failed_mount_tells_the_reason_and_not_only_its_exit_status() -> Result<()> {
@@ -203,5 +204,27 @@ fn what_cannot_be_mounted_says_why_and_what_to_do() -> Result<()> {
     for part in ["modprobe no-such-type", "write-protected: ask for ro", "mounted with nouuid"] {
         ensure!(text.contains(part), "{part}: {text}");
     }
+    Ok(())
+}
+
+fn a_namespace_that_is_full_of_mounts_says_so() -> Result<()> {
+    let text = text_of(&on_host(
+        r#"
+        mount --make-rprivate /; mkdir /mnt/many; mount -t tmpfs many /mnt/many; mkdir /mnt/many/0
+        # Each copy of the tree has as many mounts as all before it. Then ever smaller copies, until not one fits.
+        i=1; while mkdir /mnt/many/$i && mount -n -i --rbind /mnt/many /mnt/many/$i 2>/dev/null; do i=$((i + 1)); done
+        mkdir /mnt/rest; n=0
+        while test $i -gt 0; do
+            i=$((i - 1)); mkdir -p /mnt/rest/$n
+            while mount -n -i --rbind /mnt/many/$i /mnt/rest/$n 2>/dev/null; do n=$((n + 1)); mkdir /mnt/rest/$n; done
+        done
+        gate mount -t tmpfs tmpfs /mnt/x || echo "ended with $?"
+        absent /mnt/x
+        "#,
+    )?);
+    ensure!(
+        text.contains("ended with 32") && text.contains("as many mounts as fs.mount-max of proc(5) allows"),
+        "{text}"
+    );
     Ok(())
 }

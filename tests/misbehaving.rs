@@ -1,6 +1,7 @@
 //! A plugin that does wrong: exit 4 (or 3 where it denied), the policy named, the process alive and small.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use mountgate::policy::cache::Cache;
 use mountgate::policy::directory::open::PolicyDirectory;
 use serde_json::Value;
 
-use crate::support::{check, mountgate, policies, private_folder, program, status, text_of, tmpfs};
+use crate::support::{check, folder, mountgate, policies, private_folder, program, status, text_of, tmpfs, unpinned};
 
 tests! {
     plain a_trap_denies,
@@ -26,6 +27,8 @@ tests! {
     plain a_stack_overflow_denies,
     plain a_verdict_of_100_mb_denies,
     plain calls_without_end_deny,
+    plain a_plugin_that_takes_too_long_to_compile_is_refused,
+    plain a_plugin_that_takes_too_much_memory_to_compile_is_refused,
     plain a_rewrite_that_never_settles_denies,
     plain a_dropped_nosuid_denies,
     plain an_edit_without_permission_denies,
@@ -218,3 +221,61 @@ import resource, subprocess, sys
 status = subprocess.call(sys.argv[2:])
 open(sys.argv[1], 'w').write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
 sys.exit(status)";
+
+/// A component of one core module with so many functions, each of so many loops within each other.
+fn nested(functions: usize, loops: usize) -> Vec<u8> {
+    let number = |mut n: usize| {
+        let mut bytes = Vec::new();
+        while n >= 0x80 {
+            bytes.push((n & 0x7f | 0x80).try_into().unwrap_or(0));
+            n >>= 7;
+        }
+        bytes.push(n.try_into().unwrap_or(0));
+        bytes
+    };
+    let section = |id: u8, content: Vec<u8>| [vec![id], number(content.len()), content].concat();
+    let body = [vec![0], [0x03, 0x40].repeat(loops), vec![0x0b; loops + 1]].concat();
+    let code = [number(body.len()), body].concat().repeat(functions);
+    let module = [
+        b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0".to_vec(),
+        section(3, [number(functions), vec![0; functions]].concat()),
+        section(10, [number(functions), code].concat()),
+    ];
+    [b"\0asm\x0d\0\x01\0".to_vec(), section(1, module.concat())].concat()
+}
+
+/// Has the program compile a plugin in a directory, with a limit of the shell's. Returns the status and the output.
+fn compiled_with(limit: &str, plugin: &[u8]) -> Result<(i32, String)> {
+    let text = "[[policy]]\nname = \"large\"\nplugin = \"large.wasm\"\n";
+    let directory = unpinned(text, &[])?;
+    fs::write(directory.path().join("large.wasm"), plugin)?;
+    let script = format!("ulimit {limit}; \"$0\" policy lock \"$1\" && exec \"$0\" policy validate \"$1\"");
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .args([program(), directory.path()])
+        .env("MOUNTGATE_CACHE", "")
+        .output()?;
+    Ok((status(&output), text_of(&output)))
+}
+
+fn a_plugin_that_takes_too_long_to_compile_is_refused() -> Result<()> {
+    let (status, text) = compiled_with("-t 1", &nested(1000, 120))?;
+    ensure!(status == 4 && text.contains("large") && text.contains("s of CPU time"), "{text}");
+    Ok(())
+}
+
+/// The compiler's process alone: the program itself needs address space for its plugins.
+fn a_plugin_that_takes_too_much_memory_to_compile_is_refused() -> Result<()> {
+    let folder = folder()?;
+    let file = folder.path().join("large.wasm");
+    fs::write(&file, nested(1, 3000))?;
+    let compile = |limit: &str| {
+        let script = format!("ulimit -v {limit}; exec -a mountgate-compiler \"$0\" < \"$1\" 2>/dev/null");
+        Command::new("bash").args(["-c", &script]).args([program(), &file]).output()
+    };
+    let output = compile("60000")?;
+    ensure!(output.status.signal() == Some(6) && output.stdout.is_empty(), "{}", output.status);
+    fs::write(&file, nested(1, 10))?;
+    ensure!(compile("200000")?.status.success());
+    Ok(())
+}

@@ -16,22 +16,11 @@ pub(crate) fn deserialize_file(engine: &wasmtime::Engine, path: &Path) -> wasmti
     unsafe { Component::deserialize_file(engine, path) }
 }
 
-/// Loads compiled code that was read from such a file.
+/// Loads compiled code that was read from such a file, or that this program has made just now.
 pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: the code was read from a file that fulfils what `deserialize_file` needs.
+    // SAFETY: the code was read from a file that fulfils what `deserialize_file` needs, or comes from `precompile_component`
+    // of this program.
     unsafe { Component::deserialize(engine, code) }
-}
-
-/// Compiles a plugin with one engine for another one.
-pub(crate) fn compile(
-    compiler: &wasmtime::Engine,
-    engine: &wasmtime::Engine,
-    plugin: &[u8],
-) -> wasmtime::Result<(Vec<u8>, Component)> {
-    let code = compiler.precompile_component(plugin)?;
-    // SAFETY: `precompile_component` has made these bytes just now.
-    let component = unsafe { Component::deserialize(engine, &code) }?;
-    Ok((code, component))
 }
 
 /// `struct mount_attr` of mount_setattr(2).

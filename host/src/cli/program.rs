@@ -10,6 +10,7 @@ use super::lent::Choices;
 use super::output::{is_broken_pipe, report_error, start_log};
 use super::{check, completions, drop_in, fuzz, list, man, mount, policy, umount};
 use crate::exit::ExitStatus;
+use crate::policy::engine::compiler;
 
 /// Runs mounts on a host on behalf of others, and lets WebAssembly policy plugins decide which.
 #[derive(Debug, Parser)]
@@ -36,6 +37,10 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ! {
+    if std::env::args_os().next().is_some_and(|name| name == compiler::NAME) {
+        std::process::exit(compiler::main());
+    }
+    compiler::compile_apart();
     if let Some(status) = std::env::args_os().next().and_then(|name| drop_in::run_by_name(&name)) {
         std::process::exit(status);
     }

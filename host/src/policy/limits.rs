@@ -54,6 +54,9 @@ pub(super) const PLUGIN_BYTES: usize = 64 << 20;
 pub(super) const FUNCTIONS: usize = 200_000;
 /// Bytes of one function.
 pub(super) const FUNCTION_BYTES: usize = 4 << 20;
+/// CPU time, in seconds, and bytes of memory that compiling a plugin may take: a Python interpreter takes half a minute.
+pub(super) const COMPILER_SECONDS: u64 = 120;
+pub(super) const COMPILER_MEMORY: u64 = 4 << 30;
 /// Blocks within each other, and loops among them. The compiler's time grows with a power of these.
 pub(super) const NESTED_BLOCKS: usize = 4096;
 pub(super) const NESTED_LOOPS: usize = 128;

@@ -3,6 +3,7 @@
 mod bindings;
 mod bounds;
 pub(crate) mod clock;
+pub(crate) mod compiler;
 mod contract_check;
 pub mod contract_v0_1;
 mod imports;

@@ -7,6 +7,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAll
 
 use super::bindings::Policy as Instance;
 use super::bounds;
+use super::compiler::Compiler;
 use super::contract_check::check_header;
 use super::imports::HostState;
 use super::messages::wasmtime_causes;
@@ -21,7 +22,7 @@ pub(super) struct Runtime {
     /// It can't compile: setting the compiler up takes as long as a decision.
     pub(super) engine: wasmtime::Engine,
     /// Compiles the plugins that aren't in the cache.
-    compiler: OnceLock<wasmtime::Engine>,
+    compiler: Compiler,
     closed: Linker<HostState>,
     /// For plugins that are granted WASI, where there are any.
     with_wasi: OnceLock<Linker<HostState>>,
@@ -39,7 +40,7 @@ impl Runtime {
         }
         let engine = wasmtime::Engine::new(config.enable_compiler(false))?;
         let closed = linker(&engine)?;
-        Ok(Self { engine, compiler: OnceLock::new(), closed, with_wasi: OnceLock::new() })
+        Ok(Self { engine, compiler: Compiler::default(), closed, with_wasi: OnceLock::new() })
     }
 
     /// What a policy's plugin may call.
@@ -70,19 +71,7 @@ impl Runtime {
         let bytes = entry.bytes()?;
         check_header(&bytes)?;
         bounds::check(&bytes)?;
-        let compiler = match self.compiler.get() {
-            Some(compiler) => compiler,
-            None => {
-                let compiler = wasmtime::Engine::new(&config()).map_err(|error| unavailable(&error))?;
-                self.compiler.get_or_init(|| compiler)
-            }
-        };
-        let (code, component) = crate::sys::compile(compiler, &self.engine, &bytes).map_err(|error| {
-            Fault::new(
-                format!("its plugin isn't a sound component: {}", wasmtime_causes(&error)),
-                "build it again, and check that the file is complete",
-            )
-        })?;
+        let (code, component) = self.compiler.compile(&bytes, &self.engine)?;
         cache.keep(&entry.digest, &code);
         Ok(component)
     }
@@ -96,11 +85,11 @@ fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
 }
 
 /// A machine that can't give what the sandbox needs.
-fn unavailable(error: &wasmtime::Error) -> Fault {
+pub(super) fn unavailable(error: &wasmtime::Error) -> Fault {
     Fault::new(format!("the sandbox can't be set up: {}", wasmtime_causes(error)), "report this as a bug")
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)

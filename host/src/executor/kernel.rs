@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::mount::{
@@ -15,16 +15,14 @@ use rustix::process::{Resource, Rlimit, fchdir, getrlimit, setrlimit};
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup::{self, Below};
-use super::loop_device::{self, LoopDevice};
 use super::mount_api::{
     self, attach, explained, not_a_mount_point, not_made, not_moved, not_shown, propagate, propagation_bit,
     with_cause_and_log, with_context_log,
 };
+use super::mount_source::Source;
 use super::undo::Undo;
 use super::verify;
 use super::{id_map, layers};
-use crate::model::ends::FileKind;
-use crate::model::image::Image;
 use crate::model::options::MountOption;
 use crate::model::own_options::IdMap;
 use crate::model::request::{Propagation, PropagationType, UnmountMode};
@@ -65,41 +63,6 @@ pub(super) fn mount(
     id_map.map_or(Ok(()), |map| id_map::apply(&mount, false, map))?;
     show(execution, &mount)?;
     Ok(mount)
-}
-
-/// What a new file system is mounted from.
-pub(super) enum Source {
-    /// The kernel gets this name.
-    Name(String),
-    /// A loop device that shows an image.
-    Loop(LoopDevice),
-}
-
-impl Source {
-    /// What is pinned. An image that needs no loop device is opened by its name: where others than root could put another file
-    /// there, by the name of its descriptor.
-    pub(super) fn of(
-        execution: &Execution<'_>,
-        source: &str,
-        image: Option<Image>,
-        attributes: Attributes,
-    ) -> Result<Self, StepError> {
-        if let Some(image) = image {
-            return loop_device::attach(execution, image, attributes.is_read_only()).map(Self::Loop);
-        }
-        let is_file = execution.plan.found_source().is_some_and(|found| found.kind == FileKind::Regular);
-        Ok(Self::Name(match is_file && !execution.host.only_root_can_replace(source) {
-            true => format!("/proc/self/fd/{}", execution.source()?.as_raw_fd()),
-            false => source.to_owned(),
-        }))
-    }
-
-    pub(super) fn name(&self) -> &str {
-        match self {
-            Self::Name(name) => name,
-            Self::Loop(device) => &device.path,
-        }
-    }
 }
 
 /// Makes the file system. One that is mounted already would be shared, with the options that it has: where others are asked

@@ -13,6 +13,7 @@ mod leftovers;
 mod lookup;
 mod loop_device;
 mod mount_api;
+mod mount_source;
 mod namespace;
 mod process;
 pub mod sandbox;

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use super::apply::Applied;
 use super::execution::Execution;
 use super::failure::{ApplyError, MountFailure, StepError};
-use super::kernel::Source;
+use super::mount_source::Source;
 use super::undo::Undo;
 use super::watch::Watch;
 use super::{directory, helper, kernel, verify};

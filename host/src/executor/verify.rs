@@ -9,9 +9,9 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::execution::Execution;
 use super::failure::StepError;
-use super::kernel::Source;
 use super::lookup::{self, FoundMount};
 use super::mount_api::propagation_of;
+use super::mount_source::Source;
 use super::undo::Undo;
 use crate::host::identity::Identity;
 use crate::model::ends::FileKind;

@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use wasmtime::component::Component;
 
-use super::messages::{shown, wasmtime_causes};
-use super::runtime::{config, unavailable};
+use super::messages::{unavailable, wasmtime_causes};
+use super::wasmtime_config::config;
 use crate::policy::fault::Fault;
 use crate::policy::limits::{COMPILER_MEMORY, COMPILER_SECONDS};
 use crate::sys;
@@ -116,7 +116,7 @@ fn run(program: &OsStr, plugin: &[u8]) -> Result<Vec<u8>, Fault> {
     let output = child.wait_with_output().map_err(failed)?;
     match output.status.code() {
         Some(0) => Ok(output.stdout),
-        Some(1) => Err(unsound_as_told(&shown(&String::from_utf8_lossy(&output.stdout)))),
+        Some(1) => Err(unsound_as_told(&String::from_utf8_lossy(&output.stdout))),
         _ => Err(too_much(output.status)),
     }
 }

@@ -1,6 +1,7 @@
 //! Text of plugins and of wasmtime in errors.
 
 use crate::model::untrusted::shorten;
+use crate::policy::fault::Fault;
 
 /// A plugin's text, escaped and bounded.
 pub(super) fn shown(text: &str) -> String {
@@ -11,4 +12,9 @@ pub(super) fn shown(text: &str) -> String {
 pub(super) fn wasmtime_causes(error: &wasmtime::Error) -> String {
     let causes: Vec<String> = error.chain().map(|cause| shown(cause.to_string().trim())).collect();
     causes.join(": ")
+}
+
+/// A machine that can't give what the sandbox needs.
+pub(super) fn unavailable(error: &wasmtime::Error) -> Fault {
+    Fault::new(format!("the sandbox can't be set up: {}", wasmtime_causes(error)), "report this as a bug")
 }

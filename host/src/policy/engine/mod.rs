@@ -14,6 +14,7 @@ pub mod policy;
 mod runner;
 mod runtime;
 mod wasi;
+mod wasmtime_config;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

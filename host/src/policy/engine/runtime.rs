@@ -2,20 +2,20 @@
 
 use std::sync::OnceLock;
 
+use wasmtime::InstanceAllocationStrategy;
 use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::bindings::Policy as Instance;
 use super::bounds;
 use super::compiler::Compiler;
 use super::contract_check::check_header;
 use super::imports::HostState;
-use super::messages::wasmtime_causes;
+use super::messages::unavailable;
 use super::wasi;
+use super::wasmtime_config::{config, pool};
 use crate::policy::cache::Cache;
 use crate::policy::directory::entry::PolicyEntry;
 use crate::policy::fault::Fault;
-use crate::policy::limits::{CORE_INSTANCES, MAX_MEMORY, MEMORIES, STACK_BYTES, TABLE_ELEMENTS, TABLES};
 
 /// What runs plugins.
 pub(super) struct Runtime {
@@ -82,50 +82,4 @@ fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     Instance::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     Ok(linker)
-}
-
-/// A machine that can't give what the sandbox needs.
-pub(super) fn unavailable(error: &wasmtime::Error) -> Fault {
-    Fault::new(format!("the sandbox can't be set up: {}", wasmtime_causes(error)), "report this as a bug")
-}
-
-pub(super) fn config() -> Config {
-    let mut config = Config::new();
-    config
-        .consume_fuel(true)
-        .epoch_interruption(true)
-        .max_wasm_stack(STACK_BYTES)
-        .cranelift_opt_level(OptLevel::Speed)
-        // A plugin that looks at the bits of a NaN has the same verdict on every machine.
-        .cranelift_nan_canonicalization(true)
-        .relaxed_simd_deterministic(true)
-        .wasm_backtrace_max_frames(None)
-        .native_unwind_info(false)
-        .generate_address_map(false)
-        .wasm_memory64(false)
-        .wasm_multi_memory(false)
-        .concurrency_support(false);
-    config
-}
-
-fn pool() -> PoolingAllocationConfig {
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(2)
-        .total_core_instances(2 * CORE_INSTANCES)
-        .max_core_instances_per_component(CORE_INSTANCES)
-        // Stacks are for calls that suspend. There are none, and each stack costs two system calls at the start.
-        .total_stacks(1)
-        .total_memories(MEMORIES)
-        .max_memories_per_component(MEMORIES)
-        .total_tables(2 * TABLES)
-        .max_tables_per_component(TABLES)
-        .max_tables_per_module(TABLES)
-        .table_elements(TABLE_ELEMENTS)
-        .max_memory_size(MAX_MEMORY)
-        .max_component_instance_size(4 << 20)
-        .max_core_instance_size(4 << 20)
-        .linear_memory_keep_resident(256 << 10)
-        .table_keep_resident(16 << 10)
-        .pagemap_scan(Enabled::Auto);
-    pool
 }

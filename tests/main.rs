@@ -22,6 +22,7 @@ mod list;
 mod misbehaving;
 mod operations;
 mod places;
+mod policy_test;
 mod race;
 mod resolver;
 mod sound;
@@ -74,6 +75,7 @@ fn all_tests() -> Vec<Trial> {
         systemd::tests(),
         faults::tests(),
         places::tests(),
+        policy_test::tests(),
         resolver::tests(),
         aliases::tests(),
         lent::tests(),

@@ -22,3 +22,4 @@ pub mod plan;
 pub mod policy;
 pub mod report;
 mod sys;
+mod test_cases;

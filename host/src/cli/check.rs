@@ -15,6 +15,7 @@ use crate::exit::ExitStatus;
 use crate::gate::Gate;
 use crate::host::live_mounts;
 use crate::model::refusals::Refusals;
+use crate::model::request::MountRequest;
 use crate::mount_table::snapshot::Snapshot;
 use crate::report::Report;
 
@@ -49,11 +50,21 @@ impl CheckArgs {
 }
 
 #[derive(Debug, Subcommand)]
-enum CheckCommand {
+pub(super) enum CheckCommand {
     /// As `mountgate mount`
     Mount(mount::MountRequestArgs),
     /// As `mountgate umount`
     Umount(umount::UmountRequestArgs),
+}
+
+impl CheckCommand {
+    /// The request that the words stand for.
+    pub(super) fn request(&self) -> Result<MountRequest, Error> {
+        match self {
+            Self::Mount(args) => args.request(),
+            Self::Umount(args) => Ok(args.request()),
+        }
+    }
 }
 
 pub(super) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatus> {
@@ -63,8 +74,7 @@ pub(super) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
             let message = "the file holds a request, and the command line gives another one".to_owned();
             return Err(Error::from(Refusals::one("--request", message, Some("give the one or the other"))).into());
         }
-        (None, Some(CheckCommand::Mount(args))) => args.request()?,
-        (None, Some(CheckCommand::Umount(args))) => args.request(),
+        (None, Some(command)) => command.request()?,
         (None, None) => {
             let hint = Some("add `mount …`, `umount …` or `--request FILE`");
             return Err(Error::from(Refusals::one("check", "no request is given".to_owned(), hint)).into());

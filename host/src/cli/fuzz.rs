@@ -61,7 +61,7 @@ fn time(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write a time as 30s or 10m".to_owned())
 }
 
-fn junit(text: &str) -> Result<PathBuf, String> {
+pub(super) fn junit(text: &str) -> Result<PathBuf, String> {
     text.strip_prefix("junit=").map(PathBuf::from).ok_or_else(|| "write it as junit=FILE".to_owned())
 }
 

@@ -13,6 +13,7 @@ mod man;
 mod mount;
 mod output;
 mod policy;
+mod policy_test;
 pub mod program;
 mod request_file;
 mod umount;

@@ -8,14 +8,19 @@ use serde_json::json;
 
 use super::global::Global;
 use super::input::read_plain;
+use super::policy_test::{self, TestArgs};
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::gate::Gate;
 use crate::json;
+use crate::policy::description::Kind;
+use crate::policy::directory::error::DirectoryError;
 use crate::policy::directory::lockfile::lock;
 use crate::policy::directory::open::PolicyDirectory;
 use crate::policy::engine::Engine;
 use crate::policy::engine::inspection::inspect;
+use crate::policy::engine::policy::Policy;
+use crate::policy::mode::Mode;
 
 /// Look at plugins and policy directories
 #[derive(Debug, Args)]
@@ -38,6 +43,7 @@ enum PolicyCommand {
         /// The directory, if not the one of --policies
         directory: Option<PathBuf>,
     },
+    Test(TestArgs),
     /// Pin the plugins of a policy directory by writing their digests to policies.lock
     #[command(after_help = "Examples:\n  mountgate policy lock /etc/mountgate")]
     Lock {
@@ -50,6 +56,7 @@ pub(super) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStat
     let chosen = |directory: &Option<PathBuf>| directory.clone().unwrap_or_else(|| global.policies().to_owned());
     match &args.command {
         PolicyCommand::Inspect { plugin } => run_inspect(global, plugin),
+        PolicyCommand::Test(args) => return policy_test::run(global, &chosen(&args.directory), args),
         PolicyCommand::Validate { directory } => run_validate(global, &chosen(directory)),
         PolicyCommand::Lock { directory } => run_lock(global, &chosen(directory)),
     }?;
@@ -82,6 +89,7 @@ fn run_inspect(global: &Global, path: &Path) -> anyhow::Result<()> {
 fn run_validate(global: &Global, path: &Path) -> anyhow::Result<()> {
     let cache = global.cache().looking_again();
     let gate = Gate::new(PolicyDirectory::open(path, &cache).map_err(Error::from)?, &cache)?;
+    check_rewrites(path, gate.policies())?;
     let mut out = anstream::stdout().lock();
     if global.json {
         let list: Vec<_> = gate
@@ -110,4 +118,24 @@ fn run_lock(global: &Global, path: &Path) -> anyhow::Result<()> {
         writeln!(out, "{digest}  {name}")?;
     }
     Ok(())
+}
+
+/// A mutating plugin that may change nothing fails as soon as it wants to.
+fn check_rewrites(path: &Path, policies: &[Policy]) -> Result<(), Error> {
+    let is_useless = |policy: &&Policy| {
+        policy.description.kind == Kind::Mutating && policy.mode == Mode::Enforce && policy.rewrites.is_empty()
+    };
+    match policies.iter().find(is_useless) {
+        None => Ok(()),
+        Some(policy) => Err(DirectoryError {
+            file: path.join("policies.toml"),
+            line: None,
+            message: format!(
+                "policy {:?}: its plugin is mutating, and it has no `rewrites`: each of its changes fails",
+                policy.name
+            ),
+            hint: "name the fields that it may change, e.g. rewrites = [\"options\"]".into(),
+        }
+        .into()),
+    }
 }

@@ -265,6 +265,8 @@ fn recorded_end(mut found: ResolvedPath, snapshot: &Snapshot, role: Role) -> Res
     if found.location.is_none() {
         found.location = match (role, found.kind, found.device) {
             (Role::Content, FileKind::BlockDevice, Some(device)) => snapshot.file_system_on(device)?,
+            // What is on it isn't known, and where its node lies isn't what is asked.
+            (Role::Content, FileKind::BlockDevice, None) => None,
             _ => snapshot.locate(&found.path)?,
         };
     }

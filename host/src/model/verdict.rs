@@ -78,8 +78,7 @@ impl Denial {
     }
 
     fn check(&self) -> Result<(), String> {
-        let kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.code.is_empty() || self.code.len() > 64 || !self.code.chars().all(kebab) {
+        if !is_code(&self.code) {
             let start: String = self.code.chars().take(64).collect();
             return Err(format!("the denial's code isn't a short word in kebab case: {start:?}"));
         }
@@ -90,4 +89,10 @@ impl Denial {
         untrusted::check("the denial's field", self.field.as_deref().unwrap_or_default())?;
         untrusted::check("the denial's hint", self.hint.as_deref().unwrap_or_default())
     }
+}
+
+/// Whether a text is a short word in kebab case.
+pub(crate) fn is_code(text: &str) -> bool {
+    let kebab = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !text.is_empty() && text.len() <= 64 && text.chars().all(kebab)
 }

@@ -2,13 +2,14 @@
 //! mount of a block device.
 
 use mountgate_sdk::{
-    Device, FileKind, Folders, Kind, Location, Mount, Mounts, Operation, Place, Policy, Problem, ResolvedPath, Review,
-    Verdict, Via, deny, lies_in,
+    Code, Device, FileKind, Folders, Kind, Location, Mount, Mounts, Operation, Place, Policy, Problem, ResolvedPath,
+    Review, Verdict, Via, deny, lies_in,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The settings; `settings.schema.json` describes them.
-#[derive(Debug, Default, Deserialize)]
+/// The settings.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Settings {
     /// Whether a mount may cover an existing mount point.
@@ -22,13 +23,18 @@ pub struct Settings {
 }
 
 /// A limit on the mounts below a path.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "named for what they are")]
 pub struct Below {
     pub path: String,
     pub max: u64,
 }
+
+const TARGET_IS_MOUNT_POINT: Code = Code::new("target-is-mount-point");
+const TOO_MANY_BELOW: Code = Code::new("too-many-below");
+const TOO_MANY_OF_SOURCE: Code = Code::new("too-many-of-source");
+const SECOND_WRITER: Code = Code::new("second-writer");
 
 /// The plugin.
 pub struct MountLimits;
@@ -38,8 +44,18 @@ impl Policy for MountLimits {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const KIND: Kind = Kind::Validating;
     const HELP: &'static str = "denies mounts that are too many or in each other's way";
-    const SCHEMA: &'static str = include_str!("../settings.schema.json");
+    const CODES: &'static [Code] = &[TARGET_IS_MOUNT_POINT, TOO_MANY_BELOW, TOO_MANY_OF_SOURCE, SECOND_WRITER];
     type Settings = Settings;
+
+    fn codes(settings: &Settings) -> Vec<Code> {
+        let codes = [
+            (TARGET_IS_MOUNT_POINT, !settings.allow_stacking),
+            (TOO_MANY_BELOW, !settings.below.is_empty()),
+            (TOO_MANY_OF_SOURCE, settings.max_per_source.is_some()),
+            (SECOND_WRITER, !settings.allow_second_writer),
+        ];
+        codes.into_iter().filter_map(|(code, is_possible)| is_possible.then_some(code)).collect()
+    }
 
     fn problems(settings: &Settings) -> Vec<Problem> {
         let relative = settings.below.iter().enumerate().filter(|(_, below)| !below.path.starts_with('/'));
@@ -59,7 +75,7 @@ impl Policy for MountLimits {
         for place in review.places.iter().filter(new).filter(|_| !settings.allow_stacking) {
             let path = &place.path;
             if mounts.covering(path).is_some_and(|mount| mount.target == *path) {
-                return Ok(deny("target-is-mount-point", "target", format!("something is already mounted on {path}")));
+                return Ok(deny(&TARGET_IS_MOUNT_POINT, "target", format!("something is already mounted on {path}")));
             }
         }
         if let Some(verdict) = too_many_below(settings, review, mounts)? {
@@ -92,7 +108,7 @@ fn too_many_below(settings: &Settings, review: &Review, mounts: &impl Mounts) ->
         let count = mounts.count_in(location);
         if count.saturating_add(new) > below.max {
             let reason = format!("there are {count} mounts below {}, and at most {} may be", below.path, below.max);
-            return Ok(Some(deny("too-many-below", "target", reason)));
+            return Ok(Some(deny(&TOO_MANY_BELOW, "target", reason)));
         }
     }
     Ok(None)
@@ -111,7 +127,7 @@ fn too_many_of_source(settings: &Settings, review: &Review, mounts: &impl Mounts
     };
     let reason = || format!("{source} is mounted {count} times, and at most {max} may be");
     // A page that is full may not be all.
-    (count >= max || count >= u64::from(MANY)).then(|| deny("too-many-of-source", "source", reason()))
+    (count >= max || count >= u64::from(MANY)).then(|| deny(&TOO_MANY_OF_SOURCE, "source", reason()))
 }
 
 /// The most mounts of a file system that are looked at.
@@ -136,7 +152,7 @@ fn second_writer(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
             let is_writable = |mount: &&Mount| !mount.super_options.iter().any(|option| option == "ro");
             let writer = &all.iter().find(is_writable)?.target;
             let reason = format!("the file system on {} is already writable, mounted on {writer}", found.path);
-            Some(deny("second-writer", "source", reason))
+            Some(deny(&SECOND_WRITER, "source", reason))
         }
         Operation::Remount(false) => {
             let asked = review.request.options.iter().rev().map(|option| option.name.as_str());
@@ -146,7 +162,7 @@ fn second_writer(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
             let count = mounts.by_device(mount.device, MANY).len();
             let reason =
                 || format!("the file system on {target} is mounted {count} times, and would be writable in each");
-            (is_on_disk && count > 1).then(|| deny("second-writer", "options.rw", reason()))
+            (is_on_disk && count > 1).then(|| deny(&SECOND_WRITER, "options.rw", reason()))
         }
         _ => None,
     }

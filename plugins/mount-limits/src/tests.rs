@@ -1,5 +1,5 @@
 use mountgate_sdk::testing::{bind, mount, on_host, place, with_option};
-use mountgate_sdk::{Device, Mount, MountList, check_schema};
+use mountgate_sdk::{Device, Mount, MountList};
 
 use super::*;
 
@@ -29,11 +29,6 @@ fn judge(settings: &str, review: &Review, mounts: Vec<Mount>) -> String {
         Ok(Verdict::Deny(denial)) => denial.code,
         other => format!("{other:?}"),
     }
-}
-
-#[test]
-fn the_schema_names_the_settings() {
-    check_schema::<MountLimits>();
 }
 
 #[test]

@@ -4,13 +4,14 @@
 //! holds for what lies below it, and for what lies above it, because a mount there hides, shows or changes all below.
 
 use mountgate_sdk::{
-    FileKind, Folders, Kind, Location, Mounts, Operation, OptionPath, Place, Policy, Problem, Review, Verdict, Via,
-    deny, is_within, lies_in,
+    Code, FileKind, Folders, Kind, Location, Mounts, Operation, OptionPath, Place, Policy, Problem, Review, Verdict,
+    Via, deny, is_within, lies_in,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The settings; `settings.schema.json` describes them.
-#[derive(Debug, Default, Deserialize)]
+/// The settings.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Settings {
     /// If this isn't empty, every place of a request must be at or below one of these paths.
@@ -25,6 +26,13 @@ pub struct Settings {
     pub allow_device_nodes: Option<Vec<String>>,
 }
 
+const TARGET_DENIED: Code = Code::new("target-denied");
+const TARGET_NOT_ALLOWED: Code = Code::new("target-not-allowed");
+const DEVICE_NOT_ALLOWED: Code = Code::new("device-not-allowed");
+const SOURCE_DENIED: Code = Code::new("source-denied");
+const SOURCE_NOT_ALLOWED: Code = Code::new("source-not-allowed");
+const SOURCE_NOT_PLAIN: Code = Code::new("source-not-plain");
+
 /// The plugin.
 pub struct PathGuard;
 
@@ -33,8 +41,22 @@ impl Policy for PathGuard {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const KIND: Kind = Kind::Validating;
     const HELP: &'static str = "denies requests by source and target";
-    const SCHEMA: &'static str = include_str!("../settings.schema.json");
+    const CODES: &'static [Code] =
+        &[TARGET_DENIED, TARGET_NOT_ALLOWED, DEVICE_NOT_ALLOWED, SOURCE_DENIED, SOURCE_NOT_ALLOWED, SOURCE_NOT_PLAIN];
     type Settings = Settings;
+
+    fn codes(settings: &Settings) -> Vec<Code> {
+        let has_sources = !(settings.deny_sources.is_empty() && settings.allow_sources.is_empty());
+        let codes = [
+            (TARGET_DENIED, !settings.deny_targets.is_empty()),
+            (TARGET_NOT_ALLOWED, !settings.allow_targets.is_empty()),
+            (DEVICE_NOT_ALLOWED, settings.allow_device_nodes.is_some()),
+            (SOURCE_DENIED, !settings.deny_sources.is_empty()),
+            (SOURCE_NOT_ALLOWED, !settings.allow_sources.is_empty()),
+            (SOURCE_NOT_PLAIN, has_sources),
+        ];
+        codes.into_iter().filter_map(|(code, is_possible)| is_possible.then_some(code)).collect()
+    }
 
     fn problems(settings: &Settings) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -86,7 +108,7 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
             // Which one it is must be asked place by place.
             for place in &places {
                 if let Some(folder) = denied.holding(&mounts.around(std::slice::from_ref(&place.location))) {
-                    return Ok(Some(deny("target-denied", field_of(place), denied_as(&shown(place), folder))));
+                    return Ok(Some(deny(&TARGET_DENIED, field_of(place), denied_as(&shown(place), folder))));
                 }
             }
         }
@@ -96,7 +118,7 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
             let is_above = |way: &Vec<Location>| way.iter().any(|location| lies_in(location, &place.location));
             if let Some((folder, _)) = denied.paths().iter().zip(&ways).find(|(_, way)| is_above(way)) {
                 let reason = format!("{} holds {folder}, which is denied", shown(place));
-                return Ok(Some(deny("target-denied", field_of(place), reason)));
+                return Ok(Some(deny(&TARGET_DENIED, field_of(place), reason)));
             }
         }
     }
@@ -105,11 +127,11 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         let outside = places.iter().zip(mounts.along(&paths)).find(|(_, way)| allowed.holding(way).is_none());
         if let Some((place, _)) = outside {
             let reason = format!("{} isn't at or below an allowed target", shown(place));
-            return Ok(Some(deny("target-not-allowed", field_of(place), reason)));
+            return Ok(Some(deny(&TARGET_NOT_ALLOWED, field_of(place), reason)));
         }
         if review.places.is_empty() {
             let reason = format!("nothing says where {} is", review.target.path);
-            return Ok(Some(deny("target-not-allowed", "target", reason)));
+            return Ok(Some(deny(&TARGET_NOT_ALLOWED, "target", reason)));
         }
     }
     Ok(None)
@@ -157,7 +179,7 @@ fn node_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Re
     let node = mounts.locate(&[&found.path]).into_iter().flatten().next();
     let is_allowed = Folders::locate(allowed, mounts)?.locations().iter().any(|allowed| Some(allowed) == node.as_ref());
     let reason = || format!("{} is a device node that may not be bound", found.path);
-    Ok((!is_allowed).then(|| deny("device-not-allowed", "source", reason())))
+    Ok((!is_allowed).then(|| deny(&DEVICE_NOT_ALLOWED, "source", reason())))
 }
 
 fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
@@ -181,16 +203,16 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         };
         if !is_on_host {
             if let Some(folder) = by_name(&settings.deny_sources) {
-                return Ok(Some(deny("source-denied", field, format!("{path} is denied, as all of {folder}"))));
+                return Ok(Some(deny(&SOURCE_DENIED, field, format!("{path} is denied, as all of {folder}"))));
             }
             if !settings.allow_sources.is_empty() && by_name(&settings.allow_sources).is_none() {
                 let reason = format!("{path} isn't at or below an allowed source");
-                return Ok(Some(deny("source-not-allowed", field, reason)));
+                return Ok(Some(deny(&SOURCE_NOT_ALLOWED, field, reason)));
             }
             continue;
         }
         if let Some(folder) = denied.holding(&mounts.around(locations)) {
-            return Ok(Some(deny("source-denied", field, denied_as(path, folder))));
+            return Ok(Some(deny(&SOURCE_DENIED, field, denied_as(path, folder))));
         }
         let is_shown = |folder: &Location| locations.iter().any(|location| lies_in(folder, location));
         if reach.iter().any(is_shown) {
@@ -198,11 +220,11 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
             let shows = |folder: &Location| mounts.around(std::slice::from_ref(folder)).iter().any(is_shown);
             let folder = denied.paths().iter().zip(denied.locations()).find(|(_, location)| shows(location));
             let folder = folder.map_or("something", |(folder, _)| folder);
-            return Ok(Some(deny("source-denied", field, format!("{path} holds {folder}, which is denied"))));
+            return Ok(Some(deny(&SOURCE_DENIED, field, format!("{path} holds {folder}, which is denied"))));
         }
         if !settings.allow_sources.is_empty() && !is_allowed(path, locations, review, &allowed, mounts) {
             let reason = format!("{path} isn't at or below an allowed source");
-            return Ok(Some(deny("source-not-allowed", field, reason)));
+            return Ok(Some(deny(&SOURCE_NOT_ALLOWED, field, reason)));
         }
     }
     Ok(None)
@@ -226,7 +248,7 @@ fn is_allowed(path: &str, locations: &[Location], review: &Review, allowed: &Fol
 fn sources(review: &Review, mounts: &impl Mounts) -> Result<Vec<Source>, Verdict> {
     let mut sources = Vec::new();
     let not_plain =
-        |field, path: &str| Err(deny("source-not-plain", field, format!("{path} isn't a whole, plain path")));
+        |field, path: &str| Err(deny(&SOURCE_NOT_PLAIN, field, format!("{path} isn't a whole, plain path")));
     let place = |path: &str| mounts.locate(&[path]).into_iter().flatten();
     match &review.source {
         Some(found) => {

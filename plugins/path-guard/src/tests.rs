@@ -1,5 +1,5 @@
 use mountgate_sdk::testing::{bind, mount, on_host, place, with_option_paths};
-use mountgate_sdk::{Device, Mount, MountList, UnmountMode, check_schema};
+use mountgate_sdk::{Device, Mount, MountList, UnmountMode};
 
 use super::*;
 
@@ -13,11 +13,6 @@ fn judge(settings: &Settings, review: &Review) -> String {
 
 fn list(paths: &[&str]) -> Vec<String> {
     paths.iter().map(|path| (*path).to_owned()).collect()
-}
-
-#[test]
-fn the_schema_names_the_settings() {
-    check_schema::<PathGuard>();
 }
 
 #[test]

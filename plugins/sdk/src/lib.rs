@@ -8,6 +8,7 @@
 mod arena;
 #[doc(hidden)]
 pub mod bindings;
+mod denials;
 mod locations;
 mod mounts;
 mod paths;
@@ -16,18 +17,21 @@ pub mod testing;
 
 use std::marker::PhantomData;
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-pub use bindings::exports::mountgate::policy::plugin::{Description, Kind, Problem};
+pub use bindings::exports::mountgate::policy::plugin::{Description, Kind, Preparation, Problem};
 pub use bindings::mountgate::policy::log;
 pub use bindings::mountgate::policy::types::{
     Denial, Device, Edit, FileKind, Label, Location, Mount, MountOption, Operation, OptionPath, Outcome, OwnedEdit,
-    Place, Propagation, PropagationType, Request, Requester, ResolvedPath, Review, Status, UnmountMode, Verdict, Via,
+    Peer, Place, Propagation, PropagationType, Request, Requester, ResolvedPath, Review, Status, UnmountMode, Verdict,
+    Via,
 };
+pub use denials::{Code, deny, deny_with_hint};
 pub use locations::{Folders, lies_in};
 pub use mounts::{HostMounts, MountList, Mounts};
 pub use paths::is_within;
-pub use settings::{check_schema, parse};
+pub use settings::{parse, schema};
 
 /// A policy plugin.
 pub trait Policy {
@@ -39,10 +43,16 @@ pub trait Policy {
     const KIND: Kind;
     /// One line of help.
     const HELP: &'static str;
-    /// The JSON Schema of its settings.
-    const SCHEMA: &'static str;
-    /// Its settings. Derive `Deserialize` with `deny_unknown_fields`, so that a misspelt key is an error.
-    type Settings: DeserializeOwned;
+    /// The codes of its denials.
+    const CODES: &'static [Code];
+    /// Its settings. Derive `Deserialize` with `deny_unknown_fields`, so that a misspelt key is an error, and `JsonSchema`: the
+    /// comments of the fields become descriptions.
+    type Settings: DeserializeOwned + JsonSchema;
+
+    /// The codes that can be answered with these settings.
+    fn codes(_settings: &Self::Settings) -> Vec<Code> {
+        Self::CODES.to_vec()
+    }
 
     /// Problems in settings that could be deserialized.
     fn problems(_settings: &Self::Settings) -> Vec<Problem> {
@@ -59,48 +69,113 @@ pub trait Policy {
     fn observe(_settings: &Self::Settings, _outcome: &Outcome, _mounts: &impl Mounts) {}
 }
 
-/// Makes a denial.
-pub fn deny(code: &str, field: &str, reason: String) -> Verdict {
-    Verdict::Deny(Denial { code: code.to_owned(), reason, field: Some(field.to_owned()), hint: None })
+/// A policy plugin that makes something of its settings, once, and is given that for each request. Every [`Policy`] is one.
+pub trait Prepared {
+    /// As [`Policy::NAME`].
+    const NAME: &'static str;
+    /// As [`Policy::VERSION`].
+    const VERSION: &'static str;
+    /// As [`Policy::KIND`].
+    const KIND: Kind;
+    /// As [`Policy::HELP`].
+    const HELP: &'static str;
+    /// As [`Policy::Settings`].
+    type Settings: DeserializeOwned + JsonSchema;
+    /// What is made of them.
+    type Form;
+
+    /// Makes bytes of the settings, with the codes of all denials.
+    ///
+    /// # Errors
+    /// All problems in the settings.
+    fn prepare(settings: &str) -> Result<Preparation, Vec<Problem>>;
+
+    /// Reads what [`Self::prepare`] has made.
+    ///
+    /// # Errors
+    /// Why it can't be read. The request is then denied.
+    fn read(prepared: &[u8]) -> Result<Self::Form, String>;
+
+    /// As [`Policy::evaluate`].
+    ///
+    /// # Errors
+    /// The reason why the request can't be judged. The request is then denied.
+    fn evaluate(form: &Self::Form, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String>;
+
+    /// As [`Policy::observe`].
+    fn observe(_form: &Self::Form, _outcome: &Outcome, _mounts: &impl Mounts) {}
 }
 
-/// Makes a denial with a hint.
-pub fn deny_with_hint(code: &str, field: &str, reason: String, hint: &str) -> Verdict {
-    Verdict::Deny(Denial { code: code.to_owned(), reason, field: Some(field.to_owned()), hint: Some(hint.to_owned()) })
+impl<P: Policy> Prepared for P {
+    const NAME: &'static str = P::NAME;
+    const VERSION: &'static str = P::VERSION;
+    const KIND: Kind = P::KIND;
+    const HELP: &'static str = P::HELP;
+    type Settings = P::Settings;
+    type Form = P::Settings;
+
+    fn prepare(settings: &str) -> Result<Preparation, Vec<Problem>> {
+        let form = parse(settings)?;
+        let problems = P::problems(&form);
+        match problems.is_empty() {
+            true => Ok(Preparation {
+                prepared: settings.as_bytes().to_vec(),
+                denial_codes: P::codes(&form).iter().map(ToString::to_string).collect(),
+            }),
+            false => Err(problems),
+        }
+    }
+
+    fn read(prepared: &[u8]) -> Result<P::Settings, String> {
+        serde_json::from_slice(prepared).map_err(|error| error.to_string())
+    }
+
+    fn evaluate(settings: &P::Settings, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String> {
+        P::evaluate(settings, review, mounts)
+    }
+
+    fn observe(settings: &P::Settings, outcome: &Outcome, mounts: &impl Mounts) {
+        P::observe(settings, outcome, mounts);
+    }
 }
 
-/// Connects a [`Policy`] to the component's exports.
+/// Connects a plugin to the component's exports.
 #[doc(hidden)]
 pub struct Adapter<P>(PhantomData<P>);
 
-impl<P: Policy> bindings::exports::mountgate::policy::plugin::Guest for Adapter<P> {
+impl<P: Prepared> bindings::exports::mountgate::policy::plugin::Guest for Adapter<P> {
     fn describe() -> Description {
+        report_panics();
         Description {
             name: P::NAME.to_owned(),
             version: P::VERSION.to_owned(),
             kind: P::KIND,
             help: P::HELP.to_owned(),
-            settings_schema: P::SCHEMA.to_owned(),
+            settings_schema: schema::<P>(),
         }
     }
 
-    fn validate_settings(settings: String) -> Vec<Problem> {
-        match parse::<P::Settings>(&settings) {
-            Ok(settings) => P::problems(&settings),
-            Err(problems) => problems,
-        }
+    fn prepare(settings: String) -> Result<Preparation, Vec<Problem>> {
+        report_panics();
+        P::prepare(&settings)
     }
 
-    fn evaluate(settings: String, review: Review) -> Result<Verdict, String> {
-        let settings = serde_json::from_str(&settings).map_err(|error| error.to_string())?;
-        P::evaluate(&settings, &review, &HostMounts)
+    fn evaluate(prepared: Vec<u8>, review: Review) -> Result<Verdict, String> {
+        report_panics();
+        P::evaluate(&P::read(&prepared)?, &review, &HostMounts)
     }
 
-    fn observe(settings: String, outcome: Outcome) {
-        if let Ok(settings) = serde_json::from_str(&settings) {
-            P::observe(&settings, &outcome, &HostMounts);
+    fn observe(prepared: Vec<u8>, outcome: Outcome) {
+        report_panics();
+        if let Ok(form) = P::read(&prepared) {
+            P::observe(&form, &outcome, &HostMounts);
         }
     }
+}
+
+/// Writes the message of a panic to the log: the host shows it with the failure.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| log::write(log::Level::Error, &panic.to_string(), &[])));
 }
 
 /// Exports a [`Policy`] from this crate's component.

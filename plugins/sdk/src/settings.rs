@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-use crate::{Policy, Problem};
+use crate::{Prepared, Problem};
 
 /// How many problems are named at most.
 const MAX_PROBLEMS: usize = 100;
@@ -60,27 +60,11 @@ fn take_out(value: &mut Value, path: &Path) -> bool {
     }
 }
 
-/// For a plugin's own tests. Checks that its schema is JSON, and that its settings know every property in the schema
-/// and refuse any other.
-///
-/// # Panics
-/// If the schema and the settings don't agree.
-#[expect(clippy::panic, reason = "it's an assertion")]
-pub fn check_schema<P: Policy>() {
-    let schema: Value = match serde_json::from_str(P::SCHEMA) {
-        Ok(schema) => schema,
-        Err(error) => panic!("the schema isn't JSON: {error}"),
-    };
-    let is_unknown = |key: &str| match parse::<P::Settings>(&serde_json::json!({ key: null }).to_string()) {
-        Ok(_) => false,
-        Err(problems) => problems.iter().any(|problem| problem.message.starts_with("unknown field")),
-    };
-    assert_eq!(schema["additionalProperties"], false, "the schema lets unknown keys pass");
-    let properties = schema["properties"].as_object().map(|map| map.keys().collect::<Vec<_>>()).unwrap_or_default();
-    for key in properties {
-        assert!(!is_unknown(key), "the settings don't know {key}, which the schema names");
-    }
-    assert!(is_unknown("no-such-key"), "the settings let unknown keys pass");
+/// The JSON Schema of a plugin's settings, made of the type that they are read into.
+pub fn schema<P: Prepared>() -> String {
+    let mut schema = schemars::schema_for!(P::Settings);
+    schema.insert("title".to_owned(), P::NAME.into());
+    serde_json::to_string_pretty(&schema).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ fn review(
         source: found,
         target: resolved(target, FileKind::Directory),
         option_paths: Vec::new(),
-        requester: Requester { uid: 0, gid: 0, pid: 1, labels: Vec::new() },
+        requester: Requester { uid: 0, gid: 0, pid: 1, labels: Vec::new(), peer: None },
         places: vec![place(target, Via::Target)],
     }
 }

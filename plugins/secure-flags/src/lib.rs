@@ -2,13 +2,14 @@
 //! sources are compared by location, under every name.
 
 use mountgate_sdk::{
-    Edit, FileKind, Folders, Kind, Location, MountOption, Mounts, Operation, Place, Policy, Problem, Review, Verdict,
-    Via, deny, is_within,
+    Code, Edit, FileKind, Folders, Kind, Location, MountOption, Mounts, Operation, Place, Policy, Problem, Review,
+    Verdict, Via, deny, is_within,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The settings; `settings.schema.json` describes them.
-#[derive(Debug, Default, Deserialize)]
+/// The settings.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Each rule that applies adds its flags.
@@ -16,7 +17,7 @@ pub struct Settings {
 }
 
 /// Which flags to add, and to which requests. An empty condition excludes no request.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Rule {
     /// The flags.
@@ -42,7 +43,7 @@ pub struct Rule {
 }
 
 /// A flag that takes a right away, see mount(8).
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the words of the manual page")]
 pub enum Flag {
@@ -65,6 +66,8 @@ impl Flag {
     }
 }
 
+const MOVE_LACKS_FLAGS: Code = Code::new("move-lacks-flags");
+
 /// The plugin.
 pub struct SecureFlags;
 
@@ -73,7 +76,7 @@ impl Policy for SecureFlags {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const KIND: Kind = Kind::Mutating;
     const HELP: &'static str = "adds nosuid, nodev, noexec, ro or nosymfollow";
-    const SCHEMA: &'static str = include_str!("../settings.schema.json");
+    const CODES: &'static [Code] = &[MOVE_LACKS_FLAGS];
     type Settings = Settings;
 
     fn problems(settings: &Settings) -> Vec<Problem> {
@@ -122,7 +125,7 @@ impl Policy for SecureFlags {
             }
             let reason =
                 format!("{path} has no {}, which a mount at {} must have", missing.join(", "), review.target.path);
-            return Ok(deny("move-lacks-flags", "source", reason));
+            return Ok(deny(&MOVE_LACKS_FLAGS, "source", reason));
         }
         let add = |name: &str| Edit::AddOption(MountOption { name: name.to_owned(), value: None });
         Ok(Verdict::Rewrite(missing.into_iter().map(add).collect()))

@@ -1,5 +1,5 @@
+use mountgate_sdk::MountList;
 use mountgate_sdk::testing::{bind, mount, with_option};
-use mountgate_sdk::{MountList, check_schema};
 
 use super::*;
 
@@ -18,11 +18,6 @@ fn added(settings: &str, review: &Review) -> Vec<String> {
 }
 
 const EVERYWHERE: &str = r#"{"rules": [{"add": ["nosuid", "nodev"]}]}"#;
-
-#[test]
-fn the_schema_names_the_settings() {
-    check_schema::<SecureFlags>();
-}
 
 #[test]
 fn missing_flags_are_added_and_only_those() {

@@ -2,11 +2,12 @@
 
 use std::hint::black_box;
 
-use mountgate_sdk::{Edit, Kind, MountOption, Mounts, Policy, Review, Verdict, deny, is_within, log};
+use mountgate_sdk::{Code, Edit, Kind, MountOption, Mounts, Policy, Review, Verdict, deny, is_within, log};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// What to do, and when.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The first that applies is done; without one, the request is allowed.
@@ -14,7 +15,7 @@ pub struct Settings {
 }
 
 /// One misdeed.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Rule {
     /// Only for targets at or below this path.
@@ -31,7 +32,7 @@ pub struct Rule {
 }
 
 /// A misdeed.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "each does what it's called")]
 pub enum Act {
@@ -55,6 +56,9 @@ pub enum Act {
     JudgeNames,
 }
 
+const NAME_DENIED: Code = Code::new("name-denied");
+const TOLD_TO: Code = Code::new("told-to");
+
 /// The plugin.
 pub struct Misbehaving;
 
@@ -63,7 +67,7 @@ impl Policy for Misbehaving {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const KIND: Kind = Kind::Mutating;
     const HELP: &'static str = "does what its settings tell it to";
-    const SCHEMA: &'static str = "{}";
+    const CODES: &'static [Code] = &[NAME_DENIED, TOLD_TO];
     type Settings = Settings;
 
     fn evaluate(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String> {
@@ -88,7 +92,7 @@ fn judge_names(denied: &[String], review: &Review) -> Verdict {
     let ends = [Some(&review.target), review.source.as_ref()];
     let is_denied = |path: &str| denied.iter().any(|denied| is_within(path, denied) || is_within(denied, path));
     match ends.into_iter().flatten().find(|end| is_denied(&end.path)) {
-        Some(end) => deny("name-denied", "target", format!("{} is denied", end.path)),
+        Some(end) => deny(&NAME_DENIED, "target", format!("{} is denied", end.path)),
         None => Verdict::Allow,
     }
 }
@@ -96,7 +100,7 @@ fn judge_names(denied: &[String], review: &Review) -> Verdict {
 #[expect(clippy::panic, reason = "that's what it's told to do")]
 fn misbehave(act: Act, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String> {
     let add = |name: &str| Edit::AddOption(MountOption { name: name.to_owned(), value: None });
-    let no = || deny("told-to", "target", "it was told to".to_owned());
+    let no = || deny(&TOLD_TO, "target", "it was told to".to_owned());
     Ok(match act {
         Act::Trap => panic!("as told"),
         Act::Loop => loop {
@@ -108,8 +112,8 @@ fn misbehave(act: Act, review: &Review, mounts: &impl Mounts) -> Result<Verdict,
                 taken.push(black_box(Vec::<u8>::with_capacity(1 << 20)));
             }
         }
-        Act::Recurse => deny("told-to", "target", format!("{}", recurse(black_box(1)))),
-        Act::AnswerWith100Mb => deny("told-to", "target", "x".repeat(100 << 20)),
+        Act::Recurse => deny(&TOLD_TO, "target", format!("{}", recurse(black_box(1)))),
+        Act::AnswerWith100Mb => deny(&TOLD_TO, "target", "x".repeat(100 << 20)),
         Act::TwoVerdicts if review.requester.pid.is_multiple_of(2) => Verdict::Allow,
         Act::TwoVerdicts | Act::Deny => no(),
         Act::NeverSettle => {
@@ -121,7 +125,7 @@ fn misbehave(act: Act, review: &Review, mounts: &impl Mounts) -> Result<Verdict,
         Act::DropNosuid => Verdict::Rewrite(vec![Edit::DropOption("nosuid".to_owned())]),
         Act::ChangeTarget => Verdict::Rewrite(vec![Edit::SetTarget("/srv".to_owned())]),
         Act::ChangeTargetToProc => Verdict::Rewrite(vec![Edit::SetTarget("/proc/sys".to_owned())]),
-        Act::DenyWithoutReason => deny("told-to", "target", String::new()),
+        Act::DenyWithoutReason => deny(&TOLD_TO, "target", String::new()),
         Act::CallWithoutEnd => loop {
             black_box(mounts.count());
         },
@@ -133,7 +137,7 @@ fn misbehave(act: Act, review: &Review, mounts: &impl Mounts) -> Result<Verdict,
         }
         Act::JudgeNames => Verdict::Allow,
         Act::GiveUp => return Err("it doesn't know".to_owned()),
-        Act::DriveTheTerminal => deny("told-to", "target", "\u{1b}[2J".to_owned()),
+        Act::DriveTheTerminal => deny(&TOLD_TO, "target", "\u{1b}[2J".to_owned()),
     })
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::description::Description;
+use crate::policy::description::Introduction;
 
 /// What is known of one policy directory.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -21,8 +21,8 @@ pub(in crate::policy) struct Record {
     program: String,
     /// By file name.
     plugins: BTreeMap<String, Plugin>,
-    /// The descriptions of plugins that accepted their settings, by [`PolicyEntry::key`](super::entry::PolicyEntry::key).
-    policies: BTreeMap<String, Description>,
+    /// What plugins made of their settings, by [`PolicyEntry::key`](super::entry::PolicyEntry::key).
+    policies: BTreeMap<String, Introduction>,
     #[serde(skip)]
     is_changed: bool,
 }
@@ -89,13 +89,15 @@ impl Record {
         }
     }
 
-    pub(in crate::policy) fn description(&self, key: &str) -> Option<&Description> {
+    pub(in crate::policy) fn introduction(&self, key: &str) -> Option<&Introduction> {
         self.policies.get(key)
     }
 
-    /// Keeps a description without its schema, which isn't needed to judge requests.
-    pub(in crate::policy) fn note_description(&mut self, key: String, description: &Description) {
-        self.policies.insert(key, Description { settings_schema: String::new(), ..description.clone() });
+    /// Keeps what a plugin said, without its schema, which isn't needed to judge requests.
+    pub(in crate::policy) fn note_introduction(&mut self, key: String, introduction: &Introduction) {
+        let mut kept = introduction.clone();
+        kept.description.settings_schema.clear();
+        self.policies.insert(key, kept);
         self.is_changed = true;
     }
 

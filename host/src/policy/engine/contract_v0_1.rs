@@ -173,6 +173,8 @@ fn requester(requester: &Requester) -> wit::Requester {
             .iter()
             .map(|label| wit::Label { key: label.key.clone(), value: label.value.clone() })
             .collect(),
+        // Requests come by the command line only.
+        peer: None,
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::ResourceTable;
-use wasmtime_wasi::WasiCtx;
-
 use super::bindings::mountgate::policy::{log, mount_table, types};
+use super::closed_wasi::Closed;
 use super::contract_v0_1 as contract;
 use super::meter::Meter;
 use crate::model::location::{Device, Location};
@@ -21,7 +19,7 @@ pub(super) struct HostState {
     pub(super) calls: u32,
     pub(super) log: Vec<LogLine>,
     pub(super) lines_left_out: u32,
-    pub(super) wasi: Option<Box<(WasiCtx, ResourceTable)>>,
+    pub(super) wasi: Option<Box<Closed>>,
 }
 
 /// Raised where a plugin calls the host too often.
@@ -45,8 +43,8 @@ impl HostState {
 
     fn ask_uncounted(&mut self, question: Question) -> wasmtime::Result<Answer> {
         let snapshot = self.snapshot.as_deref();
-        let snapshot = snapshot
-            .ok_or_else(|| wasmtime::Error::msg("there is no mount table in describe and validate-settings"))?;
+        let snapshot =
+            snapshot.ok_or_else(|| wasmtime::Error::msg("there is no mount table in describe and prepare"))?;
         snapshot.ask(question).map_err(|error| wasmtime::Error::msg(format!("the mounts can't be read: {error}")))
     }
 

@@ -3,6 +3,7 @@
 mod bindings;
 mod bounds;
 pub(crate) mod clock;
+mod closed_wasi;
 pub(crate) mod compiler;
 mod contract_check;
 pub mod contract_v0_1;
@@ -26,7 +27,7 @@ use self::policy::Policy;
 use self::runner::Runner;
 use self::runtime::Runtime;
 use super::cache::Cache;
-use super::description::Kind;
+use super::description::{Introduction, Kind};
 use super::directory::entry::PolicyEntry;
 use super::directory::error::DirectoryError;
 use super::directory::open::PolicyDirectory;
@@ -107,18 +108,26 @@ impl Engine {
     fn policy(&self, component: &Component, entry: &PolicyEntry, record: &mut Record) -> Result<Policy, Fault> {
         let runner = Runner::new(&self.runtime, component, entry)?;
         let key = entry.key();
-        let description = match record.description(&key) {
-            Some(description) => description.clone(),
+        let introduction = match record.introduction(&key) {
+            Some(introduction) => introduction.clone(),
             None => {
-                let description = runner.introduce()?;
-                record.note_description(key, &description);
-                description
+                let introduction = runner.introduce()?;
+                record.note_introduction(key, &introduction);
+                introduction
             }
         };
+        let Introduction { description, prepared, denial_codes } = introduction;
         if description.kind == Kind::Validating && !entry.rewrites.is_empty() {
             let message = format!("{} is validating and can't rewrite", description.name);
             return Err(Fault::new(message, "take its `rewrites` away"));
         }
-        Ok(Policy { name: entry.name.clone(), description, mode: entry.mode, rewrites: entry.rewrites.clone(), runner })
+        Ok(Policy {
+            name: entry.name.clone(),
+            description,
+            denial_codes,
+            mode: entry.mode,
+            rewrites: entry.rewrites.clone(),
+            runner: runner.prepared(prepared),
+        })
     }
 }

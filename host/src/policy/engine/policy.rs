@@ -17,6 +17,8 @@ pub struct Policy {
     pub name: String,
     /// What its plugin says of itself.
     pub description: Description,
+    /// The codes of all denials that it may answer.
+    pub denial_codes: Vec<String>,
     /// Whether its verdict is followed.
     pub mode: Mode,
     /// The fields that it may change.

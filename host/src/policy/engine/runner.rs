@@ -9,17 +9,17 @@ use super::bindings::PolicyPre;
 use super::bindings::exports::mountgate::policy::plugin;
 use super::bindings::mountgate::policy::types;
 use super::clock::deadline_check;
+use super::closed_wasi::Closed;
 use super::contract_check::{CONTRACT, check_exports, check_imports};
 use super::contract_v0_1::{self as contract, Outcome, Review};
 use super::imports::{HostState, TooManyCalls};
 use super::messages::{shown, wasmtime_causes};
 use super::meter::Meter;
 use super::runtime::Runtime;
-use super::wasi;
 use crate::model::failure::{Failure, FailureKind};
-use crate::model::verdict::Verdict;
+use crate::model::verdict::{Verdict, is_code};
 use crate::mount_table::snapshot::Snapshot;
-use crate::policy::description::Description;
+use crate::policy::description::{Description, Introduction};
 use crate::policy::directory::entry::PolicyEntry;
 use crate::policy::evaluation::{Evaluation, LogLine};
 use crate::policy::fault::Fault;
@@ -33,6 +33,8 @@ pub(super) struct Runner {
     evaluate: ComponentExportIndex,
     observe: ComponentExportIndex,
     settings: String,
+    /// What the plugin has made of its settings.
+    prepared: Vec<u8>,
     limits: Limits,
     has_wasi: bool,
 }
@@ -55,12 +57,12 @@ impl Runner {
             let index = component.get_export_index(plugin.as_ref(), name);
             index.ok_or_else(|| misfit(&format!("it exports no {name}")))
         };
-        for name in ["describe", "validate-settings"] {
+        for name in ["describe", "prepare"] {
             export(name)?;
         }
         let (evaluate, observe) = (export("evaluate")?, export("observe")?);
         let (settings, has_wasi) = (entry.settings.clone(), entry.has_wasi());
-        Ok(Self { pre, evaluate, observe, settings, limits: entry.limits, has_wasi })
+        Ok(Self { pre, evaluate, observe, settings, prepared: Vec::new(), limits: entry.limits, has_wasi })
     }
 
     /// Judges a request in a fresh instance.
@@ -68,9 +70,9 @@ impl Runner {
         let mut store = self.store(Some(snapshot.clone()));
         let mut ask = || {
             let instance = self.pre.instantiate(&mut store)?;
-            let evaluate = instance.get_typed_func::<(&str, &types::Review), _>(&mut store, self.evaluate)?;
+            let evaluate = instance.get_typed_func::<(&[u8], &types::Review), _>(&mut store, self.evaluate)?;
             let (answer,): (Result<types::Verdict, String>,) =
-                evaluate.call(&mut store, (&self.settings, &review.0))?;
+                evaluate.call(&mut store, (&self.prepared, &review.0))?;
             Ok(answer)
         };
         let result = match ask() {
@@ -88,41 +90,41 @@ impl Runner {
         let mut store = self.store(Some(snapshot.clone()));
         let mut tell = || {
             let instance = self.pre.instantiate(&mut store)?;
-            let observe = instance.get_typed_func::<(&str, &types::Outcome), ()>(&mut store, self.observe)?;
-            observe.call(&mut store, (&self.settings, &outcome.0))
+            let observe = instance.get_typed_func::<(&[u8], &types::Outcome), ()>(&mut store, self.observe)?;
+            observe.call(&mut store, (&self.prepared, &outcome.0))
         };
         let result = tell().map(|()| Verdict::Allow).map_err(|error| self.failure(&error, &store));
         self.end(store, result)
     }
 
-    /// Has the plugin describe itself and check its settings.
-    pub(super) fn introduce(&self) -> Result<Description, Fault> {
+    /// Gives the plugin what it has made of its settings, now or in an earlier run.
+    pub(super) fn prepared(self, prepared: Vec<u8>) -> Self {
+        Self { prepared, ..self }
+    }
+
+    /// Has the plugin describe itself and prepare its settings.
+    pub(super) fn introduce(&self) -> Result<Introduction, Fault> {
         let mut store = self.store(None);
         let mut ask = || {
             let instance = PolicyPre::new(self.pre.clone())?.instantiate(&mut store)?;
             let plugin = instance.mountgate_policy_plugin();
             let description = plugin.call_describe(&mut store)?;
-            Ok((description, plugin.call_validate_settings(&mut store, &self.settings)?))
+            Ok((description, plugin.call_prepare(&mut store, &self.settings)?))
         };
-        let (description, problems) = ask().map_err(|error: wasmtime::Error| {
+        let (description, preparation) = ask().map_err(|error: wasmtime::Error| {
             let failure = self.failure(&error, &store);
             Fault::new(
                 format!("its plugin failed before it was asked anything: {failure}"),
                 "raise its limits, or ask its author",
             )
         })?;
-        if problems.is_empty() {
-            return described(description);
+        match preparation {
+            Ok(plugin::Preparation { prepared, denial_codes }) => {
+                check_codes(&denial_codes)?;
+                Ok(Introduction { description: described(description)?, prepared, denial_codes })
+            }
+            Err(problems) => Err(wrong_settings(&problems)),
         }
-        let list: Vec<String> = problems
-            .iter()
-            .take(100)
-            .map(|problem| match problem.path.as_str() {
-                "" => format!("settings: {}", shown(&problem.message)),
-                path => format!("settings.{}: {}", shown(path), shown(&problem.message)),
-            })
-            .collect();
-        Err(Fault::new(list.join("; "), "`mountgate policy inspect PLUGIN` prints the schema of its settings"))
     }
 
     /// Has the plugin describe itself.
@@ -145,7 +147,7 @@ impl Runner {
             calls: 0,
             log: Vec::new(),
             lines_left_out: 0,
-            wasi: self.has_wasi.then(|| Box::new(wasi::closed())),
+            wasi: self.has_wasi.then(|| Box::new(Closed::new())),
         };
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.meter);
@@ -182,11 +184,46 @@ impl Runner {
                 FailureKind::Memory,
                 format!("it wanted more than its {} bytes of memory, or too large a table", self.limits.memory),
             ),
-            Some(trap) => (FailureKind::Trap, format!("it trapped: {trap}")),
+            Some(trap) => (FailureKind::Trap, format!("it trapped: {trap}{}", last_words(state))),
             None if error.is::<TooManyCalls>() => (FailureKind::HostCalls, wasmtime_causes(error)),
             None => (FailureKind::Malformed, format!("it broke the contract: {}", wasmtime_causes(error))),
         };
         Failure::new(kind, message)
+    }
+}
+
+/// What a plugin said before it trapped: its last line for the log if that was an error, else the end of what it wrote to standard
+/// error, where a language's runtime puts an exception.
+fn last_words(state: &HostState) -> String {
+    let logged = state.log.last().filter(|line| line.level == tracing::Level::ERROR).map(|line| line.text.clone());
+    let printed = || state.wasi.as_ref().map(|wasi| wasi.standard_error()).filter(|text| !text.is_empty());
+    match logged.or_else(printed) {
+        Some(words) => format!("; it said: {words}"),
+        None => String::new(),
+    }
+}
+
+fn wrong_settings(problems: &[plugin::Problem]) -> Fault {
+    let list: Vec<String> = problems
+        .iter()
+        .take(100)
+        .map(|problem| match problem.path.as_str() {
+            "" => format!("settings: {}", shown(&problem.message)),
+            path => format!("settings.{}: {}", shown(path), shown(&problem.message)),
+        })
+        .collect();
+    let list = if list.is_empty() { "settings: it doesn't take them".to_owned() } else { list.join("; ") };
+    Fault::new(list, "`mountgate policy inspect PLUGIN` prints the schema of its settings")
+}
+
+/// Codes of denials are kept and shown.
+fn check_codes(codes: &[String]) -> Result<(), Fault> {
+    match codes.len() <= 1000 && codes.iter().all(|code| is_code(code)) {
+        true => Ok(()),
+        false => Err(Fault::new(
+            "its plugin names a denial code that isn't in kebab case, or too many".to_owned(),
+            "ask its author: a code is a word such as `target-denied`",
+        )),
     }
 }
 

@@ -1,0 +1,116 @@
+//! `mountgate policy test`: the shipped directories, and what is said of cases that differ or are wrong.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{mountgate, policies, root, status, text_of};
+
+tests! {
+    plain the_shipped_policies_decide_their_cases_as_expected,
+    plain a_difference_is_shown_with_its_reason,
+    plain what_came_of_the_cases_can_be_blessed,
+    plain a_wrong_case_file_is_told_with_its_line,
+    plain reports_are_written_for_programs,
+}
+
+fn the_shipped_policies_decide_their_cases_as_expected() -> Result<()> {
+    let mut cases = 0;
+    for directory in ["policies/baseline", "policies/strict"] {
+        let output = mountgate(&["policy", "test", "--every-code", "--json"]).arg(root().join(directory)).output()?;
+        ensure!(status(&output) == 0, "{directory}: {}", text_of(&output));
+        let report: Value = serde_json::from_slice(&output.stdout)?;
+        cases += report["passed"].as_u64().unwrap_or_default();
+    }
+    ensure!(cases >= 80, "{cases} cases");
+    Ok(())
+}
+
+const TYPES: &str =
+    "[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"tmpfs\"] }\n";
+
+const CASES: &str = "# Kept.
+[[case]]
+name = \"a disk\"
+run = \"mount -t ext4 /dev/sda1 /mnt\"
+expect = { verdict = \"allow\" } # wrong
+[[case]]
+name = \"memory\"
+run = [\"mount\", \"-t\", \"tmpfs\", \"tmpfs\", \"/mnt\"]
+expect = { verdict = \"allow\", final = \"mount tmpfs tmpfs on /mnt\" }
+";
+
+fn with_cases(cases: &str) -> Result<TempDir> {
+    let directory = policies(TYPES, &["fstype-allow"])?;
+    fs::create_dir(directory.path().join("cases"))?;
+    fs::write(directory.path().join("cases/all.toml"), cases)?;
+    Ok(directory)
+}
+
+fn a_difference_is_shown_with_its_reason() -> Result<()> {
+    let directory = with_cases(CASES)?;
+    let output = mountgate(&["policy", "test"]).arg(directory.path()).output()?;
+    let text = text_of(&output);
+    ensure!(status(&output) == 5, "{text}");
+    for line in [
+        "differs  cases/all.toml:2  a disk",
+        "- allow",
+        "+ deny",
+        "type ext4 may not be mounted",
+        "1 as expected, 1 not",
+    ] {
+        ensure!(text.contains(line), "{line}: {text}");
+    }
+    let unreached = with_cases(&CASES.replace("ext4", "tmpfs").replace("/dev/sda1", "none"))?;
+    let output = mountgate(&["policy", "test", "--every-code"]).arg(unreached.path()).output()?;
+    ensure!(
+        status(&output) == 5 && text_of(&output).contains("no case reaches  types: fstype-not-allowed"),
+        "{}",
+        text_of(&output)
+    );
+    Ok(())
+}
+
+fn what_came_of_the_cases_can_be_blessed() -> Result<()> {
+    let directory = with_cases(CASES)?;
+    let output = mountgate(&["policy", "test", "--bless"]).arg(directory.path()).output()?;
+    ensure!(status(&output) == 0, "{}", text_of(&output));
+    let text = fs::read_to_string(directory.path().join("cases/all.toml"))?;
+    let expected = "expect = { verdict = \"deny\", policy = \"types\", code = \"fstype-not-allowed\" }";
+    ensure!(text.starts_with("# Kept.") && text.contains(expected), "{text}");
+    let output = mountgate(&["policy", "test"]).arg(directory.path()).output()?;
+    ensure!(status(&output) == 0, "{}", text_of(&output));
+    Ok(())
+}
+
+fn a_wrong_case_file_is_told_with_its_line() -> Result<()> {
+    for (cases, said) in [
+        (CASES.replace("expect = { verdict = \"allow\" }", "expct = 1"), "line 5: unknown field `expct`"),
+        (CASES.replace("-t ext4", "--no-such-flag"), "line 2: case \"a disk\": unexpected argument"),
+        (CASES.replace("# Kept.", "mount-table = \"nonsense\""), "the mount table"),
+        (String::new(), "0 cases"),
+    ] {
+        let directory = with_cases(&cases)?;
+        let output = mountgate(&["policy", "test"]).arg(directory.path()).output()?;
+        let text = text_of(&output);
+        ensure!(text.contains(said) && (status(&output) == 4 || cases.is_empty()), "{said}: {text}");
+    }
+    let directory = policies(TYPES, &["fstype-allow"])?;
+    let output = mountgate(&["policy", "test"]).arg(directory.path()).output()?;
+    ensure!(status(&output) == 4 && text_of(&output).contains("cases"), "{}", text_of(&output));
+    Ok(())
+}
+
+fn reports_are_written_for_programs() -> Result<()> {
+    let directory = with_cases(CASES)?;
+    let junit = directory.path().join("report.xml");
+    let report = format!("junit={}", junit.display());
+    let output = mountgate(&["policy", "test", "--json", "--report", &report]).arg(directory.path()).output()?;
+    let json: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(json["failed"] == 1 && json["cases"][0]["differences"][0]["field"] == "verdict", "{json}");
+    let text = fs::read_to_string(junit)?;
+    ensure!(text.contains("failures=\"1\"") && text.contains("deny where allow is expected"), "{text}");
+    Ok(())
+}

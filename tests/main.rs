@@ -6,6 +6,7 @@
 mod support;
 
 mod aliases;
+mod author;
 mod callers;
 mod claims;
 mod cli;
@@ -78,6 +79,7 @@ fn all_tests() -> Vec<Trial> {
         policy_test::tests(),
         resolver::tests(),
         aliases::tests(),
+        author::tests(),
         lent::tests(),
         drop_in::tests(),
         unmounts::tests(),

@@ -22,6 +22,7 @@ use crate::support::{check, folder, mountgate, policies, private_folder, program
 
 tests! {
     plain a_trap_denies,
+    plain the_message_of_a_panic_is_in_the_failure,
     plain an_endless_loop_denies,
     plain a_memory_bomb_denies,
     plain a_stack_overflow_denies,
@@ -46,6 +47,15 @@ tests! {
 
 fn a_trap_denies() -> Result<()> {
     fails("trap", "trap")
+}
+
+fn the_message_of_a_panic_is_in_the_failure() -> Result<()> {
+    let text = "[[policy]]\nname = \"wrong\"\nplugin = \"misbehaving-guest.wasm\"\nrewrites = [\"options\"]\n\
+                settings = { rules = [{ act = \"trap\" }] }\n";
+    let (status, json, _) = check(policies(text, &["misbehaving-guest"])?.path(), &tmpfs("/mnt", &[]))?;
+    let reason = json["denied_by"]["reason"].as_str().unwrap_or_default();
+    ensure!(status == 4 && reason.contains("it trapped") && reason.contains("as told"), "{json}");
+    Ok(())
 }
 
 fn an_endless_loop_denies() -> Result<()> {

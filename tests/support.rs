@@ -103,7 +103,9 @@ pub(crate) fn compile_plugins() -> Result<()> {
     let settings = ["allow = [\"tmpfs\"]", "", "", "rules = []", "rules = []"];
     let mut text = String::new();
     for (name, settings) in plugins.iter().zip(settings) {
-        text += &format!("[[policy]]\nname = {name:?}\nplugin = \"{name}.wasm\"\nsettings = {{ {settings} }}\n");
+        let rewrites = if settings.starts_with("rules") { "rewrites = [\"options\"]\n" } else { "" };
+        text +=
+            &format!("[[policy]]\nname = {name:?}\nplugin = \"{name}.wasm\"\n{rewrites}settings = {{ {settings} }}\n");
     }
     let output = mountgate(&["policy", "validate"]).arg(policies(&text, &plugins)?.path()).output()?;
     ensure!(output.status.success(), "{}", text_of(&output));

@@ -12,6 +12,7 @@ mod list;
 mod man;
 mod mount;
 mod output;
+mod plugin;
 mod policy;
 mod policy_test;
 pub mod program;

@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::global::Global;
 use super::lent::Choices;
 use super::output::{is_broken_pipe, report_error, start_log};
-use super::{check, completions, drop_in, fuzz, list, man, mount, policy, umount};
+use super::{check, completions, drop_in, fuzz, list, man, mount, plugin, policy, umount};
 use crate::exit::ExitStatus;
 use crate::policy::engine::compiler;
 
@@ -28,6 +28,7 @@ enum Command {
     Umount(umount::UmountArgs),
     Check(check::CheckArgs),
     List(list::ListArgs),
+    Plugin(plugin::PluginArgs),
     Policy(policy::PolicyArgs),
     Fuzz(fuzz::FuzzArgs),
     Completions(completions::CompletionsArgs),
@@ -86,6 +87,7 @@ fn parse_one_command() -> Option<Cli> {
 fn choices(cli: &Cli) -> Choices {
     let mut choices = cli.global.choices();
     match &cli.command {
+        Command::Plugin(_) => choices.note("plugin", true),
         Command::Policy(_) => choices.note("policy", true),
         Command::Fuzz(_) => choices.note("fuzz", true),
         Command::List(args) => choices.note("--file", args.reads_file()),
@@ -103,6 +105,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Umount(args) => umount::run(global, args),
         Command::Check(args) => check::run(global, args),
         Command::List(args) => list::run(global, args),
+        Command::Plugin(args) => plugin::run(global, args),
         Command::Policy(args) => policy::run(global, args),
         Command::Fuzz(args) => fuzz::run(global, args),
         Command::Completions(args) => completions::run(args, Cli::command()),

@@ -11,6 +11,7 @@ pub mod bindings;
 mod denials;
 mod locations;
 mod mounts;
+mod options;
 mod paths;
 mod settings;
 pub mod testing;
@@ -30,6 +31,7 @@ pub use bindings::mountgate::policy::types::{
 pub use denials::{Code, deny, deny_with_hint};
 pub use locations::{Folders, lies_in};
 pub use mounts::{HostMounts, MountList, Mounts};
+pub use options::last_of;
 pub use paths::is_within;
 pub use settings::{parse, schema};
 

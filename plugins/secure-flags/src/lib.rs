@@ -3,7 +3,7 @@
 
 use mountgate_sdk::{
     Code, Edit, FileKind, Folders, Kind, Location, MountOption, Mounts, Operation, Place, Policy, Problem, Review,
-    Verdict, Via, deny, is_within,
+    Verdict, Via, deny, is_within, last_of,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -215,15 +215,6 @@ impl Rule {
         let except_sources = Folders::locate(&self.except_sources, mounts)?;
         Ok(!facts.stays_in(&except_targets) && !facts.is_from(&self.except_sources, &except_sources, &facts.source_way))
     }
-}
-
-/// Which of two contradicting words counts: the last one.
-fn last_of<'w>(options: &[MountOption], one: &'w str, other: &'w str) -> Option<&'w str> {
-    options.iter().rev().find_map(|option| match option.name.as_str() {
-        name if name == one => Some(one),
-        name if name == other => Some(other),
-        _ => None,
-    })
 }
 
 mountgate_sdk::export!(SecureFlags);

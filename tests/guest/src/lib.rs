@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use mountgate_sdk::{Code, Edit, Kind, MountOption, Mounts, Policy, Review, Verdict, deny, is_within, log};
+use mountgate_sdk::{Code, Denial, Edit, Kind, MountOption, Mounts, Policy, Review, Verdict, deny, is_within, log};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -100,7 +100,7 @@ fn judge_names(denied: &[String], review: &Review) -> Verdict {
 #[expect(clippy::panic, reason = "that's what it's told to do")]
 fn misbehave(act: Act, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String> {
     let add = |name: &str| Edit::AddOption(MountOption { name: name.to_owned(), value: None });
-    let no = || deny(&TOLD_TO, "target", "it was told to".to_owned());
+    let no = || deny(&TOLD_TO, "target", "it was told to");
     Ok(match act {
         Act::Trap => panic!("as told"),
         Act::Loop => loop {
@@ -125,7 +125,7 @@ fn misbehave(act: Act, review: &Review, mounts: &impl Mounts) -> Result<Verdict,
         Act::DropNosuid => Verdict::Rewrite(vec![Edit::DropOption("nosuid".to_owned())]),
         Act::ChangeTarget => Verdict::Rewrite(vec![Edit::SetTarget("/srv".to_owned())]),
         Act::ChangeTargetToProc => Verdict::Rewrite(vec![Edit::SetTarget("/proc/sys".to_owned())]),
-        Act::DenyWithoutReason => deny(&TOLD_TO, "target", String::new()),
+        Act::DenyWithoutReason => raw_denial(""),
         Act::CallWithoutEnd => loop {
             black_box(mounts.count());
         },
@@ -137,8 +137,13 @@ fn misbehave(act: Act, review: &Review, mounts: &impl Mounts) -> Result<Verdict,
         }
         Act::JudgeNames => Verdict::Allow,
         Act::GiveUp => return Err("it doesn't know".to_owned()),
-        Act::DriveTheTerminal => deny(&TOLD_TO, "target", "\u{1b}[2J".to_owned()),
+        Act::DriveTheTerminal => raw_denial("\u{1b}[2J"),
     })
+}
+
+/// A denial past the SDK, which would mend it.
+fn raw_denial(reason: &str) -> Verdict {
+    Verdict::Deny(Denial { code: "told-to".to_owned(), reason: reason.to_owned(), field: None, hint: None })
 }
 
 /// Uses stack without end, in a way that can't be made a loop.

@@ -1,0 +1,243 @@
+//! `mountgate plugin`
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::global::Global;
+use super::input::read_plain;
+use crate::author::build::build;
+use crate::author::scaffold::{new_project, write_sdk};
+use crate::error::Error;
+use crate::exit::ExitStatus;
+use crate::json;
+use crate::policy::description::Kind;
+use crate::policy::directory::lockfile::lock;
+use crate::policy::engine::Engine;
+use crate::policy::engine::inspection::{Inspection, inspect};
+
+/// Write plugins: make a project, build a component, look at one
+#[derive(Debug, Args)]
+pub(super) struct PluginArgs {
+    #[command(subcommand)]
+    command: PluginCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PluginCommand {
+    /// Make a project for a plugin, with a policy directory and its cases. It needs nothing but this program
+    #[command(
+        after_help = "Examples:\n  mountgate plugin new read-only-disks\n  mountgate plugin new --kind mutating add-flags\n  mountgate plugin new --update read-only-disks"
+    )]
+    New {
+        /// The name of the plugin and of its folder
+        name: String,
+        /// Whether it may rewrite requests
+        #[arg(long, value_enum, default_value = "validating")]
+        kind: NewKind,
+        /// Renew the SDK and the contract in a project that is there
+        #[arg(long, conflicts_with = "kind")]
+        update: bool,
+    },
+    /// Build the plugin of a project, make a component of it, and pin it in the project's policy directory
+    #[command(
+        after_help = "Examples:\n  mountgate plugin build\n  mountgate plugin build read-only-disks --output plugin.wasm"
+    )]
+    Build {
+        /// The project
+        #[arg(default_value = ".")]
+        project: PathBuf,
+        /// Where the component is written, if not into the project's policies folder
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Describe a component: its size, what it imports and needs, its contract, its settings
+    #[command(after_help = "Examples:\n  mountgate plugin inspect path-guard.wasm")]
+    Inspect {
+        /// The component
+        plugin: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum NewKind {
+    Validating,
+    Mutating,
+}
+
+pub(super) fn run(global: &Global, args: &PluginArgs) -> anyhow::Result<ExitStatus> {
+    match &args.command {
+        PluginCommand::New { name, update: true, .. } => run_update(global, Path::new(name)),
+        PluginCommand::New { name, kind, .. } => run_new(global, name, *kind),
+        PluginCommand::Build { project, output } => run_build(global, project, output.as_deref()),
+        PluginCommand::Inspect { plugin } => print(global, plugin, &look(plugin)?),
+    }?;
+    Ok(ExitStatus::Done)
+}
+
+fn run_new(global: &Global, name: &str, kind: NewKind) -> anyhow::Result<()> {
+    let kind = match kind {
+        NewKind::Validating => Kind::Validating,
+        NewKind::Mutating => Kind::Mutating,
+    };
+    let files = new_project(Path::new("."), name, kind)?;
+    let mut out = anstream::stdout().lock();
+    if global.json {
+        return Ok(json::write_line(&mut out, &json!({ "project": name, "files": files }))?);
+    }
+    writeln!(out, "{name} has {} files. Next:", files.len())?;
+    writeln!(out, "  cd {name}\n  mountgate plugin build\n  mountgate policy test policies")?;
+    Ok(())
+}
+
+fn run_update(global: &Global, project: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(project.join("Cargo.toml").exists(), "{} is no project", project.display());
+    let files = write_sdk(project)?;
+    let mut out = anstream::stdout().lock();
+    if global.json {
+        return Ok(json::write_line(&mut out, &json!({ "project": project, "files": files }))?);
+    }
+    writeln!(
+        out,
+        "{} files of the SDK and the contract are those of mountgate {}",
+        files.len(),
+        env!("CARGO_PKG_VERSION")
+    )?;
+    Ok(())
+}
+
+fn run_build(global: &Global, project: &Path, output: Option<&Path>) -> anyhow::Result<()> {
+    let built = build(project)?;
+    let policies = project.join("policies");
+    let file = match output {
+        Some(file) => file.to_owned(),
+        None if policies.join("policies.toml").exists() => policies.join(format!("{}.wasm", built.name)),
+        None => project.join(format!("{}.wasm", built.name)),
+    };
+    let engine = Engine::new().map_err(Error::Sandbox)?;
+    let found = inspect(&engine, &file, &built.component).map_err(Error::from)?;
+    write_component(&file, &built.component)?;
+    if output.is_none() && file.starts_with(&policies) {
+        lock(&policies).map_err(Error::from)?;
+    }
+    if !global.json {
+        writeln!(anstream::stdout().lock(), "{} was built with {}", file.display(), built.with)?;
+    }
+    print(global, &file, &Looked { size: built.component.len(), found })
+}
+
+fn write_component(file: &Path, component: &[u8]) -> anyhow::Result<()> {
+    // Beside it first: whoever reads it sees the old one or the new one.
+    let new = file.with_extension("wasm.new");
+    let write = || -> std::io::Result<()> {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o644).open(&new)?.write_all(component)?;
+        fs::rename(&new, file)
+    };
+    write().with_context(|| format!("{} can't be written", file.display()))
+}
+
+/// A component that was looked at.
+struct Looked {
+    size: usize,
+    found: Inspection,
+}
+
+fn look(plugin: &Path) -> anyhow::Result<Looked> {
+    let bytes = read_plain(plugin)?;
+    let engine = Engine::new().map_err(Error::Sandbox)?;
+    let found = inspect(&engine, plugin, &bytes).map_err(Error::from)?;
+    Ok(Looked { size: bytes.len(), found })
+}
+
+fn print(global: &Global, file: &Path, Looked { size, found }: &Looked) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    if global.json {
+        let mut object = serde_json::to_value(found)?;
+        object["file"] = json!(file);
+        object["size"] = json!(size);
+        return Ok(json::write_line(&mut out, &object)?);
+    }
+    let about = &found.description;
+    let kind = match about.kind {
+        Kind::Mutating => "mutating",
+        Kind::Validating => "validating",
+    };
+    writeln!(out, "{} {} ({kind}): {}", about.name, about.version, about.help)?;
+    writeln!(out, "size      {size} bytes")?;
+    writeln!(out, "contract  mountgate:policy@{}", found.contract)?;
+    writeln!(out, "sha256    {}", found.digest)?;
+    writeln!(out, "imports   {}", found.imports.join(", "))?;
+    writeln!(out, "grants    {}", if found.needs_wasi { "grants = [\"wasi\"]" } else { "none needed" })?;
+    let schema: Value = serde_json::from_str(&about.settings_schema).unwrap_or_default();
+    let rows = rows(&schema, &schema, "");
+    writeln!(out, "settings  {}", if rows.is_empty() { "none" } else { "" })?;
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (path, kind) = (width(0), width(1));
+    for row in &rows {
+        writeln!(out, "  {:<path$}  {:<kind$}  {}", row[0], row[1], row[2])?;
+    }
+    Ok(())
+}
+
+/// The settings of a schema: path, type, and what they are.
+fn rows(schema: &Value, root: &Value, prefix: &str) -> Vec<[String; 3]> {
+    let schema = resolved(schema, root);
+    let Some(properties) = schema["properties"].as_object() else { return Vec::new() };
+    let is_required =
+        |name: &str| schema["required"].as_array().is_some_and(|list| list.iter().any(|word| word == name));
+    let mut rows = Vec::new();
+    for (name, property) in properties {
+        let path = format!("{prefix}{name}");
+        let of = resolved(property, root);
+        let mut kind = kind_of(of, root);
+        if is_required(name) {
+            kind.push_str(", required");
+        }
+        let about = property["description"].as_str().or(of["description"].as_str()).unwrap_or_default();
+        rows.push([path.clone(), kind, about.to_owned()]);
+        // Deeper than this is no table.
+        if prefix.matches('.').count() < 4 {
+            rows.extend(self::rows(of, root, &format!("{path}.")));
+            rows.extend(self::rows(&of["items"], root, &format!("{path}[].")));
+        }
+    }
+    rows
+}
+
+/// What a `$ref` stands for.
+fn resolved<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
+    let pointer = schema["$ref"].as_str().and_then(|pointer| pointer.strip_prefix('#'));
+    pointer.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
+}
+
+fn kind_of(schema: &Value, root: &Value) -> String {
+    let words = |list: &[Value]| {
+        list.iter()
+            .map(|word| word.as_str().map_or_else(|| word.to_string(), str::to_owned))
+            .collect::<Vec<_>>()
+            .join(" | ")
+    };
+    if let Some(list) = schema["enum"].as_array() {
+        return words(list);
+    }
+    if let Some(list) = schema["oneOf"].as_array() {
+        let consts: Vec<Value> = list.iter().filter_map(|one| one.get("const").cloned()).collect();
+        return if consts.len() == list.len() { words(&consts) } else { "one of several".to_owned() };
+    }
+    let types: Vec<&str> = match &schema["type"] {
+        Value::String(one) => vec![one],
+        Value::Array(list) => list.iter().filter_map(Value::as_str).filter(|word| *word != "null").collect(),
+        _ => Vec::new(),
+    };
+    match types.as_slice() {
+        ["array"] => format!("list of {}", kind_of(resolved(&schema["items"], root), root)),
+        [] => "any".to_owned(),
+        types => types.join(" | "),
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -14,17 +14,18 @@ tests! {
     plain what_came_of_the_cases_can_be_blessed,
     plain a_wrong_case_file_is_told_with_its_line,
     plain reports_are_written_for_programs,
+    plain rules_need_no_code_and_wrong_ones_are_found_with_their_place,
 }
 
 fn the_shipped_policies_decide_their_cases_as_expected() -> Result<()> {
     let mut cases = 0;
-    for directory in ["policies/baseline", "policies/strict"] {
+    for directory in ["policies/baseline", "policies/strict", "policies/public-rules"] {
         let output = mountgate(&["policy", "test", "--every-code", "--json"]).arg(root().join(directory)).output()?;
         ensure!(status(&output) == 0, "{directory}: {}", text_of(&output));
         let report: Value = serde_json::from_slice(&output.stdout)?;
         cases += report["passed"].as_u64().unwrap_or_default();
     }
-    ensure!(cases >= 80, "{cases} cases");
+    ensure!(cases >= 110, "{cases} cases");
     Ok(())
 }
 
@@ -112,5 +113,34 @@ fn reports_are_written_for_programs() -> Result<()> {
     ensure!(json["failed"] == 1 && json["cases"][0]["differences"][0]["field"] == "verdict", "{json}");
     let text = fs::read_to_string(junit)?;
     ensure!(text.contains("failures=\"1\"") && text.contains("deny where allow is expected"), "{text}");
+    Ok(())
+}
+
+/// A policy without code, as docs/rules.md shows it.
+fn rules_need_no_code_and_wrong_ones_are_found_with_their_place() -> Result<()> {
+    let book = fs::read_to_string(root().join("docs/rules.md"))?;
+    let (_, example) = book.split_once("```toml\n").context("there is no example")?;
+    let (example, _) = example.split_once("```").context("it doesn't end")?;
+    let directory = policies(example, &["rules"])?;
+    fs::create_dir(directory.path().join("cases"))?;
+    fs::write(
+        directory.path().join("cases/all.toml"),
+        "[[case]]\nname = \"elsewhere\"\nrun = \"mount --bind /etc /mnt\"\nexpect = { verdict = \"deny\", code = \"not-data\" }\n\
+         [[case]]\nname = \"data\"\nrun = \"mount --bind /var/data/a /mnt\"\nexpect = { verdict = \"allow\", edits = [\"+ro\"] }\n\
+         [[case]]\nname = \"a writer\"\nrun = \"mount --bind /var/data/a /mnt\"\nrequester = { labels = { may_write = \"yes\" } }\n\
+         expect = { verdict = \"allow\", edits = [] }\n",
+    )?;
+    let output = mountgate(&["policy", "test", "--every-code"]).arg(directory.path()).output()?;
+    ensure!(status(&output) == 0, "{}", text_of(&output));
+    for (right, wrong, said) in [
+        ("'bind' && !path", "'bind' && !pth", "settings.rules[0].match: 1:35: there is no pth"),
+        ("rewrites = [\"options\"]", "", "its plugin changes options, and `rewrites` doesn't name that"),
+        ("code = \"not-data\"", "code = \"Not data\"", "settings.rules[0].deny.code"),
+    ] {
+        let directory = policies(&example.replacen(right, wrong, 1), &["rules"])?;
+        let output = mountgate(&["policy", "validate"]).arg(directory.path()).output()?;
+        let text = text_of(&output);
+        ensure!(status(&output) == 4 && text.contains(said), "{said}: {text}");
+    }
     Ok(())
 }

@@ -103,7 +103,7 @@ pub(crate) fn compile_plugins() -> Result<()> {
     let settings = ["allow = [\"tmpfs\"]", "", "", "rules = []", "rules = []"];
     let mut text = String::new();
     for (name, settings) in plugins.iter().zip(settings) {
-        let rewrites = if settings.starts_with("rules") { "rewrites = [\"options\"]\n" } else { "" };
+        let rewrites = if *name == "secure-flags" { "rewrites = [\"options\"]\n" } else { "" };
         text +=
             &format!("[[policy]]\nname = {name:?}\nplugin = \"{name}.wasm\"\n{rewrites}settings = {{ {settings} }}\n");
     }

@@ -11,7 +11,7 @@ use crate::setup::{self, TARGET};
 use crate::{run, step};
 
 /// The plugins that are shipped.
-const SHIPPED: [&str; 4] = ["path-guard", "secure-flags", "fstype-allow", "mount-limits"];
+const SHIPPED: [&str; 5] = ["path-guard", "secure-flags", "fstype-allow", "mount-limits", "rules"];
 /// The plugin that tests are made with.
 const GUEST: &str = "misbehaving-guest";
 /// Where components end up.
@@ -28,7 +28,7 @@ pub(crate) fn build() -> Result<()> {
         let component = component(&module).with_context(|| format!("{package} can't be made a component"))?;
         fs::write(format!("{FOLDER}/{package}.wasm"), component)?;
     }
-    for directory in ["policies/baseline", "policies/strict"] {
+    for directory in ["policies/baseline", "policies/strict", "policies/public-rules"] {
         fill(Path::new(directory))?;
     }
     Ok(())

@@ -210,8 +210,11 @@ fn rows(schema: &Value, root: &Value, prefix: &str) -> Vec<[String; 3]> {
     rows
 }
 
-/// What a `$ref` stands for.
+/// What a `$ref` stands for, also where it may be null.
 fn resolved<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
+    let is_null = |one: &&Value| one["type"] == "null";
+    let several = schema["anyOf"].as_array().and_then(|list| list.iter().find(|one| !is_null(one)));
+    let schema = several.unwrap_or(schema);
     let pointer = schema["$ref"].as_str().and_then(|pointer| pointer.strip_prefix('#'));
     pointer.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
 }

@@ -13,7 +13,6 @@ use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::gate::Gate;
 use crate::json;
-use crate::policy::description::Kind;
 use crate::policy::directory::error::DirectoryError;
 use crate::policy::directory::lockfile::lock;
 use crate::policy::directory::open::PolicyDirectory;
@@ -120,22 +119,18 @@ fn run_lock(global: &Global, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A mutating plugin that may change nothing fails as soon as it wants to.
+/// A policy that isn't permitted to change what its plugin wants to change fails as soon as that wants to.
 fn check_rewrites(path: &Path, policies: &[Policy]) -> Result<(), Error> {
-    let is_useless = |policy: &&Policy| {
-        policy.description.kind == Kind::Mutating && policy.mode == Mode::Enforce && policy.rewrites.is_empty()
-    };
-    match policies.iter().find(is_useless) {
-        None => Ok(()),
-        Some(policy) => Err(DirectoryError {
-            file: path.join("policies.toml"),
-            line: None,
-            message: format!(
-                "policy {:?}: its plugin is mutating, and it has no `rewrites`: each of its changes fails",
+    for policy in policies.iter().filter(|policy| policy.mode == Mode::Enforce) {
+        let missing = policy.changes.iter().find(|field| !policy.rewrites.contains(field));
+        if let Some(field) = missing.map(|field| field.name()) {
+            let message = format!(
+                "policy {:?}: its plugin changes {field}, and `rewrites` doesn't name that: each such change fails",
                 policy.name
-            ),
-            hint: "name the fields that it may change, e.g. rewrites = [\"options\"]".into(),
+            );
+            let hint = format!("if it may change {field}, set rewrites = [\"{field}\"]").into();
+            return Err(DirectoryError { file: path.join("policies.toml"), line: None, message, hint }.into());
         }
-        .into()),
     }
+    Ok(())
 }

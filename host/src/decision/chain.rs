@@ -45,7 +45,7 @@ impl<'p> Chain<'p> {
         if let Some(failure) = progress.snapshot.failure() {
             return Err(failure.clone().into());
         }
-        let Progress { request, ends, places, trace, snapshot, .. } = progress;
+        let Progress { request, ends, places, edits, trace, snapshot } = progress;
         let final_request = request.clone();
         let (source, target) = (ends.found_source().cloned(), ends.target.found.clone());
         let option_paths = ends.found_in_options();
@@ -64,7 +64,18 @@ impl<'p> Chain<'p> {
             }
         };
         let (request, requester) = (case.request.clone(), case.requester.clone());
-        Ok(Decision { request, final_request, source, target, option_paths, places: seen, requester, trace, ruling })
+        Ok(Decision {
+            request,
+            final_request,
+            source,
+            target,
+            option_paths,
+            places: seen,
+            requester,
+            edits,
+            trace,
+            ruling,
+        })
     }
 
     /// Tells every policy how a request ended, and returns what they wrote. Whatever they do changes nothing.

@@ -1,6 +1,7 @@
 //! What the chain came to, and how.
 
 use super::trace::TraceEntry;
+use crate::model::edit::OwnedEdit;
 use crate::model::ends::{OptionPath, ResolvedPath};
 use crate::model::failure::Failure;
 use crate::model::location::Place;
@@ -39,6 +40,8 @@ pub struct Decision {
     pub places: Vec<Place>,
     /// Who asked.
     pub requester: Requester,
+    /// The edits that made `final_request` of `request`.
+    pub edits: Vec<OwnedEdit>,
     /// Every policy's part, in order.
     pub trace: Vec<TraceEntry>,
     /// The result.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::edit::Field;
+
 /// Whether a plugin may answer with a rewrite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,6 +34,8 @@ pub(in crate::policy) struct Introduction {
     pub(in crate::policy) prepared: Vec<u8>,
     /// The codes of all denials that it may answer.
     pub(in crate::policy) denial_codes: Vec<String>,
+    /// The fields that its rewrites may change.
+    pub(in crate::policy) changes: Vec<Field>,
 }
 
 /// Bytes in a record: as they are where they are text, else in hexadecimal.
@@ -79,7 +83,8 @@ mod tests {
                 help: String::new(),
                 settings_schema: String::new(),
             };
-            let kept = Introduction { description, prepared: prepared.clone(), denial_codes: Vec::new() };
+            let kept =
+                Introduction { description, prepared: prepared.clone(), denial_codes: Vec::new(), changes: Vec::new() };
             let text = serde_json::to_string(&kept).expect("it can be written");
             let read: Introduction = serde_json::from_str(&text).expect("it can be read");
             assert_eq!(read.prepared, prepared);

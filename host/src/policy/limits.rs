@@ -20,6 +20,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What a plugin may use to describe itself and to prepare its settings: that's done once, and the answer is kept.
+    pub(super) fn for_preparation(self) -> Self {
+        Self {
+            fuel: self.fuel.max(PREPARATION_FUEL),
+            memory: self.memory.max(PREPARATION_MEMORY),
+            deadline: self.deadline.max(PREPARATION_TIME),
+        }
+    }
+
     /// These limits where no clock runs. Fuel stands in for the deadline, a unit for a nanosecond, so that a plugin that the
     /// deadline would end ends as well, and at the same instruction on every machine.
     #[must_use]
@@ -29,6 +38,10 @@ impl Limits {
     }
 }
 
+/// What a preparation may use at least: a parser of rules takes a hundred times as much as their evaluation.
+const PREPARATION_FUEL: u64 = 1_000_000_000;
+const PREPARATION_MEMORY: usize = 64 << 20;
+const PREPARATION_TIME: Duration = Duration::from_secs(5);
 /// The most a policy directory may allow.
 pub(super) const MAX_MEMORY: usize = 1 << 30;
 /// Bytes that one call may carry from a plugin to the host.

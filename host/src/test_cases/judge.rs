@@ -73,11 +73,10 @@ fn outcome_of(decision: &Decision) -> Outcome {
         Ruling::Fail { .. } => Word::Fail,
     };
     let (policy, denial) = decision.denial().map(|(policy, denial)| (policy.to_owned(), denial)).unzip();
-    let edits = decision.trace.iter().filter(|entry| !entry.monitor).flat_map(|entry| &entry.edits);
     let got = Expectation {
         policy,
         code: denial.as_ref().map(|denial| denial.code.clone()),
-        edits: Some(edits.map(ToString::to_string).collect()),
+        edits: Some(decision.edits.iter().map(|owned| owned.edit.to_string()).collect()),
         final_request: Some(decision.final_request.to_string()),
         ..expectation(verdict)
     };

@@ -47,6 +47,8 @@ pub trait Policy {
     const HELP: &'static str;
     /// The codes of its denials.
     const CODES: &'static [Code];
+    /// The fields of a request that it changes, for one that rewrites: `source`, `target`, `fstype`, `options`.
+    const CHANGES: &'static [&'static str] = &[];
     /// Its settings. Derive `Deserialize` with `deny_unknown_fields`, so that a misspelt key is an error, and `JsonSchema`: the
     /// comments of the fields become descriptions.
     type Settings: DeserializeOwned + JsonSchema;
@@ -123,6 +125,7 @@ impl<P: Policy> Prepared for P {
             true => Ok(Preparation {
                 prepared: settings.as_bytes().to_vec(),
                 denial_codes: P::codes(&form).iter().map(ToString::to_string).collect(),
+                changes: P::CHANGES.iter().map(|field| (*field).to_owned()).collect(),
             }),
             false => Err(problems),
         }

@@ -77,6 +77,7 @@ impl Policy for SecureFlags {
     const KIND: Kind = Kind::Mutating;
     const HELP: &'static str = "adds nosuid, nodev, noexec, ro or nosymfollow";
     const CODES: &'static [Code] = &[MOVE_LACKS_FLAGS];
+    const CHANGES: &'static [&'static str] = &["options"];
     type Settings = Settings;
 
     fn problems(settings: &Settings) -> Vec<Problem> {

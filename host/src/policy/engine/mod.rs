@@ -116,7 +116,7 @@ impl Engine {
                 introduction
             }
         };
-        let Introduction { description, prepared, denial_codes } = introduction;
+        let Introduction { description, prepared, denial_codes, changes } = introduction;
         if description.kind == Kind::Validating && !entry.rewrites.is_empty() {
             let message = format!("{} is validating and can't rewrite", description.name);
             return Err(Fault::new(message, "take its `rewrites` away"));
@@ -125,6 +125,7 @@ impl Engine {
             name: entry.name.clone(),
             description,
             denial_codes,
+            changes,
             mode: entry.mode,
             rewrites: entry.rewrites.clone(),
             runner: runner.prepared(prepared),

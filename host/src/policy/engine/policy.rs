@@ -19,6 +19,8 @@ pub struct Policy {
     pub description: Description,
     /// The codes of all denials that it may answer.
     pub denial_codes: Vec<String>,
+    /// The fields that its rewrites may change.
+    pub changes: Vec<Field>,
     /// Whether its verdict is followed.
     pub mode: Mode,
     /// The fields that it may change.

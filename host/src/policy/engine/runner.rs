@@ -16,6 +16,7 @@ use super::imports::{HostState, TooManyCalls};
 use super::messages::{shown, wasmtime_causes};
 use super::meter::Meter;
 use super::runtime::Runtime;
+use crate::model::edit::Field;
 use crate::model::failure::{Failure, FailureKind};
 use crate::model::verdict::{Verdict, is_code};
 use crate::mount_table::snapshot::Snapshot;
@@ -67,7 +68,7 @@ impl Runner {
 
     /// Judges a request in a fresh instance.
     pub(super) fn evaluate(&self, review: &Review, snapshot: &Arc<Snapshot>) -> Evaluation {
-        let mut store = self.store(Some(snapshot.clone()));
+        let mut store = self.store(Some(snapshot.clone()), self.limits);
         let mut ask = || {
             let instance = self.pre.instantiate(&mut store)?;
             let evaluate = instance.get_typed_func::<(&[u8], &types::Review), _>(&mut store, self.evaluate)?;
@@ -80,20 +81,20 @@ impl Runner {
                 .check()
                 .map_err(|what| Failure::new(FailureKind::Malformed, format!("its verdict is malformed: {what}"))),
             Ok(Err(reason)) => Err(Failure::new(FailureKind::GaveUp, format!("it couldn't judge: {}", shown(&reason)))),
-            Err(error) => Err(self.failure(&error, &store)),
+            Err(error) => Err(failure(&error, &store, self.limits)),
         };
         self.end(store, result)
     }
 
     /// Tells the plugin how a request ended, in a fresh instance.
     pub(super) fn observe(&self, outcome: &Outcome, snapshot: &Arc<Snapshot>) -> Evaluation {
-        let mut store = self.store(Some(snapshot.clone()));
+        let mut store = self.store(Some(snapshot.clone()), self.limits);
         let mut tell = || {
             let instance = self.pre.instantiate(&mut store)?;
             let observe = instance.get_typed_func::<(&[u8], &types::Outcome), ()>(&mut store, self.observe)?;
             observe.call(&mut store, (&self.prepared, &outcome.0))
         };
-        let result = tell().map(|()| Verdict::Allow).map_err(|error| self.failure(&error, &store));
+        let result = tell().map(|()| Verdict::Allow).map_err(|error| failure(&error, &store, self.limits));
         self.end(store, result)
     }
 
@@ -104,7 +105,8 @@ impl Runner {
 
     /// Has the plugin describe itself and prepare its settings.
     pub(super) fn introduce(&self) -> Result<Introduction, Fault> {
-        let mut store = self.store(None);
+        let limits = self.limits.for_preparation();
+        let mut store = self.store(None, limits);
         let mut ask = || {
             let instance = PolicyPre::new(self.pre.clone())?.instantiate(&mut store)?;
             let plugin = instance.mountgate_policy_plugin();
@@ -112,16 +114,17 @@ impl Runner {
             Ok((description, plugin.call_prepare(&mut store, &self.settings)?))
         };
         let (description, preparation) = ask().map_err(|error: wasmtime::Error| {
-            let failure = self.failure(&error, &store);
+            let failure = failure(&error, &store, limits);
             Fault::new(
                 format!("its plugin failed before it was asked anything: {failure}"),
                 "raise its limits, or ask its author",
             )
         })?;
         match preparation {
-            Ok(plugin::Preparation { prepared, denial_codes }) => {
+            Ok(plugin::Preparation { prepared, denial_codes, changes }) => {
                 check_codes(&denial_codes)?;
-                Ok(Introduction { description: described(description)?, prepared, denial_codes })
+                let changes = fields(&changes)?;
+                Ok(Introduction { description: described(description)?, prepared, denial_codes, changes })
             }
             Err(problems) => Err(wrong_settings(&problems)),
         }
@@ -129,21 +132,22 @@ impl Runner {
 
     /// Has the plugin describe itself.
     pub(super) fn describe(&self) -> Result<Description, Fault> {
-        let mut store = self.store(None);
+        let limits = self.limits.for_preparation();
+        let mut store = self.store(None, limits);
         let mut ask = || {
             let instance = PolicyPre::new(self.pre.clone())?.instantiate(&mut store)?;
             instance.mountgate_policy_plugin().call_describe(&mut store)
         };
         let description = ask().map_err(|error| {
-            Fault::new(self.failure(&error, &store).to_string(), "ask its author: it can't describe itself")
+            Fault::new(failure(&error, &store, limits).to_string(), "ask its author: it can't describe itself")
         })?;
         described(description)
     }
 
-    fn store(&self, snapshot: Option<Arc<Snapshot>>) -> Store<HostState> {
+    fn store(&self, snapshot: Option<Arc<Snapshot>>, limits: Limits) -> Store<HostState> {
         let state = HostState {
             snapshot,
-            meter: Meter::new(self.limits.memory),
+            meter: Meter::new(limits.memory),
             calls: 0,
             log: Vec::new(),
             lines_left_out: 0,
@@ -153,10 +157,10 @@ impl Runner {
         store.limiter(|state| &mut state.meter);
         store.set_hostcall_fuel(HOST_CALL_BYTES);
         store.set_epoch_deadline(1);
-        let mut check = deadline_check(self.limits.deadline);
+        let mut check = deadline_check(limits.deadline);
         store.epoch_deadline_callback(move |_| Ok(check()));
         // Only an engine without fuel refuses it, and ours has it.
-        let _ = store.set_fuel(self.limits.fuel);
+        let _ = store.set_fuel(limits.fuel);
         store
     }
 
@@ -170,26 +174,24 @@ impl Runner {
         }
         Evaluation { result, fuel, hit_limit: state.meter.refused, log }
     }
+}
 
-    fn failure(&self, error: &wasmtime::Error, store: &Store<HostState>) -> Failure {
-        let state = store.data();
-        let refused = state.meter.refused;
-        let (kind, message) = match error.downcast_ref::<Trap>() {
-            Some(Trap::OutOfFuel) => (FailureKind::Fuel, format!("it used up its {} units of fuel", self.limits.fuel)),
-            Some(Trap::Interrupt) => {
-                (FailureKind::Deadline, format!("it used up its {:?} of CPU time", self.limits.deadline))
-            }
-            Some(Trap::StackOverflow) => (FailureKind::Stack, "it used up its stack".to_owned()),
-            _ if refused => (
-                FailureKind::Memory,
-                format!("it wanted more than its {} bytes of memory, or too large a table", self.limits.memory),
-            ),
-            Some(trap) => (FailureKind::Trap, format!("it trapped: {trap}{}", last_words(state))),
-            None if error.is::<TooManyCalls>() => (FailureKind::HostCalls, wasmtime_causes(error)),
-            None => (FailureKind::Malformed, format!("it broke the contract: {}", wasmtime_causes(error))),
-        };
-        Failure::new(kind, message)
-    }
+fn failure(error: &wasmtime::Error, store: &Store<HostState>, limits: Limits) -> Failure {
+    let state = store.data();
+    let refused = state.meter.refused;
+    let (kind, message) = match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => (FailureKind::Fuel, format!("it used up its {} units of fuel", limits.fuel)),
+        Some(Trap::Interrupt) => (FailureKind::Deadline, format!("it used up its {:?} of CPU time", limits.deadline)),
+        Some(Trap::StackOverflow) => (FailureKind::Stack, "it used up its stack".to_owned()),
+        _ if refused => (
+            FailureKind::Memory,
+            format!("it wanted more than its {} bytes of memory, or too large a table", limits.memory),
+        ),
+        Some(trap) => (FailureKind::Trap, format!("it trapped: {trap}{}", last_words(state))),
+        None if error.is::<TooManyCalls>() => (FailureKind::HostCalls, wasmtime_causes(error)),
+        None => (FailureKind::Malformed, format!("it broke the contract: {}", wasmtime_causes(error))),
+    };
+    Failure::new(kind, message)
 }
 
 /// What a plugin said before it trapped: its last line for the log if that was an error, else the end of what it wrote to standard
@@ -214,6 +216,17 @@ fn wrong_settings(problems: &[plugin::Problem]) -> Fault {
         .collect();
     let list = if list.is_empty() { "settings: it doesn't take them".to_owned() } else { list.join("; ") };
     Fault::new(list, "`mountgate policy inspect PLUGIN` prints the schema of its settings")
+}
+
+/// Fields of a request by their names.
+fn fields(names: &[String]) -> Result<Vec<Field>, Fault> {
+    let known = [Field::Source, Field::Target, Field::Fstype, Field::Options];
+    let field = |name: &String| known.into_iter().find(|field| field.name() == name);
+    let found: Option<Vec<Field>> = names.iter().map(field).collect();
+    found.ok_or_else(|| {
+        let message = "its plugin says that it changes a field which a request hasn't".to_owned();
+        Fault::new(message, "ask its author: the fields are source, target, fstype and options")
+    })
 }
 
 /// Codes of denials are kept and shown.

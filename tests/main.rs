@@ -6,6 +6,7 @@
 mod support;
 
 mod aliases;
+mod audit;
 mod author;
 mod callers;
 mod claims;
@@ -80,6 +81,7 @@ fn all_tests() -> Vec<Trial> {
         resolver::tests(),
         aliases::tests(),
         author::tests(),
+        audit::tests(),
         lent::tests(),
         drop_in::tests(),
         unmounts::tests(),

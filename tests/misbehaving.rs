@@ -165,7 +165,7 @@ fn a_deadline_ends_a_loop_with_wasi_and_without() -> Result<()> {
         let case = Case {
             request: serde_json::from_value(tmpfs(&format!("/mnt/{name}"), &[])["request"].clone())?,
             requester: Requester::default(),
-            resolution: Resolution::Recorded { source: None, target: None },
+            resolution: Resolution::Recorded { source: None, target: None, option_paths: Vec::new() },
             snapshot: Arc::new(Snapshot::of(MountTable::parse(Vec::new())?)),
             locks: None,
         };
@@ -278,12 +278,12 @@ fn a_plugin_that_takes_too_long_to_compile_is_refused() -> Result<()> {
 fn a_plugin_that_takes_too_much_memory_to_compile_is_refused() -> Result<()> {
     let folder = folder()?;
     let file = folder.path().join("large.wasm");
-    fs::write(&file, nested(1, 3000))?;
+    fs::write(&file, nested(1, 4000))?;
     let compile = |limit: &str| {
         let script = format!("ulimit -v {limit}; exec -a mountgate-compiler \"$0\" < \"$1\" 2>/dev/null");
         Command::new("bash").args(["-c", &script]).args([program(), &file]).output()
     };
-    let output = compile("60000")?;
+    let output = compile("120000")?;
     ensure!(output.status.signal() == Some(6) && output.stdout.is_empty(), "{}", output.status);
     fs::write(&file, nested(1, 10))?;
     ensure!(compile("200000")?.status.success());

@@ -91,7 +91,7 @@ fn decision(directories: &[String]) -> anyhow::Result<()> {
                     options: Options::parse("ro,size=1m"),
                 },
                 requester: Requester::default(),
-                resolution: Resolution::Recorded { source: None, target: None },
+                resolution: Resolution::Recorded { source: None, target: None, option_paths: Vec::new() },
                 snapshot,
                 locks: None,
             };

@@ -15,6 +15,12 @@ pub enum Error {
     /// The policy directory isn't sound.
     #[error("the policy directory can't be used")]
     Policies(#[from] DirectoryError),
+    /// A file that was given isn't what it should be.
+    #[error("the file can't be used")]
+    Unsound(#[source] DirectoryError),
+    /// What happens to the request can't be written down, and must be.
+    #[error("the request can't be audited, and `[host] audit-required` says that it must be")]
+    Unaudited(#[source] HostError),
     /// A system call failed.
     #[error("a system call failed on the host")]
     Host(#[from] HostError),
@@ -41,6 +47,8 @@ impl Error {
         match self {
             Self::Refused(refusals) => refusals.iter().map(|refusal| refusal.code).next().unwrap_or("refused"),
             Self::Policies(_) => "policies-not-sound",
+            Self::Unsound(_) => "file-not-sound",
+            Self::Unaudited(_) => "not-audited",
             Self::Host(_) => "host-failed",
             Self::Sandbox(_) => "sandbox-failed",
             Self::Unsettled(_) => "not-settled",
@@ -52,7 +60,8 @@ impl Error {
     pub fn hint(&self) -> Option<Hint> {
         match self {
             Self::Refused(_) | Self::Sandbox(_) | Self::Late { may_still_change: false, .. } => None,
-            Self::Policies(error) => Some(error.hint.clone()),
+            Self::Policies(error) | Self::Unsound(error) => Some(error.hint.clone()),
+            Self::Unaudited(_) => Some("make room for the audit file, or correct its path".into()),
             Self::Host(error) => error.hint().cloned(),
             Self::Unsettled(_) => Some("try again when fewer requests run at once".into()),
             Self::Late { may_still_change: true, .. } => Some("look at the host's mounts with `mountgate list`".into()),

@@ -62,11 +62,13 @@ impl ExitStatus {
     pub fn of_error(error: &Error) -> Self {
         match error {
             Error::Refused(_) => Self::Usage,
-            Error::Policies(_) => Self::PolicyFailed,
+            Error::Policies(_) | Error::Unsound(_) => Self::PolicyFailed,
             Error::Late { may_still_change: true, .. } => Self::MountFailed,
-            Error::Host(_) | Error::Sandbox(_) | Error::Unsettled(_) | Error::Late { may_still_change: false, .. } => {
-                Self::HostFailed
-            }
+            Error::Host(_)
+            | Error::Unaudited(_)
+            | Error::Sandbox(_)
+            | Error::Unsettled(_)
+            | Error::Late { may_still_change: false, .. } => Self::HostFailed,
         }
     }
 }

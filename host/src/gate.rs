@@ -15,11 +15,14 @@ use crate::host::locks::Locks;
 use crate::host::namespaces::Namespace;
 use crate::host::own_state::{OwnPlace, own_state};
 use crate::host::root::HostRoot;
+use crate::model::host_error::HostError;
 use crate::model::request::MountRequest;
 use crate::model::requester::Requester;
+use crate::model::rules::HostRules;
 use crate::mount_table::snapshot::Snapshot;
 use crate::plan::mount_plan::PlanText;
 use crate::policy::cache::Cache;
+use crate::policy::directory::entry::PolicyEntry;
 use crate::policy::directory::open::PolicyDirectory;
 use crate::policy::engine::Engine;
 use crate::policy::engine::contract_v0_1::Outcome;
@@ -73,6 +76,11 @@ impl Gate {
         Chain::new(&self.policies, &self.directory.host, &self.own_state)
     }
 
+    /// The policies as the directory describes them.
+    pub(crate) fn entries(&self) -> &[PolicyEntry] {
+        &self.directory.policies
+    }
+
     /// The policies in order.
     pub fn policies(&self) -> &[Policy] {
         &self.policies
@@ -92,14 +100,15 @@ impl Gate {
         if let Namespace::Closed(error) = host.namespace() {
             return Err(error.clone().into());
         }
-        carry_out(&self.chain(), host, self.directory.host.timeout, request, requester, executor)
+        let HostRules { timeout, audit, .. } = &self.directory.host;
+        carry_out(&self.chain(), host, (*timeout, audit.is_some()), request, requester, executor)
     }
 }
 
 fn carry_out(
     chain: &Chain<'_>,
     host: &Arc<HostRoot>,
-    timeout: Duration,
+    (timeout, keeps_table): (Duration, bool),
     request: MountRequest,
     requester: Requester,
     executor: &impl Executor,
@@ -111,6 +120,10 @@ fn carry_out(
         let (request, requester, locks) = (request.clone(), requester.clone(), Some(locks.clone()));
         let case = Case { request, requester, resolution, snapshot: before.clone(), locks };
         let mut decision = chain.decide(&case, false)?;
+        if keeps_table {
+            // Now: afterwards it would have what is made.
+            decision.snapshot.table().map_err(HostError::clone)?;
+        }
         let Some(plan) = decision.take_plan() else {
             let observed = chain.observe(&outcome(&decision, None), &before);
             return Ok(Ending { decision, plan: PlanText::default(), applied: None, observed, table: None });
@@ -156,7 +169,6 @@ mod tests {
     use crate::executor::failure::MountFailure;
     use crate::model::options::Options;
     use crate::model::request::Operation;
-    use crate::model::rules::HostRules;
     use crate::plan::mount_plan::MountPlan;
 
     /// Records what it's given, and fails if told so.
@@ -193,7 +205,7 @@ mod tests {
             fstype: Some("tmpfs".to_owned()),
             options: Options::default(),
         };
-        carry_out(&Chain::new(&[], &rules, &[]), &host, rules.timeout, request, Requester::default(), recorder)
+        carry_out(&Chain::new(&[], &rules, &[]), &host, (rules.timeout, false), request, Requester::default(), recorder)
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! What it approves is a [`plan::mount_plan::MountPlan`], which an [`executor::apply::Executor`] carries out in the host's
 //! mount namespace.
 
+pub mod audit;
 mod author;
 pub mod cli;
 pub mod decision;

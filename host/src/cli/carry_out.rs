@@ -5,12 +5,16 @@ use std::io::Write;
 use super::global::Global;
 use super::output::{Cause, print_error, status_of_printed};
 use super::worker;
+use crate::audit::entry::AuditEntry;
+use crate::audit::log::AuditLog;
 use crate::error::Error;
 use crate::executor::failure::ApplyError;
 use crate::executor::host_executor::HostExecutor;
 use crate::exit::ExitStatus;
 use crate::gate::Ending;
+use crate::model::host_error::HostError;
 use crate::model::request::MountRequest;
+use crate::model::rules::HostRules;
 use crate::mount_table::tree::print_tree;
 use crate::report::Report;
 
@@ -19,10 +23,43 @@ pub(super) fn end(global: &Global, request: MountRequest) -> Result<Ending, Erro
     let requester = global.requester();
     // Opened first: a sandbox may hide the directory.
     let (directory, cache) = global.open_policies()?;
+    // Before the host is entered: the file is where this program is.
+    let audit = open_audit(&directory.host)?;
     let host = global.open_host()?;
     worker::run(directory, cache, move |gate, watch| {
-        gate.carry_out(&host, request, requester, &HostExecutor::on_this_thread(&host, watch))
+        let executor = HostExecutor::on_this_thread(&host, watch);
+        let Some(audit) = audit else { return gate.carry_out(&host, request, requester, &executor) };
+        let result = gate.carry_out(&host, request.clone(), requester.clone(), &executor);
+        let entry = match &result {
+            Ok(ending) => AuditEntry::of_ending(gate, ending),
+            Err(error) => AuditEntry::of_error(gate, &request, &requester, error),
+        };
+        let path = audit.path().to_owned();
+        if let Err(error) = audit.append(entry) {
+            // The host is changed, whether or not that is written down.
+            tracing::error!("the request isn't in {}: {error}", path.display());
+        }
+        result
     })
+}
+
+/// Opens the audit file. If a request must be audited, there must be room for its line.
+fn open_audit(rules: &HostRules) -> Result<Option<AuditLog>, Error> {
+    let Some(path) = &rules.audit else { return Ok(None) };
+    let opened = AuditLog::open(path).and_then(|log| match rules.audit_required {
+        true => log.reserve().map(|()| log),
+        false => Ok(log),
+    });
+    match opened {
+        Ok(log) => Ok(Some(log)),
+        Err(error) if rules.audit_required => {
+            Err(Error::Unaudited(HostError::new("open", &path.display().to_string(), error)))
+        }
+        Err(error) => {
+            tracing::warn!("the request won't be in {}: {error}", path.display());
+            Ok(None)
+        }
+    }
 }
 
 /// Decides a request, carries it out, and prints the result.

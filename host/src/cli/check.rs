@@ -98,7 +98,7 @@ fn replay(global: &Global, path: &Path, all: bool) -> anyhow::Result<ExitStatus>
         let case = Case {
             request: file.request,
             requester: file.requester,
-            resolution: Resolution::Recorded { source: file.source, target: file.target },
+            resolution: Resolution::Recorded { source: file.source, target: file.target, option_paths: Vec::new() },
             snapshot: Arc::new(Snapshot::of(table)),
             locks: None,
         };

@@ -39,6 +39,9 @@ pub(super) struct Global {
     /// Run for real, but in a throw-away user and mount namespace: nothing reaches the host
     #[arg(long, global = true)]
     pub(super) sandbox: bool,
+    /// Append what happens to the request to this file, one line of JSON each
+    #[arg(long, global = true, value_name = "FILE")]
+    audit: Option<PathBuf>,
     /// Where compiled plugins are kept; an empty value keeps none  [default: /var/cache/mountgate for root, else the user's own]
     #[arg(long, global = true, value_name = "DIR", env = "MOUNTGATE_CACHE", value_parser = any_path())]
     cache: Option<PathBuf>,
@@ -67,6 +70,7 @@ impl Global {
         choices.note_path("--cache", "MOUNTGATE_CACHE", self.cache.as_ref());
         choices.note("--host-root", self.host_root.is_some());
         choices.note("--sandbox", self.sandbox);
+        choices.note("--audit", self.audit.is_some());
         choices
     }
 
@@ -104,7 +108,11 @@ impl Global {
     /// The policy directory, checked, and the cache of its plugins.
     pub(super) fn open_policies(&self) -> Result<(PolicyDirectory, Cache), Error> {
         let cache = self.cache();
-        Ok((PolicyDirectory::open(self.policies(), &cache)?, cache))
+        let mut directory = PolicyDirectory::open(self.policies(), &cache)?;
+        if self.audit.is_some() {
+            directory.host.audit.clone_from(&self.audit);
+        }
+        Ok((directory, cache))
     }
 }
 

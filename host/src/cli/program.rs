@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::global::Global;
 use super::lent::Choices;
 use super::output::{is_broken_pipe, report_error, start_log};
-use super::{check, completions, drop_in, fuzz, list, man, mount, plugin, policy, umount};
+use super::{check, completions, drop_in, fuzz, list, man, mount, plugin, policy, replay, umount};
 use crate::exit::ExitStatus;
 use crate::policy::engine::compiler;
 
@@ -30,6 +30,7 @@ enum Command {
     List(list::ListArgs),
     Plugin(plugin::PluginArgs),
     Policy(policy::PolicyArgs),
+    Replay(replay::ReplayArgs),
     Fuzz(fuzz::FuzzArgs),
     Completions(completions::CompletionsArgs),
     #[command(hide = true)]
@@ -89,6 +90,7 @@ fn choices(cli: &Cli) -> Choices {
     match &cli.command {
         Command::Plugin(_) => choices.note("plugin", true),
         Command::Policy(_) => choices.note("policy", true),
+        Command::Replay(_) => choices.note("replay", true),
         Command::Fuzz(_) => choices.note("fuzz", true),
         Command::List(args) => choices.note("--file", args.reads_file()),
         Command::Check(args) => choices.note("--request", args.reads_file()),
@@ -107,6 +109,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::List(args) => list::run(global, args),
         Command::Plugin(args) => plugin::run(global, args),
         Command::Policy(args) => policy::run(global, args),
+        Command::Replay(args) => replay::run(global, args),
         Command::Fuzz(args) => fuzz::run(global, args),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::host::locks::Locks;
 use crate::host::root::HostRoot;
-use crate::model::ends::ResolvedPath;
+use crate::model::ends::{OptionPath, ResolvedPath};
 use crate::model::request::MountRequest;
 use crate::model::requester::Requester;
 use crate::mount_table::snapshot::Snapshot;
@@ -45,5 +45,7 @@ pub enum Resolution<'h> {
         source: Option<ResolvedPath>,
         /// What the target was.
         target: Option<ResolvedPath>,
+        /// What the paths in the options were; directories, where they aren't among these.
+        option_paths: Vec<OptionPath>,
     },
 }

@@ -50,6 +50,7 @@ impl<'p> Chain<'p> {
         let (source, target) = (ends.found_source().cloned(), ends.target.found.clone());
         let option_paths = ends.found_in_options();
         let seen = places.clone();
+        let asked = snapshot.clone();
         let ruling = match against {
             Some(ruling) => ruling,
             None => {
@@ -73,6 +74,7 @@ impl<'p> Chain<'p> {
             places: seen,
             requester,
             edits,
+            snapshot: asked,
             trace,
             ruling,
         })

@@ -157,7 +157,11 @@ impl EndFinder<'_> {
                     Ok(end) => end,
                     Err(error) => return Err(unresolved(&format!("-o {}", option.name), &error)),
                 },
-                Resolution::Recorded { .. } => recorded_end(plain_directory(&path), snapshot, Role::Content)?,
+                Resolution::Recorded { option_paths, .. } => {
+                    let recorded = option_paths.get(found.len()).filter(|recorded| recorded.option == option.name);
+                    let end = recorded.map_or_else(|| plain_directory(&path), |recorded| recorded.found.clone());
+                    recorded_end(end, snapshot, Role::Content)?
+                }
             };
             found.push(OptionPath { option: option.name.clone(), found: end });
         }

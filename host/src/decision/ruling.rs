@@ -1,5 +1,7 @@
 //! What the chain came to, and how.
 
+use std::sync::Arc;
+
 use super::trace::TraceEntry;
 use crate::model::edit::OwnedEdit;
 use crate::model::ends::{OptionPath, ResolvedPath};
@@ -8,6 +10,7 @@ use crate::model::location::Place;
 use crate::model::request::MountRequest;
 use crate::model::requester::Requester;
 use crate::model::verdict::Denial;
+use crate::mount_table::snapshot::Snapshot;
 use crate::plan::mount_plan::MountPlan;
 
 /// What the chain came to.
@@ -42,6 +45,8 @@ pub struct Decision {
     pub requester: Requester,
     /// The edits that made `final_request` of `request`.
     pub edits: Vec<OwnedEdit>,
+    /// The host's mounts as the policies saw them.
+    pub snapshot: Arc<Snapshot>,
     /// Every policy's part, in order.
     pub trace: Vec<TraceEntry>,
     /// The result.
@@ -54,6 +59,15 @@ impl Decision {
         match &mut self.ruling {
             Ruling::Allow(plan) => plan.take().map(|plan| *plan),
             _ => None,
+        }
+    }
+
+    /// The word for what it came to: `allow`, `deny`, or `fail` where a policy failed.
+    pub fn word(&self) -> &'static str {
+        match self.ruling {
+            Ruling::Allow(_) => "allow",
+            Ruling::Deny { .. } => "deny",
+            Ruling::Fail { .. } => "fail",
         }
     }
 

@@ -1,5 +1,7 @@
 //! The trace of a decision: which policy said what, and when.
 
+use std::time::Duration;
+
 use serde::{Serialize, Serializer};
 
 use crate::model::edit::Edit;
@@ -46,6 +48,9 @@ pub struct TraceEntry {
     pub monitor: bool,
     /// Fuel used.
     pub fuel: u64,
+    /// How long it took.
+    #[serde(skip)]
+    pub elapsed: Duration,
     /// What it wrote.
     #[serde(skip)]
     pub log: Vec<LogLine>,
@@ -61,6 +66,7 @@ impl TraceEntry {
             verdict: evaluation.result.as_ref().map_or("fail", Verdict::name),
             monitor: policy.mode == Mode::Monitor,
             fuel: evaluation.fuel,
+            elapsed: evaluation.elapsed,
             log: evaluation.log,
             hit_limit: evaluation.hit_limit,
             ..Self::failed(policy, phase, round)
@@ -90,6 +96,7 @@ impl TraceEntry {
             failure: None,
             monitor: false,
             fuel: 0,
+            elapsed: Duration::ZERO,
             log: Vec::new(),
             hit_limit: false,
         }

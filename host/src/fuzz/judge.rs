@@ -23,7 +23,11 @@ fn decide(chain: &Chain<'_>, tables: &Tables, input: &Input) -> Result<Decision,
     let case = Case {
         request: input.request.clone(),
         requester: input.requester.clone(),
-        resolution: Resolution::Recorded { source: input.source.clone(), target: Some(input.target.clone()) },
+        resolution: Resolution::Recorded {
+            source: input.source.clone(),
+            target: Some(input.target.clone()),
+            option_paths: Vec::new(),
+        },
         snapshot: tables.snapshot(input.table),
         locks: None,
     };

@@ -1,5 +1,6 @@
 //! What the host itself holds to: the `[host]` part of a policy directory.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -21,6 +22,10 @@ pub struct HostRules {
     pub scope: ScopeRule,
     /// How long the whole request may take on the host.
     pub timeout: Duration,
+    /// Where what happens to each request is written, if anywhere.
+    pub audit: Option<PathBuf>,
+    /// Whether a request that can't be written down there is refused.
+    pub audit_required: bool,
 }
 
 impl Default for HostRules {
@@ -33,6 +38,8 @@ impl Default for HostRules {
             symlinks: Symlinks::Resolve,
             scope: ScopeRule::Prefer,
             timeout: Duration::from_secs(30),
+            audit: None,
+            audit_required: false,
         }
     }
 }

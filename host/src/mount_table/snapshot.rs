@@ -1,8 +1,8 @@
 //! The mounts as one decision sees them: each question is looked up once, and its answer stays the same. What was asked is
 //! remembered, so that it can be asked again before the request is carried out.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -59,7 +59,20 @@ impl Snapshot {
 
     /// A table that is already there.
     pub fn of(table: MountTable) -> Self {
-        Self { is_live: false, table: OnceLock::from(Ok(table)), ..Self::live(Recorded) }
+        Self::recorded(table, BTreeMap::new())
+    }
+
+    /// A table that is already there, with the paths that lead elsewhere than their names say, or nowhere.
+    pub fn recorded(table: MountTable, paths: BTreeMap<String, Option<String>>) -> Self {
+        Self { is_live: false, table: OnceLock::from(Ok(table)), ..Self::live(Recorded(paths)) }
+    }
+
+    /// The paths that were asked for and lead elsewhere than their names say, or nowhere.
+    pub(crate) fn real_paths(&self) -> BTreeMap<String, Option<String>> {
+        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let real =
+            reached.iter().map(|(path, reached)| (path.clone(), reached.as_ref().map(|reached| reached.real.clone())));
+        real.filter(|(path, real)| real.as_ref() != Some(path)).collect()
     }
 
     /// The table.

@@ -1,5 +1,6 @@
 //! Where the answers of a snapshot come from.
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
 use super::mount::MountText;
@@ -44,8 +45,8 @@ pub(crate) struct Reached {
     pub(crate) on: Option<(u64, Location)>,
 }
 
-/// A table that was recorded. There are no links and no files.
-pub(super) struct Recorded;
+/// A table that was recorded. There are no files, and no links but those to these paths.
+pub(super) struct Recorded(pub(super) BTreeMap<String, Option<String>>);
 
 impl MountSource for Recorded {
     fn table(&self) -> Result<MountTable, HostError> {
@@ -61,7 +62,8 @@ impl MountSource for Recorded {
     }
 
     fn reach(&self, path: &str) -> Option<Reached> {
-        Some(Reached { real: path.to_owned(), on: None })
+        let real = self.0.get(path).cloned().unwrap_or_else(|| Some(path.to_owned()));
+        real.map(|real| Reached { real, on: None })
     }
 
     fn reach_found(&self, _: BorrowedFd<'_>, path: &str) -> Option<Reached> {

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::bad_line::BadLine;
+use super::escape::escape_non_utf8;
 use super::index::Index;
 use super::mount::{Mount, Mounts};
 use super::parse::{self, Fields};
@@ -70,6 +71,11 @@ impl MountTable {
     pub(crate) fn without(mut self, hidden: &HashSet<u64>) -> Self {
         self.entries.retain(|fields| !hidden.contains(&fields.id));
         Self { index: OnceLock::new(), ..self }
+    }
+
+    /// The text that it was read from, with what isn't UTF-8 in octal escapes.
+    pub(crate) fn to_mountinfo(&self) -> String {
+        escape_non_utf8(&self.text)
     }
 
     /// The mounts in the kernel's order.

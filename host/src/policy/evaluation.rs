@@ -1,5 +1,7 @@
 //! The result of asking a policy once.
 
+use std::time::Duration;
+
 use crate::model::failure::Failure;
 use crate::model::verdict::Verdict;
 
@@ -18,6 +20,8 @@ pub struct Evaluation {
     pub result: Result<Verdict, Failure>,
     /// Fuel used.
     pub fuel: u64,
+    /// How long it took, with the instance.
+    pub elapsed: Duration,
     /// Whether the plugin asked for more memory or table space than it may have, even if it went on without.
     pub hit_limit: bool,
     /// The lines that it wrote.

@@ -45,7 +45,7 @@ pub(crate) fn decide(
         &Case {
             request,
             requester: case.requester(),
-            resolution: Resolution::Recorded { source, target },
+            resolution: Resolution::Recorded { source, target, option_paths: Vec::new() },
             snapshot: Arc::new(Snapshot::of(table)),
             locks: None,
         },

@@ -40,6 +40,9 @@ struct RawHost {
     symlinks: Symlinks,
     scope: ScopeRule,
     timeout: Option<Spanned<String>>,
+    audit: Option<Spanned<String>>,
+    #[serde(rename = "audit-required")]
+    audit_required: bool,
 }
 
 #[derive(Deserialize)]
@@ -222,6 +225,14 @@ impl Config<'_> {
             scope: raw.scope,
             ..HostRules::default()
         };
+        if let Some(audit) = raw.audit {
+            if !plain(audit.get_ref()) {
+                let message = format!("{:?} isn't a whole path", audit.get_ref());
+                return Err(self.error(audit.span(), message, "write it as \"/var/log/mountgate/audit.jsonl\""));
+            }
+            rules.audit = Some(audit.into_inner().into());
+        }
+        rules.audit_required = raw.audit_required;
         if let Some(timeout) = raw.timeout {
             rules.timeout = self.duration(&timeout)?;
         }

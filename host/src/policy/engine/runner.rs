@@ -1,6 +1,7 @@
 //! One plugin with its settings and bounds. Each evaluation runs in an instance of its own.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 use wasmtime::{Store, Trap};
@@ -68,6 +69,7 @@ impl Runner {
 
     /// Judges a request in a fresh instance.
     pub(super) fn evaluate(&self, review: &Review, snapshot: &Arc<Snapshot>) -> Evaluation {
+        let begun = Instant::now();
         let mut store = self.store(Some(snapshot.clone()), self.limits);
         let mut ask = || {
             let instance = self.pre.instantiate(&mut store)?;
@@ -83,11 +85,12 @@ impl Runner {
             Ok(Err(reason)) => Err(Failure::new(FailureKind::GaveUp, format!("it couldn't judge: {}", shown(&reason)))),
             Err(error) => Err(failure(&error, &store, self.limits)),
         };
-        self.end(store, result)
+        self.end(store, result, begun)
     }
 
     /// Tells the plugin how a request ended, in a fresh instance.
     pub(super) fn observe(&self, outcome: &Outcome, snapshot: &Arc<Snapshot>) -> Evaluation {
+        let begun = Instant::now();
         let mut store = self.store(Some(snapshot.clone()), self.limits);
         let mut tell = || {
             let instance = self.pre.instantiate(&mut store)?;
@@ -95,7 +98,7 @@ impl Runner {
             observe.call(&mut store, (&self.prepared, &outcome.0))
         };
         let result = tell().map(|()| Verdict::Allow).map_err(|error| failure(&error, &store, self.limits));
-        self.end(store, result)
+        self.end(store, result, begun)
     }
 
     /// Gives the plugin what it has made of its settings, now or in an earlier run.
@@ -164,7 +167,7 @@ impl Runner {
         store
     }
 
-    fn end(&self, store: Store<HostState>, result: Result<Verdict, Failure>) -> Evaluation {
+    fn end(&self, store: Store<HostState>, result: Result<Verdict, Failure>, begun: Instant) -> Evaluation {
         let fuel = self.limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
         let state = store.into_data();
         let mut log = state.log;
@@ -172,7 +175,7 @@ impl Runner {
             let text = format!("{} more lines were left out", state.lines_left_out);
             log.push(LogLine { level: tracing::Level::WARN, text });
         }
-        Evaluation { result, fuel, hit_limit: state.meter.refused, log }
+        Evaluation { result, fuel, elapsed: begun.elapsed(), hit_limit: state.meter.refused, log }
     }
 }
 

@@ -1,0 +1,5 @@
+//! What happened to each request, in a file that only grows: enough to decide the request again elsewhere.
+
+pub mod entry;
+pub mod log;
+pub(crate) mod read;

@@ -1,0 +1,203 @@
+//! `mountgate replay`
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+
+use super::global::Global;
+use super::input::read_plain;
+use crate::audit::read::{Audited, read};
+use crate::decision::case::{Case, Resolution};
+use crate::error::Error;
+use crate::exit::ExitStatus;
+use crate::gate::Gate;
+use crate::json;
+use crate::model::untrusted::for_people;
+use crate::mount_table::snapshot::Snapshot;
+use crate::mount_table::table::MountTable;
+use crate::policy::directory::error::DirectoryError;
+use crate::policy::directory::open::PolicyDirectory;
+use crate::policy::engine::Engine;
+
+/// Decide the requests of an audit file again, and tell which verdicts would be others
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mountgate replay /var/log/mountgate/audit.jsonl --policies new-policies
+  mountgate replay --monitor audit.jsonl
+
+Exit status: 0 all verdicts are the same, 4 the policies or the file aren't sound, 5 some would be others")]
+pub(super) struct ReplayArgs {
+    /// The audit file
+    file: PathBuf,
+    /// Decide nothing; tell what the policies in monitor mode would have denied
+    #[arg(long)]
+    monitor: bool,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Came {
+    verdict: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
+    final_request: Option<String>,
+}
+
+/// A verdict that is another one now.
+#[derive(Debug, Serialize)]
+struct Flip {
+    line: usize,
+    request: String,
+    was: Came,
+    is: Came,
+}
+
+pub(super) fn run(global: &Global, args: &ReplayArgs) -> anyhow::Result<ExitStatus> {
+    let text = read_plain(&args.file)?;
+    let entries = read(&text).map_err(|problem| {
+        let hint = "an audit file is what --audit or [host] audit wrote, whole and unchanged".into();
+        let error = DirectoryError { file: args.file.clone(), line: None, message: problem, hint };
+        anyhow::Error::from(Error::Unsound(error))
+    })?;
+    if args.monitor {
+        return monitor(global, &entries);
+    }
+    let cache = global.cache();
+    let mut directory = PolicyDirectory::open(global.policies(), &cache).map_err(Error::from)?;
+    for entry in &mut directory.policies {
+        entry.limits = entry.limits.without_clock();
+    }
+    let engine = Engine::without_deadlines().map_err(Error::Sandbox)?;
+    let gate = Gate::load(&engine, directory, &cache)?;
+    let mut flips = Vec::new();
+    let mut decided = 0;
+    for (i, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.verdict != "error") {
+        decided += 1;
+        let (was, is) = (came(entry), again(&gate, entry).map_err(|error| anyhow!("line {}: {error:#}", i + 1))?);
+        // Of a refusal nothing but the text of the request is known: whether its paths were there isn't.
+        let is_known = entry.verdict != "refuse" || is.verdict == "refuse";
+        if was != is && is_known {
+            flips.push(Flip { line: i + 1, request: entry.request.to_string(), was, is });
+        }
+    }
+    print(global, decided, &flips)?;
+    Ok(if flips.is_empty() { ExitStatus::Done } else { ExitStatus::Found })
+}
+
+fn came(entry: &Audited) -> Came {
+    let is_refused = entry.verdict == "refuse";
+    Came {
+        verdict: entry.verdict.clone(),
+        policy: entry.policy.clone(),
+        code: entry.code.clone().filter(|_| !is_refused),
+        final_request: entry.final_request.as_ref().map(ToString::to_string),
+    }
+}
+
+fn again(gate: &Gate, entry: &Audited) -> anyhow::Result<Came> {
+    let table = MountTable::parse(entry.mounts.clone().into_bytes())?;
+    let case = Case {
+        request: entry.request.clone(),
+        requester: entry.requester.clone(),
+        resolution: Resolution::Recorded {
+            source: entry.source.clone(),
+            target: entry.target.clone(),
+            option_paths: entry.option_paths.clone(),
+        },
+        snapshot: Arc::new(Snapshot::recorded(table, entry.paths.clone())),
+        locks: None,
+    };
+    match gate.chain().decide(&case, false) {
+        Ok(decision) => {
+            let (policy, denial) = decision.denial().map(|(policy, denial)| (policy.to_owned(), denial)).unzip();
+            Ok(Came {
+                verdict: decision.word().to_owned(),
+                policy,
+                code: denial.map(|denial| denial.code),
+                final_request: Some(decision.final_request.to_string()),
+            })
+        }
+        Err(Error::Refused(_)) => {
+            Ok(Came { verdict: "refuse".to_owned(), policy: None, code: None, final_request: None })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn print(global: &Global, decided: usize, flips: &[Flip]) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    if global.json {
+        return Ok(json::write_line(&mut out, &json!({ "requests": decided, "flips": flips }))?);
+    }
+    for Flip { line, request, was, is } in flips {
+        writeln!(out, "line {line}: {}", for_people(request))?;
+        writeln!(out, "  - {}\n  + {}", words(was), words(is))?;
+    }
+    writeln!(out, "{decided} requests: {} verdicts would be others", flips.len())?;
+    Ok(())
+}
+
+fn words(came: &Came) -> String {
+    let by = |policy: &String| format!(" by {policy}");
+    let code = |code: &String| format!(" ({code})");
+    let (policy, code) = (came.policy.as_ref().map(by), came.code.as_ref().map(code));
+    let last = came.final_request.as_ref().filter(|_| came.verdict == "allow").map(|text| format!(": {text}"));
+    for_people(&format!(
+        "{}{}{}{}",
+        came.verdict,
+        policy.unwrap_or_default(),
+        code.unwrap_or_default(),
+        last.unwrap_or_default()
+    ))
+    .to_string()
+}
+
+/// What the policies that are only watched would have denied.
+fn monitor(global: &Global, entries: &[Audited]) -> anyhow::Result<ExitStatus> {
+    #[derive(Default, Serialize)]
+    struct Watched {
+        asked: usize,
+        denied: BTreeMap<String, Vec<usize>>,
+        failed: Vec<usize>,
+    }
+    let mut watched: BTreeMap<&str, Watched> = BTreeMap::new();
+    for (i, entry) in entries.iter().enumerate() {
+        for part in entry.trace.iter().filter(|part| part.monitor) {
+            let policy = watched.entry(&part.policy).or_default();
+            policy.asked += 1;
+            match (part.verdict.as_str(), &part.denial) {
+                ("deny", Some(denial)) => policy.denied.entry(denial.code.clone()).or_default().push(i + 1),
+                ("fail", _) => policy.failed.push(i + 1),
+                _ => {}
+            }
+        }
+    }
+    let mut out = anstream::stdout().lock();
+    if global.json {
+        json::write_line(&mut out, &json!({ "requests": entries.len(), "monitored": watched }))?;
+        return Ok(ExitStatus::Done);
+    }
+    for (policy, Watched { asked, denied, failed }) in &watched {
+        writeln!(out, "{}: asked {asked} times", for_people(policy))?;
+        for (code, lines) in denied {
+            writeln!(out, "  would have denied {} with {code}, first in line {}", lines.len(), lines[0])?;
+        }
+        if let Some(first) = failed.first() {
+            writeln!(out, "  failed {} times, first in line {first}", failed.len())?;
+        }
+    }
+    if watched.is_empty() {
+        writeln!(out, "no policy is in monitor mode in these {} requests", entries.len())?;
+    }
+    Ok(ExitStatus::Done)
+}

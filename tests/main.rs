@@ -23,6 +23,7 @@ mod lent;
 mod list;
 mod misbehaving;
 mod operations;
+mod pinning;
 mod places;
 mod policy_test;
 mod race;
@@ -76,6 +77,7 @@ fn all_tests() -> Vec<Trial> {
         deadlines::tests(),
         systemd::tests(),
         faults::tests(),
+        pinning::tests(),
         places::tests(),
         policy_test::tests(),
         resolver::tests(),

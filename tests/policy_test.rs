@@ -133,7 +133,7 @@ fn rules_need_no_code_and_wrong_ones_are_found_with_their_place() -> Result<()> 
     let output = mountgate(&["policy", "test", "--every-code"]).arg(directory.path()).output()?;
     ensure!(status(&output) == 0, "{}", text_of(&output));
     for (right, wrong, said) in [
-        ("'bind' && !path", "'bind' && !pth", "settings.rules[0].match: 1:35: there is no pth"),
+        ("'bind' && !path", "'bind' && !pth", "settings.rules[0].match: 1:33: there is no pth"),
         ("rewrites = [\"options\"]", "", "its plugin changes options, and `rewrites` doesn't name that"),
         ("code = \"not-data\"", "code = \"Not data\"", "settings.rules[0].deny.code"),
     ] {

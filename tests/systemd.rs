@@ -93,7 +93,7 @@ fn without_systemd_a_helper_runs_without_a_scope_and_the_output_says_so() -> Res
 fn a_required_scope_that_cannot_be_had_refuses_the_mount() -> Result<()> {
     let text = text_of(&on_host(
         r#"
-        sed -i 's/^\[host\]/[host]\nscope = "require"/' $P/policies.toml
+        sed -i 's/^\[host\]/[host]\nscope = "require"/' $P/policies.toml; $M policy lock --yes $P > /dev/null
         gate mount -t fuse.bindfs /mnt/source /mnt/x || echo ended with $?
         absent /mnt/x
         "#,
@@ -109,7 +109,7 @@ fn a_refused_scope_is_left_out_with_prefer_and_an_error_with_require() -> Result
         mkdir -p /run/systemd/system /mnt/data
         gate mount -t fuse.bindfs /mnt/data /mnt/x && echo mounted anyway
         gate umount /mnt/x
-        sed -i 's/^\[host\]/[host]\nscope = "require"/' $P/policies.toml
+        sed -i 's/^\[host\]/[host]\nscope = "require"/' $P/policies.toml; $M policy lock --yes $P > /dev/null
         gate mount -t fuse.bindfs /mnt/data /mnt/x || echo ended with $?
         absent /mnt/x
         "#,

@@ -42,15 +42,18 @@ fn component(module: &Path) -> Result<Vec<u8>> {
 /// Copies the plugins that a policy directory names and pins their digests.
 fn fill(directory: &Path) -> Result<()> {
     let config = fs::read_to_string(directory.join("policies.toml"))?;
-    let mut lock = String::from("# The plugins that were built here, by their SHA-256.\n[plugins]\n");
+    let hash = |bytes: &[u8]| -> String { Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect() };
+    let mut lock = format!(
+        "# The plugins that were built here, by their SHA-256.\nversion = 2\nconfig = \"{}\"\n[plugins]\n",
+        hash(config.as_bytes())
+    );
     for plugin in SHIPPED.iter().map(|name| format!("{name}.wasm")) {
         if !config.contains(&format!("{plugin:?}")) {
             continue;
         }
         let bytes = fs::read(format!("{FOLDER}/{plugin}"))?;
         fs::write(directory.join(&plugin), &bytes)?;
-        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        lock.push_str(&format!("{plugin:?} = {digest:?}\n"));
+        lock.push_str(&format!("{plugin:?} = {:?}\n", hash(&bytes)));
     }
     fs::write(directory.join("policies.lock"), lock).context("policies.lock can't be written")
 }

@@ -69,13 +69,14 @@ pub(crate) fn run() -> Result<Toolchain> {
 }
 
 /// What the tests that need root run for real, each with the Debian package that brings it.
-const TOOLS: [(&str, &str); 13] = [
+const TOOLS: [(&str, &str); 14] = [
     ("strace", "strace"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("bindfs", "bindfs"),
     ("mkfs.erofs", "erofs-utils"),
+    ("minisign", "minisign"),
     ("mount.fuse", "fuse3"),
     ("crun", "crun"),
     ("systemd-run", "systemd"),

@@ -20,7 +20,6 @@ use crate::fuzz::input::Input;
 use crate::fuzz::run::{self, Bounds, Finding, Summary};
 use crate::fuzz::tables::Tables;
 use crate::gate::Gate;
-use crate::policy::directory::open::PolicyDirectory;
 use crate::policy::directory::units::parse_duration;
 use crate::policy::engine::Engine;
 
@@ -67,7 +66,7 @@ pub(super) fn junit(text: &str) -> Result<PathBuf, String> {
 
 pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus> {
     let cache = global.cache();
-    let mut directory = PolicyDirectory::open(global.policies(), &cache).map_err(Error::from)?;
+    let mut directory = global.open_directory(global.policies(), &cache)?;
     for entry in &mut directory.policies {
         entry.limits = entry.limits.without_clock();
     }

@@ -14,6 +14,7 @@ use crate::host::root::HostRoot;
 use crate::model::requester::{Label, Requester};
 use crate::policy::cache::Cache;
 use crate::policy::directory::open::PolicyDirectory;
+use crate::policy::directory::signature::TRUSTED_KEYS;
 
 /// Flags that every command takes.
 #[derive(Debug, Args)]
@@ -39,6 +40,9 @@ pub(super) struct Global {
     /// Run for real, but in a throw-away user and mount namespace: nothing reaches the host
     #[arg(long, global = true)]
     pub(super) sandbox: bool,
+    /// The folder of the keys that policies must be signed with, if it holds any  [default: /etc/mountgate/trusted-keys]
+    #[arg(long, global = true, value_name = "DIR", env = "MOUNTGATE_TRUSTED_KEYS")]
+    trusted_keys: Option<PathBuf>,
     /// Append what happens to the request to this file, one line of JSON each
     #[arg(long, global = true, value_name = "FILE")]
     audit: Option<PathBuf>,
@@ -68,6 +72,7 @@ impl Global {
         let mut choices = Choices::default();
         choices.note_path("--policies", "MOUNTGATE_POLICIES", self.policies.as_ref());
         choices.note_path("--cache", "MOUNTGATE_CACHE", self.cache.as_ref());
+        choices.note_path("--trusted-keys", "MOUNTGATE_TRUSTED_KEYS", self.trusted_keys.as_ref());
         choices.note("--host-root", self.host_root.is_some());
         choices.note("--sandbox", self.sandbox);
         choices.note("--audit", self.audit.is_some());
@@ -105,10 +110,16 @@ impl Global {
         }
     }
 
+    /// A policy directory, checked.
+    pub(super) fn open_directory(&self, path: &Path, cache: &Cache) -> Result<PolicyDirectory, Error> {
+        let keys = self.trusted_keys.as_deref().unwrap_or(Path::new(TRUSTED_KEYS));
+        Ok(PolicyDirectory::open_signed(path, cache, keys)?)
+    }
+
     /// The policy directory, checked, and the cache of its plugins.
     pub(super) fn open_policies(&self) -> Result<(PolicyDirectory, Cache), Error> {
         let cache = self.cache();
-        let mut directory = PolicyDirectory::open(self.policies(), &cache)?;
+        let mut directory = self.open_directory(self.policies(), &cache)?;
         if self.audit.is_some() {
             directory.host.audit.clone_from(&self.audit);
         }

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::json;
 use crate::policy::description::Kind;
-use crate::policy::directory::lockfile::lock;
+use crate::policy::directory::lockfile::Locking;
 use crate::policy::engine::Engine;
 use crate::policy::engine::inspection::{Inspection, inspect};
 
@@ -123,7 +123,7 @@ fn run_build(global: &Global, project: &Path, output: Option<&Path>) -> anyhow::
     let found = inspect(&engine, &file, &built.component).map_err(Error::from)?;
     write_component(&file, &built.component)?;
     if output.is_none() && file.starts_with(&policies) {
-        lock(&policies).map_err(Error::from)?;
+        Locking::of(&policies).and_then(|locking| locking.write()).map_err(Error::from)?;
     }
     if !global.json {
         writeln!(anstream::stdout().lock(), "{} was built with {}", file.display(), built.with)?;

@@ -1,6 +1,6 @@
 //! `mountgate policy`
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -13,9 +13,10 @@ use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::gate::Gate;
 use crate::json;
+use crate::model::refusals::Refusals;
+use crate::model::untrusted::for_people;
 use crate::policy::directory::error::DirectoryError;
-use crate::policy::directory::lockfile::lock;
-use crate::policy::directory::open::PolicyDirectory;
+use crate::policy::directory::lockfile::Locking;
 use crate::policy::engine::Engine;
 use crate::policy::engine::inspection::inspect;
 use crate::policy::engine::policy::Policy;
@@ -43,11 +44,14 @@ enum PolicyCommand {
         directory: Option<PathBuf>,
     },
     Test(TestArgs),
-    /// Pin the plugins of a policy directory by writing their digests to policies.lock
+    /// Pin a policy directory: its configuration, its plugins, what they are granted. Shows what has changed since the last lock
     #[command(after_help = "Examples:\n  mountgate policy lock /etc/mountgate")]
     Lock {
         /// The directory, if not the one of --policies
         directory: Option<PathBuf>,
+        /// Don't ask whether what has changed since the last lock is meant
+        #[arg(short, long)]
+        yes: bool,
     },
 }
 
@@ -57,7 +61,7 @@ pub(super) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStat
         PolicyCommand::Inspect { plugin } => run_inspect(global, plugin),
         PolicyCommand::Test(args) => return policy_test::run(global, &chosen(&args.directory), args),
         PolicyCommand::Validate { directory } => run_validate(global, &chosen(directory)),
-        PolicyCommand::Lock { directory } => run_lock(global, &chosen(directory)),
+        PolicyCommand::Lock { directory, yes } => return run_lock(global, &chosen(directory), *yes),
     }?;
     Ok(ExitStatus::Done)
 }
@@ -87,7 +91,9 @@ fn run_inspect(global: &Global, path: &Path) -> anyhow::Result<()> {
 
 fn run_validate(global: &Global, path: &Path) -> anyhow::Result<()> {
     let cache = global.cache().looking_again();
-    let gate = Gate::new(PolicyDirectory::open(path, &cache).map_err(Error::from)?, &cache)?;
+    let directory = global.open_directory(path, &cache)?;
+    let signer = directory.signer.clone();
+    let gate = Gate::new(directory, &cache)?;
     check_rewrites(path, gate.policies())?;
     let mut out = anstream::stdout().lock();
     if global.json {
@@ -96,8 +102,11 @@ fn run_validate(global: &Global, path: &Path) -> anyhow::Result<()> {
             .iter()
             .map(|policy| json!({ "policy": policy.name, "mode": policy.mode, "plugin": policy.description }))
             .collect();
-        json::write_line(&mut out, &json!({ "policies": list }))?;
+        json::write_line(&mut out, &json!({ "policies": list, "signer": signer }))?;
         return Ok(());
+    }
+    if let Some(signer) = signer {
+        writeln!(out, "signed by {}", for_people(&signer))?;
     }
     for policy in gate.policies() {
         let about = &policy.description;
@@ -106,17 +115,40 @@ fn run_validate(global: &Global, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_lock(global: &Global, path: &Path) -> anyhow::Result<()> {
-    let plugins = lock(path).map_err(Error::from)?;
+fn run_lock(global: &Global, path: &Path, yes: bool) -> anyhow::Result<ExitStatus> {
+    let locking = Locking::of(path).map_err(Error::from)?;
+    let changes = locking.changes.clone().unwrap_or_default();
     let mut out = anstream::stdout().lock();
-    if global.json {
-        json::write_line(&mut out, &json!({ "plugins": plugins }))?;
-        return Ok(());
+    if !changes.is_empty() && !yes {
+        for change in &changes {
+            writeln!(anstream::stderr(), "changed  {}", for_people(change))?;
+        }
+        if !is_meant()? {
+            let hint = Some("add --yes if the changes are meant");
+            let message = format!("{} has changed since it was locked", path.display());
+            return Err(Error::from(Refusals::one("policy lock", message, hint)).into());
+        }
     }
-    for (name, digest) in plugins {
+    locking.write().map_err(Error::from)?;
+    if global.json {
+        json::write_line(&mut out, &json!({ "plugins": locking.plugins(), "changes": changes }))?;
+        return Ok(ExitStatus::Done);
+    }
+    for (name, digest) in locking.plugins() {
         writeln!(out, "{digest}  {name}")?;
     }
-    Ok(())
+    Ok(ExitStatus::Done)
+}
+
+/// Asks at a terminal. Elsewhere the answer is no.
+fn is_meant() -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    write!(anstream::stderr(), "Is that meant? [y/N] ")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// A policy that isn't permitted to change what its plugin wants to change fails as soon as that wants to.

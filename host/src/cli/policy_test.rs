@@ -22,7 +22,6 @@ use crate::model::request::MountRequest;
 use crate::model::untrusted::for_people;
 use crate::mount_table::table::MountTable;
 use crate::policy::directory::error::DirectoryError;
-use crate::policy::directory::open::PolicyDirectory;
 use crate::policy::engine::Engine;
 use crate::test_cases::coverage::{Coverage, PolicyCode};
 use crate::test_cases::file::{CaseFile, Expectation, Table, TestCase, Word, Words, line_of};
@@ -94,7 +93,7 @@ fn stamp(directory: &Path) -> Option<(SystemTime, usize)> {
 
 fn once(global: &Global, path: &Path, args: &TestArgs) -> anyhow::Result<ExitStatus> {
     let cache = global.cache();
-    let mut directory = PolicyDirectory::open(path, &cache).map_err(Error::from)?;
+    let mut directory = global.open_directory(path, &cache)?;
     for entry in &mut directory.policies {
         entry.limits = entry.limits.without_clock();
     }

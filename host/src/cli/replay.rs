@@ -22,7 +22,6 @@ use crate::model::untrusted::for_people;
 use crate::mount_table::snapshot::Snapshot;
 use crate::mount_table::table::MountTable;
 use crate::policy::directory::error::DirectoryError;
-use crate::policy::directory::open::PolicyDirectory;
 use crate::policy::engine::Engine;
 
 /// Decide the requests of an audit file again, and tell which verdicts would be others
@@ -73,7 +72,7 @@ pub(super) fn run(global: &Global, args: &ReplayArgs) -> anyhow::Result<ExitStat
         return monitor(global, &entries);
     }
     let cache = global.cache();
-    let mut directory = PolicyDirectory::open(global.policies(), &cache).map_err(Error::from)?;
+    let mut directory = global.open_directory(global.policies(), &cache)?;
     for entry in &mut directory.policies {
         entry.limits = entry.limits.without_clock();
     }

@@ -170,6 +170,9 @@ impl Compiler<'_> {
             return self.function(at, &format!("{namespace}.{}", call.func_name), &call.args);
         }
         if let Some(target) = &call.target {
+            if let Expr::Ident(name) = &target.expr {
+                self.name(target.id, name)?;
+            }
             let arguments: Vec<IdedExpr> =
                 std::iter::once((**target).clone()).chain(call.args.iter().cloned()).collect();
             return self.function(at, &format!(".{}", call.func_name), &arguments);

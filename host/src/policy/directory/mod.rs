@@ -6,10 +6,12 @@
 pub mod digest;
 pub mod entry;
 pub mod error;
+mod exports;
 pub mod lockfile;
 pub mod open;
 mod reader;
 pub(super) mod record;
 mod schema;
+pub(crate) mod signature;
 mod trust;
 pub(crate) mod units;

@@ -8,6 +8,7 @@ use super::lockfile::{LockFile, check_digest};
 use super::reader::Reader;
 use super::record::Record;
 use super::schema;
+use super::signature::{self, TRUSTED_KEYS};
 use crate::model::rules::HostRules;
 use crate::policy::cache::Cache;
 
@@ -20,18 +21,30 @@ pub struct PolicyDirectory {
     pub host: HostRules,
     /// The chain in order.
     pub policies: Vec<PolicyEntry>,
+    /// Whose key has signed it, where keys are trusted.
+    pub signer: Option<String>,
     /// What this run and earlier ones found out about it.
     pub(in crate::policy) record: Record,
 }
 
 impl PolicyDirectory {
-    /// Reads and checks a directory. Every plugin must be the one that its digest names.
+    /// Reads and checks a directory. Every plugin must be the one that its digest names, and where keys are trusted on this machine,
+    /// one of them must have signed the directory.
     ///
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn open(path: &Path, cache: &Cache) -> Result<Self, DirectoryError> {
+        Self::open_signed(path, cache, Path::new(TRUSTED_KEYS))
+    }
+
+    /// As [`Self::open`], with the trusted keys of this folder.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn open_signed(path: &Path, cache: &Cache, keys: &Path) -> Result<Self, DirectoryError> {
         let reader = Reader::open(path)?;
-        let lock = LockFile::read(&reader)?;
+        let (lock, text) = LockFile::read(&reader)?.unzip();
+        let signer = signature::check(&reader, text.as_deref(), keys)?;
         let mut record = cache.record(&reader.path);
         let content = schema::read(&reader, &mut record)?;
         for (entry, written) in &content.policies {
@@ -39,8 +52,8 @@ impl PolicyDirectory {
         }
         let policies: Vec<PolicyEntry> = content.policies.into_iter().map(|(entry, _)| entry).collect();
         if let Some(lock) = &lock {
-            lock.check_stale(&reader, &policies)?;
+            lock.check(&reader, &content.config, &policies)?;
         }
-        Ok(Self { path: reader.path, host: content.rules, policies, record })
+        Ok(Self { path: reader.path, host: content.rules, policies, signer, record })
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::digest::digest_of;
 use super::entry::{PluginFile, PolicyEntry};
 use super::error::DirectoryError;
 use super::reader::{CONFIG, Reader};
@@ -73,6 +74,8 @@ struct RawLimits {
 
 /// The content of a policy directory.
 pub(super) struct Content {
+    /// The digest of `policies.toml`.
+    pub(super) config: String,
     pub(super) rules: HostRules,
     /// The chain in order, each policy with the digest that `policies.toml` gives.
     pub(super) policies: Vec<(PolicyEntry, Option<WrittenDigest>)>,
@@ -113,7 +116,7 @@ pub(super) fn read(reader: &Reader, record: &mut Record) -> Result<Content, Dire
         ));
     }
     reader.check_unlisted(&plugins.into_keys().collect())?;
-    Ok(Content { rules, policies })
+    Ok(Content { config: digest_of(config.text.as_bytes()), rules, policies })
 }
 
 /// The text of `policies.toml`, for the lines in errors.

@@ -14,6 +14,7 @@ tests! {
     plain what_came_of_the_cases_can_be_blessed,
     plain a_wrong_case_file_is_told_with_its_line,
     plain reports_are_written_for_programs,
+    plain a_policy_can_be_for_some_callers_only,
     plain rules_need_no_code_and_wrong_ones_are_found_with_their_place,
 }
 
@@ -142,5 +143,46 @@ fn rules_need_no_code_and_wrong_ones_are_found_with_their_place() -> Result<()> 
         let text = text_of(&output);
         ensure!(status(&output) == 4 && text.contains(said), "{said}: {text}");
     }
+    Ok(())
+}
+
+/// Each tenant meets its own policies, by what the kernel knows, and nobody meets none.
+fn a_policy_can_be_for_some_callers_only() -> Result<()> {
+    let of = |name: &str, whom: &str, types: &str| {
+        format!(
+            "[[policy]]\nname = \"{name}\"\nplugin = \"fstype-allow.wasm\"\nfor = {whom}\nsettings = {{ allow = [\"{types}\"] }}\n"
+        )
+    };
+    let text = of("a", "{ uid = [1000, 1001] }", "tmpfs") + &of("b", "{ uid = 2000, cgroup = \"/b.slice\" }", "ramfs");
+    let directory = policies(&text, &["fstype-allow"])?;
+    fs::create_dir(directory.path().join("cases"))?;
+    let mut cases = String::new();
+    for (who, fstype, expected) in [
+        ("uid = 1001", "tmpfs", "verdict = \"allow\""),
+        ("uid = 1000", "ramfs", "verdict = \"deny\", policy = \"a\""),
+        ("uid = 2000, cgroup = \"/b.slice/x.scope\"", "ramfs", "verdict = \"allow\""),
+        ("uid = 2000, cgroup = \"/b.slice/x.scope\"", "tmpfs", "verdict = \"deny\", policy = \"b\""),
+        ("uid = 2000, cgroup = \"/c.slice\"", "ramfs", "verdict = \"refuse\", code = \"no-policy\""),
+        ("uid = 0, labels = { uid = \"1000\" }", "tmpfs", "verdict = \"refuse\", code = \"no-policy\""),
+    ] {
+        cases += &format!(
+            "[[case]]\nname = \"{fstype}\"\nrun = \"mount -t {fstype} none /mnt\"\nrequester = {{ {who} }}\nexpect = {{ {expected} }}\n"
+        );
+    }
+    fs::write(directory.path().join("cases/all.toml"), cases)?;
+    let output = mountgate(&["policy", "test"]).arg(directory.path()).output()?;
+    ensure!(status(&output) == 0, "{}", text_of(&output));
+    // Who asks on a host is what the kernel says.
+    let own = rustix::process::getuid().as_raw();
+    let text =
+        of("own", &format!("{{ uid = {own}, cgroup = \"/\" }}"), "tmpfs") + &of("other", "{ uid = 12345 }", "nothing");
+    let directory = policies(&text, &["fstype-allow"])?;
+    let output = mountgate(&["check", "--policies"])
+        .arg(directory.path())
+        .args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"])
+        .output()?;
+    ensure!(status(&output) == 0, "{}", text_of(&output));
+    let nobody = policies(&of("nobody", "{}", "tmpfs"), &["fstype-allow"]);
+    ensure!(nobody.is_err_and(|error| error.to_string().contains("`for` nobody in particular")));
     Ok(())
 }

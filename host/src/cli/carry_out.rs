@@ -20,9 +20,9 @@ use crate::report::Report;
 
 /// Decides a request and carries it out.
 pub(super) fn end(global: &Global, request: MountRequest) -> Result<Ending, Error> {
-    let requester = global.requester();
     // Opened first: a sandbox may hide the directory.
     let (directory, cache) = global.open_policies()?;
+    let requester = global.requester_for(&directory);
     // Before the host is entered: the file is where this program is.
     let audit = open_audit(&directory.host)?;
     let host = global.open_host()?;

@@ -80,9 +80,9 @@ pub(super) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
             return Err(Error::from(Refusals::one("check", "no request is given".to_owned(), hint)).into());
         }
     };
-    let requester = global.requester();
     let all = args.all;
     let (directory, cache) = global.open_policies()?;
+    let requester = global.requester_for(&directory);
     let host = global.open_host()?;
     let decided = worker::run(directory, cache, move |gate, _| {
         let snapshot = Arc::new(live_mounts::snapshot(&host));
@@ -92,7 +92,8 @@ pub(super) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
 }
 
 fn replay(global: &Global, path: &Path, all: bool) -> anyhow::Result<ExitStatus> {
-    let (file, table) = RequestFile::read(path)?;
+    let (mut file, table) = RequestFile::read(path)?;
+    file.requester.labels.extend(global.label.iter().cloned());
     let (directory, cache) = global.open_policies()?;
     let decided = worker::run(directory, cache, move |gate, _| {
         let case = Case {

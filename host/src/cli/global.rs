@@ -106,8 +106,19 @@ impl Global {
             uid: rustix::process::getuid().as_raw(),
             gid: rustix::process::getgid().as_raw(),
             pid: std::process::id(),
+            cgroup: None,
             labels: self.label.clone(),
         }
+    }
+
+    /// Who asks, with all that policies are for.
+    pub(super) fn requester_for(&self, directory: &PolicyDirectory) -> Requester {
+        let is_asked_for = directory.policies.iter().any(|entry| entry.is_for_a_cgroup());
+        // What a caller starts is in its group.
+        let read = || std::fs::read_to_string("/proc/self/cgroup").ok();
+        let own = is_asked_for.then(read).flatten();
+        let cgroup = own.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("0::")));
+        Requester { cgroup: cgroup.map(str::to_owned), ..self.requester() }
     }
 
     /// A policy directory, checked.

@@ -13,6 +13,7 @@ use super::trace::{Phase, TraceEntry};
 use super::validation::validate;
 use crate::error::Error;
 use crate::host::own_state::OwnPlace;
+use crate::model::refusals::Refusals;
 use crate::model::rules::HostRules;
 use crate::mount_table::snapshot::Snapshot;
 use crate::plan::mount_plan::MountPlan;
@@ -37,6 +38,12 @@ impl<'p> Chain<'p> {
     /// # Errors
     /// When the host refuses the request by itself, or can't be read.
     pub fn decide(&self, case: &Case<'_>, all: bool) -> Result<Decision, Error> {
+        // Without a policy, everything would be allowed.
+        if !self.policies.is_empty() && !self.policies.iter().any(|policy| policy.is_for(&case.requester)) {
+            let message = format!("no policy is for user {}, group {}", case.requester.uid, case.requester.gid);
+            let hint = Some("add a [[policy]] without `for`, or one for this caller");
+            return Err(Refusals::one("requester", message, hint).with_code("no-policy").into());
+        }
         let (ends, places) = self.finder.find(case, &case.request)?;
         let (request, snapshot) = (case.request.clone(), case.snapshot.clone());
         let mut progress = Progress { request, ends, places, edits: Vec::new(), trace: Vec::new(), snapshot };

@@ -24,7 +24,8 @@ pub(super) fn settle(
     case: &Case<'_>,
     progress: &mut Progress,
 ) -> Option<Ruling> {
-    let mutating = || policies.iter().filter(|policy| policy.description.kind == Kind::Mutating);
+    let mutating =
+        || policies.iter().filter(|policy| policy.description.kind == Kind::Mutating && policy.is_for(&case.requester));
     let mut unsettled: Vec<&Policy> = Vec::new();
     for round in 1..=MAX_ROUNDS {
         let mut review = None;

@@ -14,7 +14,8 @@ use crate::policy::mode::Mode;
 pub(super) fn validate(policies: &[Policy], case: &Case<'_>, progress: &mut Progress, all: bool) -> Option<Ruling> {
     let review = progress.review(case);
     let mut first = None;
-    for policy in policies.iter().filter(|policy| policy.description.kind == Kind::Validating) {
+    let is_asked = |policy: &&Policy| policy.description.kind == Kind::Validating && policy.is_for(&case.requester);
+    for policy in policies.iter().filter(is_asked) {
         let mut evaluation = policy.evaluate(&review, &progress.snapshot);
         if let Ok(Verdict::Rewrite(edits)) = &evaluation.result {
             let message = format!("a validating policy answered with a rewrite of {} edits", edits.len());

@@ -60,6 +60,7 @@ impl<'w> Generator<'w> {
             uid: self.random.u32(0..3) * 1000,
             gid: 0,
             pid: self.random.u32(1..100_000),
+            cgroup: None,
             labels: self.labels(),
         };
         let request = MountRequest { operation, source, target: written, fstype, options };

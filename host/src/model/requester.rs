@@ -12,6 +12,9 @@ pub struct Requester {
     pub gid: u32,
     /// Process id of this program, as the caller's child.
     pub pid: u32,
+    /// The control group of the calling process, where a policy is for one, see cgroups(7).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
     /// What the caller says of itself, unverified.
     pub labels: Vec<Label>,
 }

@@ -20,6 +20,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What a policy has that is granted WASI, where it names nothing else: a language's runtime in the plugin takes a hundred times
+    /// as much.
+    pub(super) fn of_a_runtime() -> Self {
+        Self { fuel: 300_000_000, memory: 64 << 20, deadline: Duration::from_secs(2) }
+    }
+
     /// What a plugin may use to describe itself and to prepare its settings: that's done once, and the answer is kept.
     pub(super) fn for_preparation(self) -> Self {
         Self {
@@ -56,8 +62,9 @@ pub(super) const TABLE_ELEMENTS: usize = 20_000;
 pub(super) const LOG_LINES: usize = 64;
 /// Bytes of one log line with its fields.
 pub(super) const LOG_LINE_BYTES: usize = 2048;
-/// Core instances in one component: a JavaScript engine with its adapters has about ten.
-pub(super) const CORE_INSTANCES: u32 = 32;
+/// Core instances in one component: a JavaScript engine with its adapters has about ten, a Python interpreter with its
+/// libraries forty.
+pub(super) const CORE_INSTANCES: u32 = 64;
 /// Memories and tables in one component.
 pub(super) const MEMORIES: u32 = 4;
 pub(super) const TABLES: u32 = 16;

@@ -100,6 +100,7 @@ impl Words {
 struct Asker {
     uid: u32,
     gid: u32,
+    cgroup: Option<String>,
     labels: BTreeMap<String, String>,
 }
 
@@ -195,6 +196,7 @@ impl TestCase {
             uid: self.requester.uid,
             gid: self.requester.gid,
             pid: 1,
+            cgroup: self.requester.cgroup.clone(),
             labels: self.requester.labels.iter().map(label).collect(),
         }
     }

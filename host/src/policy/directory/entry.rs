@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::digest::digest_of;
 use super::error::DirectoryError;
 use crate::model::edit::Field;
+use crate::policy::callers::Callers;
 use crate::policy::fault::Fault;
 use crate::policy::grant::Grant;
 use crate::policy::limits::Limits;
@@ -31,6 +32,8 @@ pub struct PolicyEntry {
     pub rewrites: Vec<Field>,
     /// What it may use beyond the contract.
     pub grants: Vec<Grant>,
+    /// Whom it's for; for everybody, where it doesn't say.
+    pub callers: Option<Callers>,
     /// Whether its verdict is followed.
     pub mode: Mode,
     /// What it may use up.
@@ -66,6 +69,11 @@ impl PolicyEntry {
             true => Ok(bytes.into()),
             false => Err(Fault::new("its plugin changes while it's read".to_owned(), "try again when it's complete")),
         }
+    }
+
+    /// Whether it's for a control group.
+    pub(crate) fn is_for_a_cgroup(&self) -> bool {
+        self.callers.as_ref().is_some_and(|callers| callers.cgroup.is_some())
     }
 
     /// Whether its plugin may use WASI.

@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::digest::digest_of;
 use super::entry::PolicyEntry;
 use super::error::DirectoryError;
-use super::exports::contract_of;
 use super::reader::{CONFIG, Reader};
 use super::record::Record;
 use super::schema::{self, WrittenDigest};
 use crate::model::edit::Field;
+use crate::policy::callers::Callers;
 use crate::policy::grant::Grant;
 use crate::policy::mode::Mode as PolicyMode;
+use crate::policy::outline::Outline;
 use crate::policy::whole_file::replace;
 
 pub(super) const LOCK: &str = "policies.lock";
@@ -47,6 +48,8 @@ struct LockedPolicy {
     contract: String,
     rewrites: Vec<Field>,
     grants: Vec<Grant>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    callers: Option<Callers>,
     mode: PolicyMode,
     fuel: u64,
     memory: usize,
@@ -82,14 +85,15 @@ impl LockFile {
             |entry: &PolicyEntry| entry.plugin.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut locked = BTreeMap::new();
         for entry in policies {
-            let bytes = entry.bytes().map_err(|fault| entry.error(fault))?;
+            let outline = Outline::read(&entry.bytes().map_err(|fault| entry.error(fault))?);
             locked.insert(
                 entry.name.clone(),
                 LockedPolicy {
                     plugin: file_name(entry),
-                    contract: contract_of(&bytes).unwrap_or_else(|| "unknown".to_owned()),
+                    contract: outline.as_ref().and_then(Outline::contract).unwrap_or("unknown").to_owned(),
                     rewrites: entry.rewrites.clone(),
                     grants: entry.grants.clone(),
+                    callers: entry.callers.clone(),
                     mode: entry.mode,
                     fuel: entry.limits.fuel,
                     memory: entry.limits.memory,
@@ -158,6 +162,7 @@ impl LockedPolicy {
             changed("contract", &old.contract, &self.contract),
             changed("grants", &old.grants, &self.grants),
             changed("rewrites", &old.rewrites, &self.rewrites),
+            changed("for", &old.callers, &self.callers),
             changed("mode", &old.mode, &self.mode),
             changed("fuel", &old.fuel, &self.fuel),
             changed("memory", &old.memory, &self.memory),

@@ -6,7 +6,6 @@
 pub mod digest;
 pub mod entry;
 pub mod error;
-mod exports;
 pub mod lockfile;
 pub mod open;
 mod reader;

@@ -18,6 +18,7 @@ use crate::model::hint::Hint;
 use crate::model::own_options::is_own;
 use crate::model::paths::lexical;
 use crate::model::rules::{HostRules, ScopeRule, Symlinks};
+use crate::policy::callers::Callers;
 use crate::policy::grant::Grant;
 use crate::policy::limits::{Limits, MAX_MEMORY};
 use crate::policy::mode::Mode;
@@ -56,6 +57,8 @@ struct RawPolicy {
     rewrites: Vec<Field>,
     #[serde(default)]
     grants: Vec<Grant>,
+    #[serde(rename = "for")]
+    callers: Option<Spanned<Callers>>,
     #[serde(default)]
     mode: Mode,
     #[serde(default)]
@@ -166,7 +169,11 @@ impl Config<'_> {
         let settings = serde_json::to_string(&policy.settings).map_err(|error| {
             self.error(span.clone(), format!("the settings of {name}: {error}"), "use text, numbers, lists")
         })?;
-        let limits = self.limits(policy.limits)?;
+        let limits = self.limits(policy.limits, &policy.grants)?;
+        if let Some(nobody) = policy.callers.as_ref().filter(|callers| callers.get_ref().is_empty()) {
+            let message = format!("{name} is `for` nobody in particular");
+            return Err(self.error(nobody.span(), message, "name a uid, a gid or a cgroup, or take `for` away"));
+        }
         let written = policy.sha256.map(|sha| WrittenDigest { line: self.line(sha.span()), text: sha.into_inner() });
         let entry = PolicyEntry {
             name,
@@ -175,6 +182,7 @@ impl Config<'_> {
             digest,
             rewrites: policy.rewrites,
             grants: policy.grants,
+            callers: policy.callers.map(Spanned::into_inner),
             mode: policy.mode,
             limits,
             settings,
@@ -242,8 +250,9 @@ impl Config<'_> {
         Ok(rules)
     }
 
-    fn limits(&self, raw: RawLimits) -> Result<Limits, DirectoryError> {
-        let mut limits = Limits::default();
+    fn limits(&self, raw: RawLimits, grants: &[Grant]) -> Result<Limits, DirectoryError> {
+        let has_runtime = grants.contains(&Grant::Wasi);
+        let mut limits = if has_runtime { Limits::of_a_runtime() } else { Limits::default() };
         if let Some(fuel) = raw.fuel {
             limits.fuel = fuel;
         }

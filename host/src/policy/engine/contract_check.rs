@@ -1,11 +1,10 @@
 //! Whether a file is a component for the contract: what it imports and what it exports.
 
-use wasmtime::component::Component;
-use wasmtime::component::types::ComponentItem;
-
 use super::messages::shown;
 use crate::policy::directory::entry::PolicyEntry;
 use crate::policy::fault::Fault;
+use crate::policy::limits::CORE_INSTANCES;
+use crate::policy::outline::Outline;
 
 /// The version of the contract that this program speaks.
 pub(super) const CONTRACT: &str = "0.1.0";
@@ -22,19 +21,34 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<(), Fault> {
     }
 }
 
+/// Refuses a plugin by its outline, before it's compiled: that can take half a minute.
+pub(super) fn check_outline(plugin: &[u8], entry: &PolicyEntry) -> Result<(), Fault> {
+    let Some(outline) = Outline::read(plugin) else { return Ok(()) };
+    check_imports(outline.imports.iter().map(String::as_str), entry)?;
+    check_exports(outline.exports.iter().map(String::as_str))?;
+    if outline.core_instances > CORE_INSTANCES {
+        return Err(Fault::new(
+            format!("its plugin has {} core instances, and at most {CORE_INSTANCES} may be", outline.core_instances),
+            "build it with fewer modules: componentize-py takes fewer without unused libraries",
+        ));
+    }
+    Ok(())
+}
+
 /// Refuses a plugin that imports something which isn't offered, or isn't granted to its policy.
-pub(super) fn check_imports(
-    engine: &wasmtime::Engine,
-    component: &Component,
-    entry: &PolicyEntry,
-) -> Result<(), Fault> {
-    for (name, _) in component.component_type().imports(engine) {
+pub(super) fn check_imports<'n>(names: impl IntoIterator<Item = &'n str>, entry: &PolicyEntry) -> Result<(), Fault> {
+    for name in names {
         if let Some(rest) = name.strip_prefix("mountgate:policy/") {
             match rest.split_once('@') {
                 Some(("types" | "mount-table" | "log", CONTRACT)) => {}
                 Some((_, version)) if version != CONTRACT => return Err(other_version(version)),
                 _ => return Err(not_offered(name)),
             }
+        } else if name.starts_with("wasi:http/") {
+            return Err(Fault::new(
+                format!("its plugin imports {name}: there is no network for a plugin, and no grant gives one"),
+                "build it without HTTP: componentize-js takes `--disable http --disable fetch-event`",
+            ));
         } else if name.starts_with("wasi:") {
             if !entry.has_wasi() {
                 return Err(Fault::new(
@@ -61,13 +75,8 @@ fn not_offered(import: &str) -> Fault {
 }
 
 /// Refuses a component that doesn't export what the contract asks for.
-pub(super) fn check_exports(engine: &wasmtime::Engine, component: &Component) -> Result<(), Fault> {
-    let ty = component.component_type();
-    let exported = ty.exports(engine).find_map(|(name, item)| {
-        let is_instance = matches!(item.ty, ComponentItem::ComponentInstance(_));
-        name.strip_prefix("mountgate:policy/plugin@").filter(|_| is_instance)
-    });
-    match exported {
+pub(super) fn check_exports<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<(), Fault> {
+    match names.into_iter().find_map(|name| name.strip_prefix("mountgate:policy/plugin@")) {
         Some(CONTRACT) => Ok(()),
         Some(version) => Err(other_version(version)),
         None => Err(Fault::new(

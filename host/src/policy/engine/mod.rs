@@ -126,6 +126,7 @@ impl Engine {
             description,
             denial_codes,
             changes,
+            callers: entry.callers.clone(),
             mode: entry.mode,
             rewrites: entry.rewrites.clone(),
             runner: runner.prepared(prepared),

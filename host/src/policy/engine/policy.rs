@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::contract_v0_1::{Outcome, Review};
 use super::runner::Runner;
 use crate::model::edit::Field;
+use crate::model::requester::Requester;
 use crate::mount_table::snapshot::Snapshot;
+use crate::policy::callers::Callers;
 use crate::policy::description::Description;
 use crate::policy::evaluation::Evaluation;
 use crate::policy::mode::Mode;
@@ -21,6 +23,8 @@ pub struct Policy {
     pub denial_codes: Vec<String>,
     /// The fields that its rewrites may change.
     pub changes: Vec<Field>,
+    /// Whom it's for; for everybody, where it doesn't say.
+    pub callers: Option<Callers>,
     /// Whether its verdict is followed.
     pub mode: Mode,
     /// The fields that it may change.
@@ -29,6 +33,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether it's for a caller.
+    pub(crate) fn is_for(&self, requester: &Requester) -> bool {
+        self.callers.as_ref().is_none_or(|callers| callers.hold(requester))
+    }
+
     /// Judges a request in a fresh instance.
     pub fn evaluate(&self, review: &Review, snapshot: &Arc<Snapshot>) -> Evaluation {
         self.runner.evaluate(review, snapshot)

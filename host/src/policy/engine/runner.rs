@@ -44,8 +44,9 @@ pub(super) struct Runner {
 impl Runner {
     /// Checks a plugin against the contract and what its policy is granted.
     pub(super) fn new(runtime: &Runtime, component: &Component, entry: &PolicyEntry) -> Result<Self, Fault> {
-        check_imports(&runtime.engine, component, entry)?;
-        check_exports(&runtime.engine, component)?;
+        let ty = component.component_type();
+        check_imports(ty.imports(&runtime.engine).map(|(name, _)| name), entry)?;
+        check_exports(ty.exports(&runtime.engine).map(|(name, _)| name))?;
         let misfit = |what: &str| {
             Fault::new(
                 format!("its plugin doesn't fit mountgate:policy@{CONTRACT}: {what}"),

@@ -8,7 +8,7 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use super::bindings::Policy as Instance;
 use super::bounds;
 use super::compiler::Compiler;
-use super::contract_check::check_header;
+use super::contract_check::{check_header, check_outline};
 use super::imports::HostState;
 use super::messages::unavailable;
 use super::wasi;
@@ -70,6 +70,7 @@ impl Runtime {
         }
         let bytes = entry.bytes()?;
         check_header(&bytes)?;
+        check_outline(&bytes, entry)?;
         bounds::check(&bytes)?;
         let (code, component) = self.compiler.compile(&bytes, &self.engine)?;
         cache.keep(&entry.digest, &code);

@@ -11,6 +11,7 @@ use crate::support::{mountgate, on_host_succeeds, on_host_with, policies, status
 tests! {
     privileged every_request_is_a_line_that_names_the_one_before,
     privileged secrets_are_in_no_line,
+    privileged the_audit_file_is_neither_covered_nor_shown,
     privileged a_torn_line_is_cut_off_and_told,
     privileged a_full_disk_is_told_and_refuses_where_that_is_asked_for,
     privileged a_thousand_requests_are_replayed_and_exactly_those_that_flip_are_named,
@@ -60,6 +61,20 @@ fn secrets_are_in_no_line() -> Result<()> {
         "gate mount --audit $W/a -t tmpfs -o password=hunter2 tmpfs /mnt/x || true; grep -c version $W/a; ! grep hunter2 $W/a",
     )?;
     ensure!(text.contains('1'), "{text}");
+    Ok(())
+}
+
+fn the_audit_file_is_neither_covered_nor_shown() -> Result<()> {
+    let text = on_host_succeeds(
+        r#"
+        mkdir /mnt/log; a=/mnt/log/audit.jsonl
+        gate mount --audit $a -t tmpfs tmpfs /mnt/log && exit 1
+        gate mount --audit $a --bind /mnt/log /mnt/x && exit 1
+        touch /mnt/y/file; gate mount --audit $a --bind /mnt/y/file $a && exit 1
+        test $(wc -l < $a) = 3; absent /mnt/log; absent /mnt/x
+        "#,
+    )?;
+    ensure!(text.matches("own state").count() == 3, "{text}");
     Ok(())
 }
 

@@ -78,10 +78,11 @@ fn decision(directories: &[String]) -> anyhow::Result<()> {
         .map(|path| Ok(Gate::new(PolicyDirectory::open(Path::new(path), &Cache::none())?, &Cache::none())?))
         .collect::<anyhow::Result<Vec<Gate>>>()?;
     let mut contenders: Vec<Contender<'_>> = Vec::new();
-    for gate in &gates {
+    for (gate, directory) in gates.iter().zip(directories) {
+        let directory = Path::new(directory).file_name().unwrap_or_default().display();
         for mounts in [10, 1000, 100_000] {
             let snapshot = Arc::new(Snapshot::of(table(mounts)?));
-            let name = format!("{} policies, {mounts} mounts", gate.policies().len());
+            let name = format!("{directory}, {mounts} mounts");
             let case = Case {
                 request: MountRequest {
                     operation: Operation::Mount,

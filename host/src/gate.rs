@@ -66,7 +66,8 @@ impl Gate {
     /// When a plugin can't be used.
     pub fn load(engine: &Engine, mut directory: PolicyDirectory, cache: &Cache) -> Result<Self, Error> {
         let policies = engine.load(&mut directory, cache)?;
-        let paths = [Some(directory.path.as_path()), cache.path()];
+        let audit = directory.host.audit.as_deref();
+        let paths = [Some(directory.path.as_path()), cache.path(), audit, Some(directory.keys.as_path())];
         let own_state = own_state(paths.into_iter().flatten())?;
         Ok(Self { directory, policies, own_state })
     }

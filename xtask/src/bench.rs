@@ -117,6 +117,25 @@ impl Bench {
         Ok(folder.display().to_string())
     }
 
+    /// A policy directory with one policy of twenty rules in CEL, all of which are evaluated.
+    fn rules(&self) -> Result<String> {
+        let folder = self.folder.path().join("rules-20");
+        fs::create_dir_all(&folder)?;
+        let mut text = String::from("[[policy]]\nname = \"rules\"\nplugin = \"rules.wasm\"\n");
+        for i in 0..20 {
+            write!(
+                text,
+                "[[policy.settings.rules]]\nmatch = \"request.fstype == 'tmpfs' && target.path.startsWith('/never/{i}') && \
+                 !request.counts('ro')\"\ndeny = {{ code = \"no-{i}\", message = \"not {{target.path}}\" }}\n"
+            )?;
+        }
+        fs::write(folder.join("policies.toml"), text)?;
+        fs::copy(format!("{}/rules.wasm", plugins::FOLDER), folder.join("rules.wasm"))?;
+        let status = self.gate(&["policy", "lock", "--yes"]).arg(&folder).stdout(Stdio::null()).status()?;
+        ensure!(status.success());
+        Ok(folder.display().to_string())
+    }
+
     fn request(&self) -> Result<String> {
         let path = self.folder.path().join("request.json");
         let request = serde_json::json!({ "request": {
@@ -235,6 +254,7 @@ impl Bench {
         for count in [1, 5, 20] {
             measure.arg(self.policies(count)?);
         }
+        measure.arg(self.rules()?);
         crate::run(&mut measure)
     }
 }

@@ -36,17 +36,24 @@ pub(super) fn attach(execution: &Execution<'_>, image: Image, read_only: bool) -
     // The pin can't be read from. This opens the very file again.
     let name = format!("/proc/self/fd/{}", pin.as_raw_fd());
     let file = rustix::fs::open(name, access | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| failed(errno.into()))?;
-    let used = used_by(execution.host, file.as_fd(), read_only).map_err(failed)?;
-    if let Some(other) = used {
-        let reason = format!("{other} shows this image already: two file systems on it would destroy each other");
-        return Err(StepError::new(call("ioctl", &["LOOP_CONFIGURE", path]), reason).with_code("busy"));
-    }
+    let unused = |own: Option<Device>| match used_by(execution.host, file.as_fd(), read_only, own).map_err(failed)? {
+        Some(other) => {
+            let reason = format!("{other} shows this image already: two file systems on it would destroy each other");
+            Err(StepError::new(call("ioctl", &["LOOP_CONFIGURE", path]), reason).with_code("busy"))
+        }
+        None => Ok(()),
+    };
+    unused(None)?;
     let setup = LoopSetup { offset: image.offset, size_limit: image.size_limit, read_only, name: path };
     let mut last = Errno::BUSY;
     for _ in 0..ATTEMPTS {
         let (device, number) = free_device(execution.host).map_err(failed)?;
         match sys::loop_configure(device.as_fd(), file.as_fd(), &setup) {
-            Ok(()) => return Ok(LoopDevice { path: path_of(number), number, _device: device }),
+            Ok(()) => {
+                // Somebody else may have done the same meanwhile, through another name of the file: then neither goes on.
+                let made = LoopDevice { path: path_of(number), number, _device: device };
+                return unused(Some(number)).map(|()| made);
+            }
             Err(error) => last = Errno::from_io_error(&error).unwrap_or(Errno::IO),
         }
         if last != Errno::BUSY {
@@ -76,13 +83,13 @@ fn number_of(device: BorrowedFd<'_>) -> io::Result<Device> {
     Ok(Device { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor })
 }
 
-/// The loop device that shows the file already. Two that can both only be read from do no harm.
-fn used_by(host: &HostRoot, file: BorrowedFd<'_>, read_only: bool) -> io::Result<Option<String>> {
+/// The loop device that shows the file already, beside this request's own. Two that can both only be read from do no harm.
+fn used_by(host: &HostRoot, file: BorrowedFd<'_>, read_only: bool, own: Option<Device>) -> io::Result<Option<String>> {
     let stat = rustix::fs::fstat(file)?;
     for entry in std::fs::read_dir("/sys/block")? {
         let Some(name) = entry?.file_name().to_str().map(str::to_owned) else { continue };
         let number = name.strip_prefix("loop").and_then(|number| number.parse::<u32>().ok());
-        let Some(minor) = number else { continue };
+        let Some(minor) = number.filter(|minor| own.is_none_or(|own| own.minor != *minor)) else { continue };
         let path = path_of(Device { major: LOOP_MAJOR, minor });
         let backing = host.open_file(&path, OFlags::RDONLY).and_then(|device| sys::loop_backing(device.as_fd()));
         // One that can't be asked shows nothing, or is gone by now.

@@ -23,6 +23,8 @@ pub struct PolicyDirectory {
     pub policies: Vec<PolicyEntry>,
     /// Whose key has signed it, where keys are trusted.
     pub signer: Option<String>,
+    /// The folder of the trusted keys.
+    pub keys: PathBuf,
     /// What this run and earlier ones found out about it.
     pub(in crate::policy) record: Record,
 }
@@ -54,6 +56,6 @@ impl PolicyDirectory {
         if let Some(lock) = &lock {
             lock.check(&reader, &content.config, &policies)?;
         }
-        Ok(Self { path: reader.path, host: content.rules, policies, signer, record })
+        Ok(Self { path: reader.path, host: content.rules, policies, signer, keys: keys.to_owned(), record })
     }
 }

@@ -1,9 +1,9 @@
 //! Compiles plugins. The program does it in a process of its own, which has a limit of CPU time and of memory: what a hostile
 //! plugin does to the compiler ends there.
 
-use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 
@@ -38,9 +38,12 @@ impl Compiler {
     /// # Errors
     /// When it isn't a sound component, or takes too much to compile.
     pub(super) fn compile(&self, plugin: &[u8], engine: &wasmtime::Engine) -> Result<(Vec<u8>, Component), Fault> {
-        let apart = IS_APART.get().and_then(|()| std::env::current_exe().ok());
+        // The link leads to the very program that runs, also after another one was put in its place. A container without a /proc
+        // has none.
+        let program = Path::new("/proc/self/exe");
+        let apart = IS_APART.get().filter(|()| program.exists());
         let code = match apart {
-            Some(program) => run(program.as_os_str(), plugin)?,
+            Some(()) => run(program, plugin)?,
             None => self.compile_here(plugin)?,
         };
         let component = sys::deserialize(engine, &code).map_err(|error| unsound(&wasmtime_causes(&error)))?;
@@ -96,7 +99,7 @@ fn limit_this_process() -> io::Result<()> {
 
 /// Has this program compile a plugin in a process of its own.
 #[expect(clippy::disallowed_methods, reason = "it starts this very program, which then only computes")]
-fn run(program: &OsStr, plugin: &[u8]) -> Result<Vec<u8>, Fault> {
+fn run(program: &Path, plugin: &[u8]) -> Result<Vec<u8>, Fault> {
     let failed = |error: io::Error| {
         Fault::new(
             format!("its plugin can't be compiled: {} doesn't run: {error}", program.display()),

@@ -22,12 +22,18 @@ fn with_lent_rights_only_the_request_is_the_callers() -> Result<()> {
         (&["check", "--request", "/etc/shadow"], "--request: "),
         (&["policy", "validate", "/tmp"], "policy: "),
         (&["fuzz"], "fuzz: "),
+        (&["plugin", "inspect", "/etc/shadow"], "plugin: "),
+        (&["replay", "/etc/shadow"], "replay: "),
+        (&["mount", "--audit", "/etc/passwd", "-t", "tmpfs", "x", "/mnt"], "--audit: "),
+        (&["mount", "--trusted-keys", "/tmp", "-t", "tmpfs", "x", "/mnt"], "--trusted-keys: "),
     ] {
         let output = mountgate(arguments).env_remove("MOUNTGATE_CACHE").env("SUDO_UID", "1000").output()?;
         let text = text_of(&output);
         ensure!(status(&output) == 2 && text.contains(named) && text.contains("sudo(8)"), "{arguments:?}: {text}");
     }
-    for (variable, value) in [("MOUNTGATE_POLICIES", "/tmp"), ("MOUNTGATE_CACHE", "")] {
+    for (variable, value) in
+        [("MOUNTGATE_POLICIES", "/tmp"), ("MOUNTGATE_CACHE", ""), ("MOUNTGATE_TRUSTED_KEYS", "/tmp")]
+    {
         let mut command = mountgate(&["check", "mount", "-t", "tmpfs", "x", "/mnt"]);
         let output = command.env_remove("MOUNTGATE_CACHE").env(variable, value).env("SUDO_UID", "1000").output()?;
         let text = text_of(&output);

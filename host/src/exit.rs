@@ -19,7 +19,7 @@ pub enum ExitStatus {
     Denied = 3,
     /// A policy failed, so it was denied; or the policy directory isn't sound.
     PolicyFailed = 4,
-    /// `fuzz` found something.
+    /// `fuzz` found something, a case isn't as expected, or a replayed verdict is another one.
     Found = 5,
     /// The mount itself failed, as mount(8) says.
     MountFailed = 32,
@@ -34,7 +34,7 @@ Exit status:
   2   wrong usage, or a request that the host refuses by itself
   3   a policy denied it
   4   a policy failed, so the request was denied; or the policy directory has an error
-  5   `fuzz` found something
+  5   `fuzz`, `policy test` or `replay` found something
   32  the mount itself failed, as mount(8)";
 }
 

@@ -66,7 +66,7 @@ fn a_changed_directory_is_locked_again_only_if_that_is_meant() -> Result<()> {
     ensure!(fs::read(directory.path().join("policies.lock"))? == before);
     ensure!(status(&lock(&["--yes"])?) == 0 && validate(directory.path())?.0 == 0);
     let text = fs::read_to_string(directory.path().join("policies.lock"))?;
-    for line in ["version = 2", "contract = \"0.1.0\"", "grants = [\"wasi\"]", "fuel = 10000000"] {
+    for line in ["version = 2", "contract = \"0.1.0\"", "grants = [\"wasi\"]", "fuel = 300000000"] {
         ensure!(text.contains(line), "{line}: {text}");
     }
     Ok(())

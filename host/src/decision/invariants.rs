@@ -387,6 +387,8 @@ mod tests {
             "errors=panic",
             "abort",
             "fatal_errors=panic",
+            "release_agent=/x",
+            "rfdno=3",
         ] {
             assert!(refused(|r| r.options = Options::parse(options)).starts_with("-o: "), "{options:?}");
         }

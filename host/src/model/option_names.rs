@@ -67,11 +67,20 @@ pub(crate) fn is_context(name: &str) -> bool {
 }
 
 /// Whether the option can stop the host or its file systems: a file system that meets an error, or is told that it has, and
-/// panics; one that makes errors; or a program that the kernel runs as root.
+/// panics; one that makes errors; a program that the kernel runs as root; or a descriptor, which would be one of mountgate's own.
 pub(crate) fn endangers_the_host(option: &MountOption) -> bool {
     let (name, value) = (option.name.to_ascii_lowercase(), option.value.as_deref().unwrap_or_default());
-    matches!(name.as_str(), "abort" | "fault_injection" | "fault_type" | "test_dummy_encryption" | "release_agent")
-        || name.contains("panic")
+    matches!(
+        name.as_str(),
+        "abort"
+            | "fault_injection"
+            | "fault_type"
+            | "test_dummy_encryption"
+            | "release_agent"
+            | "fd"
+            | "rfdno"
+            | "wfdno"
+    ) || name.contains("panic")
         || value.to_ascii_lowercase().contains("panic")
 }
 

@@ -72,6 +72,8 @@ fn the_audit_file_is_neither_covered_nor_shown() -> Result<()> {
         gate mount --audit $a --bind /mnt/log /mnt/x && exit 1
         touch /mnt/y/file; gate mount --audit $a --bind /mnt/y/file $a && exit 1
         test $(wc -l < $a) = 3; absent /mnt/log; absent /mnt/x
+        # One that others have made isn't written.
+        touch $W/theirs; chown 65534 $W/theirs; gate mount --audit $W/theirs -t tmpfs tmpfs /mnt/x; test ! -s $W/theirs
         "#,
     )?;
     ensure!(text.matches("own state").count() == 3, "{text}");

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, fstatvfs};
@@ -31,13 +31,16 @@ impl AuditLog {
     /// Opens a file, and makes it where it's missing. Only its owner can read it.
     ///
     /// # Errors
-    /// When it can't be opened for writing, or isn't a plain file.
+    /// When it can't be opened for writing, isn't a plain file, or others could have written it.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
-        match file.metadata()?.is_file() {
-            true => Ok(Self { path: path.to_owned(), file }),
-            false => Err(io::Error::other("it isn't a plain file")),
+        let found = file.metadata()?;
+        let is_private = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
+        match (found.is_file(), is_private) {
+            (true, true) => Ok(Self { path: path.to_owned(), file }),
+            (true, false) => Err(io::Error::other("others could have written it")),
+            (false, _) => Err(io::Error::other("it isn't a plain file")),
         }
     }
 

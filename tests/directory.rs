@@ -113,7 +113,7 @@ fn below_an_open_folder() -> Result<(tempfile::TempDir, PathBuf)> {
 
 fn a_directory_below_a_folder_that_others_can_write_is_refused() -> Result<()> {
     let (open, directory) = below_an_open_folder()?;
-    refused(&directory, &["others can write", "put another policy directory in its place", "chmod go-w"])?;
+    refused(&directory, &["others can write", "put another folder in its place", "chmod go-w"])?;
     // Sticky, as /tmp is: others can't rename what isn't theirs.
     fs::set_permissions(open.path(), fs::Permissions::from_mode(0o1777))?;
     let output = mountgate(&["policy", "validate"]).arg(&directory).output()?;
@@ -129,7 +129,7 @@ fn a_directory_behind_a_link_that_others_can_replace_is_refused() -> Result<()> 
     let output = mountgate(&["policy", "validate"]).arg(&link).output()?;
     ensure!(output.status.success(), "{}", text_of(&output));
     fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777))?;
-    refused(&link, &["others can write", "put another policy directory in its place"])
+    refused(&link, &["others can write", "put another folder in its place"])
 }
 
 fn a_directory_of_another_user_is_refused() -> Result<()> {

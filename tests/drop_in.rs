@@ -43,21 +43,20 @@ fn words_that_mount_drops_are_dropped_everywhere() -> Result<()> {
 
 const NAMES: &str = r#"
     mkdir /mnt/bin; ln -s $M /mnt/bin/mount; ln -s $M /mnt/bin/umount; export MOUNTGATE_POLICIES=$P
-    says() { want=$1; shift; set +e; said=$("$@" 2>&1); got=$?; set -e
-        test "$got" = "$want" || { echo "$*: ended with $got: $said"; exit 1; }; echo "said: $said"; }
+    tells() { says "$@"; echo "said: $said"; }
     m=/mnt/bin/mount; u=/mnt/bin/umount
 "#;
 
 fn under_the_name_of_mount_success_prints_nothing() -> Result<()> {
     let text = on_host_succeeds(&format!(
         r#"{NAMES}
-        says 0 $m tmpfs /mnt/x -n -s -i -t tmpfs -o size=1m
-        says 0 $m --no-canonicalize -v -t tmpfs tmpfs /mnt/y -w
-        says 0 $u -c -n /mnt/x /mnt/y
-        says 0 $m -o bind /mnt/source /mnt/x
-        says 0 $m -o bind,remount,ro /mnt/source /mnt/x
-        says 0 $u -l /mnt/x
-        says 0 $m -V
+        tells 0 $m tmpfs /mnt/x -n -s -i -t tmpfs -o size=1m
+        tells 0 $m --no-canonicalize -v -t tmpfs tmpfs /mnt/y -w
+        tells 0 $u -c -n /mnt/x /mnt/y
+        tells 0 $m -o bind /mnt/source /mnt/x
+        tells 0 $m -o bind,remount,ro /mnt/source /mnt/x
+        tells 0 $u -l /mnt/x
+        tells 0 $m -V
         "#
     ))?;
     ensure!(text.matches("said: \n").count() == 6 && text.contains("said: mount "), "{text}");
@@ -70,16 +69,16 @@ fn failures_are_said_in_the_words_of_mount() -> Result<()> {
         &["path-guard"],
         &format!(
             r#"{NAMES}
-            says 32 $u /mnt/x
-            says 32 $u /mnt/not-there
-            says 32 $m -t tmpfs tmpfs /mnt/not-there
-            says 32 $m -t tmpfs tmpfs /mnt/y
-            says 32 $m -t tmpfs -o nonsense=1 tmpfs /mnt/x
-            says 1 $m -t tmpfs
+            tells 32 $u /mnt/x
+            tells 32 $u /mnt/not-there
+            tells 32 $m -t tmpfs tmpfs /mnt/not-there
+            tells 32 $m -t tmpfs tmpfs /mnt/y
+            tells 32 $m -t tmpfs -o nonsense=1 tmpfs /mnt/x
+            tells 1 $m -t tmpfs
             mount -t tmpfs tmpfs /mnt/x
-            says 64 $u /mnt/x /mnt/source
+            tells 64 $u /mnt/x /mnt/source
             mount -t tmpfs tmpfs /mnt/x; exec 5< /mnt/x
-            says 32 $u /mnt/x
+            tells 32 $u /mnt/x
             "#
         ),
     )?;
@@ -141,13 +140,13 @@ fn a_descriptor_of_the_caller_is_bound_as_what_it_holds() -> Result<()> {
             r#"{NAMES}
             mkdir -p /mnt/source/sub /mnt/secret/sub; touch /mnt/source/sub/file
             exec 7</mnt/source/sub 8</mnt/secret/sub
-            says 0 $m --no-canonicalize -o bind /proc/$$/fd/7 /mnt/x; test -e /mnt/x/file
-            says 0 $m --no-canonicalize -o bind,remount,ro /proc/$$/fd/7 /mnt/x; at /mnt/x | grep ' ro'
-            says 32 $m --no-canonicalize -o bind /proc/$$/fd/8 /mnt/y; echo "$said" | grep 'permission denied: denied by guard'
+            tells 0 $m --no-canonicalize -o bind /proc/$$/fd/7 /mnt/x; test -e /mnt/x/file
+            tells 0 $m --no-canonicalize -o bind,remount,ro /proc/$$/fd/7 /mnt/x; at /mnt/x | grep ' ro'
+            tells 32 $m --no-canonicalize -o bind /proc/$$/fd/8 /mnt/y; echo "$said" | grep 'permission denied: denied by guard'
             # What was renamed is judged by its new name, and what is nowhere on the host isn't bound.
-            mv /mnt/source/sub /mnt/secret/moved; says 32 $m -o bind /proc/$$/fd/7 /mnt/y; echo "$said" | grep 'denied by guard'
-            mkdir /mnt/gone; exec 9</mnt/gone; rmdir /mnt/gone; says 32 $m -o bind /proc/$$/fd/9 /mnt/y
-            mkdir /mnt/hidden; exec 9</mnt/hidden; mount -t tmpfs tmpfs /mnt/hidden; says 32 $m -o bind /proc/$$/fd/9 /mnt/y
+            mv /mnt/source/sub /mnt/secret/moved; tells 32 $m -o bind /proc/$$/fd/7 /mnt/y; echo "$said" | grep 'denied by guard'
+            mkdir /mnt/gone; exec 9</mnt/gone; rmdir /mnt/gone; tells 32 $m -o bind /proc/$$/fd/9 /mnt/y
+            mkdir /mnt/hidden; exec 9</mnt/hidden; mount -t tmpfs tmpfs /mnt/hidden; tells 32 $m -o bind /proc/$$/fd/9 /mnt/y
             # Nothing else of proc(5) is followed.
             says 2 gate mount --bind /proc/$$/root/mnt /mnt/y; says 2 gate mount --bind /proc/$$/cwd /mnt/y
             says 2 gate mount --bind /proc/self/fd/0 /mnt/y; says 2 gate mount --bind /proc/$$/fd/7/x /mnt/y

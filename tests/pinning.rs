@@ -15,6 +15,7 @@ tests! {
     plain a_lock_of_another_version_is_told,
     privileged where_keys_are_trusted_only_what_they_signed_is_used,
     privileged a_key_that_others_can_write_is_no_key,
+    privileged keys_that_cannot_be_read_are_not_taken_for_none,
 }
 
 const TYPES: &str =
@@ -155,5 +156,39 @@ fn a_key_that_others_can_write_is_no_key() -> Result<()> {
     let output =
         mountgate(&["policy", "validate", "--trusted-keys"]).arg(trusted.path()).arg(directory.path()).output()?;
     ensure!(status(&output) == 4 && text_of(&output).contains("it isn't a key"), "{}", text_of(&output));
+    Ok(())
+}
+
+fn keys_that_cannot_be_read_are_not_taken_for_none() -> Result<()> {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let (world, directory) = (folder()?, locked()?);
+    let refused = |keys: &Path, said: &str| -> Result<()> {
+        let output = mountgate(&["policy", "validate", "--trusted-keys"]).arg(keys).arg(directory.path()).output()?;
+        ensure!(status(&output) == 4 && text_of(&output).contains(said), "{said}: {}", text_of(&output));
+        Ok(())
+    };
+    let [absent, file, dangling, open] = ["absent", "file", "dangling", "open"].map(|name| world.path().join(name));
+    // Whoever names a folder means that there are keys in it.
+    refused(&absent, "the trusted keys can't be read: No such file")?;
+    fs::write(&file, "")?;
+    refused(&file, "the trusted keys can't be read: Not a directory")?;
+    symlink(&absent, &dangling)?;
+    refused(&dangling, "the trusted keys can't be read: No such file")?;
+    // Who can write the folder above can take the keys away.
+    fs::create_dir_all(open.join("keys"))?;
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777))?;
+    refused(&open.join("keys"), "and so put another folder in its place")?;
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o755))?;
+    // Where no folder is named and there is none at the usual place, nobody needs to sign. One that can't be read is none of that.
+    let script =
+        "mount -t tmpfs tmpfs /etc/mountgate 2>/dev/null || { mount -t tmpfs tmpfs /etc; mkdir /etc/mountgate; }
+        $M policy validate $D; ln -s /none /etc/mountgate/trusted-keys; ! $M policy validate $D";
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-euc", script])
+        .env("M", crate::support::program())
+        .env("D", directory.path())
+        .env("MOUNTGATE_CACHE", crate::support::cache())
+        .output()?;
+    ensure!(output.status.success() && text_of(&output).contains("can't be read"), "{}", text_of(&output));
     Ok(())
 }

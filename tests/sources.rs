@@ -8,6 +8,9 @@ tests! {
     privileged layers_of_an_overlay_are_judged_as_what_they_are,
     privileged layers_of_an_overlay_are_pinned_and_may_be_many,
     privileged a_journal_device_is_judged_as_a_source,
+    privileged what_the_kernel_is_not_told_hides_no_path,
+    privileged a_remount_names_no_path_that_nobody_has_judged,
+    privileged what_mount_would_look_up_again_is_refused,
     privileged an_erofs_image_needs_no_loop_device,
     privileged an_image_gets_a_loop_device_that_goes_with_its_mount,
     privileged an_image_has_one_writer,
@@ -31,11 +34,6 @@ const WORLD: &str = r#"
     mkdir -p /mnt/w; mount -t tmpfs -o size=64m w /mnt/w
     mkdir -p /mnt/w/secret/in /mnt/w/a /mnt/w/b /mnt/w/upper /mnt/w/work /mnt/other
     echo secret > /mnt/w/secret/file; echo a > /mnt/w/a/file
-    says() { want=$1; shift; set +e; said=$("$@" 2>&1); got=$?; set -e
-        test $got = $want || { echo "$*: ended with $got where $want was expected: $said"; exit 1; }; }
-    denied() { says 3 gate "$@"; }
-    refused() { says 2 gate "$@"; }
-    allowed() { says 0 gate "$@"; }
 "#;
 
 fn with_sources(script: &str) -> Result<String> {
@@ -86,6 +84,41 @@ fn a_journal_device_is_judged_as_a_source() -> Result<()> {
         denied mount -t ext4 -o unheard-of=/mnt/w/secret/file /mnt/w/loop /mnt/x
         refused mount -t ext4 -o unheard-of=/mnt/w/none /mnt/w/loop /mnt/x
         refused mount -t cgroup -o release_agent=/mnt/w/a/file cgroup /mnt/x",
+    )
+    .map(drop)
+}
+
+fn what_the_kernel_is_not_told_hides_no_path() -> Result<()> {
+    let text = with_sources(
+        r#"strace -f -e trace=fsconfig -o $W/calls $M --policies $P \
+            mount -t overlay -o x-a=/etc,lowerdir=/mnt/w/a:/mnt/w/b overlay /mnt/x
+        grep -c 'FSCONFIG_SET_FD, "lowerdir+"' $W/calls; test $(cat /mnt/x/file) = a; umount /mnt/x
+        denied mount -t overlay -o x-a=/etc,lowerdir=/mnt/w/a:/mnt/w/secret overlay /mnt/x
+        # Words that mount(8) keeps to itself may name what isn't there.
+        allowed mount -t tmpfs -o x-systemd.requires-mounts-for=/none,comment=/none tmpfs /mnt/x"#,
+    )?;
+    ensure!(text.contains("\n2\n"), "{text}");
+    Ok(())
+}
+
+fn a_remount_names_no_path_that_nobody_has_judged() -> Result<()> {
+    with_sources(
+        "allowed mount -t tmpfs tmpfs /mnt/x
+        denied mount -o remount,journal_path=/mnt/w/secret/file /mnt/x
+        denied mount -o remount,unheard-of=/mnt/w/secret /mnt/x
+        refused mount -o remount,unheard-of=$P /mnt/x; echo \"$said\" | grep 'own state'
+        refused mount -o remount,unheard-of=/mnt/w/none /mnt/x
+        mkdir -m 777 /mnt/w/open; touch /mnt/w/open/file
+        says 32 gate mount -o remount,journal_path=/mnt/w/open/file /mnt/x; echo \"$said\" | grep 'others than root can put something else'",
+    )
+    .map(drop)
+}
+
+fn what_mount_would_look_up_again_is_refused() -> Result<()> {
+    with_sources(
+        "refused mount --bind -o loop /mnt/w/a/file /mnt/target; echo \"$said\" | grep 'for a new mount of an image'
+        refused mount -o remount,offset=4K /mnt/w; refused mount -o remount,loop /mnt/w
+        refused mount -t overlay -o X-mount.owner=1,lowerdir=/mnt/w/a:/mnt/w/b overlay /mnt/x",
     )
     .map(drop)
 }
@@ -177,6 +210,9 @@ fn a_missing_mount_point_is_made_below_the_folder_that_is_there() -> Result<()> 
         allowed mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/made; umount /mnt/w/made
         denied mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/secret/new; test ! -e /mnt/w/secret/new
         ln -s /mnt/w/secret /mnt/w/link; denied mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/link/new; test ! -e /mnt/w/secret/new
+        # Neither the umask nor a group's folder gives other rights than those that were asked for.
+        umask 0777; allowed mount -t tmpfs -o X-mount.mkdir=0705 tmpfs /mnt/w/bare/deep; umask 022; umount /mnt/w/bare/deep
+        test \"$(stat -c %a /mnt/w/bare /mnt/w/bare/deep | sort -u)\" = 705
         ln -s /mnt/nowhere /mnt/w/dangling; refused mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/dangling; test ! -e /mnt/nowhere
         refused mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/a/file/new; refused mount -t tmpfs -o X-mount.mkdir=4777 tmpfs /mnt/w/n
         refused mount -o remount,ro,X-mount.mkdir /mnt/w; refused mount -t tmpfs -o X-mount.owner=0 tmpfs /mnt/w/a

@@ -160,7 +160,9 @@ settings = { allow = [\"tmpfs\", \"ext4\", \"xfs\", \"btrfs\", \"overlay\", \"fu
 /// Runs a shell script as PID 1 of a host made of namespaces of its own, with:
 /// `$M` the program; `$T` this program; `$W` a folder of the test's; `$B` the baseline policies; `$P` open ones;
 /// `gate ARGUMENTS` running the program with open policies; `container SCRIPT` running a script in a second mount
-/// namespace that sees the host below `$W/rootfs`; `inside ARGUMENTS` for what a container asks of its host.
+/// namespace that sees the host below `$W/rootfs`; `inside ARGUMENTS` for what a container asks of its host;
+/// `says STATUS COMMAND` failing unless a command ends with it, its output in `$said`; `allowed`, `denied` and `refused`
+/// ARGUMENTS for `gate` that must end so.
 pub(crate) fn on_host(script: &str) -> Result<Output> {
     on_host_with(OPEN, &["fstype-allow"], script)
 }
@@ -185,6 +187,11 @@ pub(crate) fn on_host_with(text: &str, plugins: &[&str], script: &str) -> Result
             unshare --mount --propagation private sh -euc "mount --rbind / $W/rootfs; mount --make-rprivate /; $1"
         }
         at() { grep " $1 " /proc/1/mountinfo | sed "s/^/${2:-at}: /"; }
+        says() { want=$1; shift; set +e; said=$("$@" 2>&1); got=$?; set -e
+            test $got = $want || { echo "$*: ended with $got where $want was expected: $said"; exit 1; }; }
+        denied() { says 3 gate "$@"; }
+        refused() { says 2 gate "$@"; }
+        allowed() { says 0 gate "$@"; }
         absent() { if grep " $1 " /proc/1/mountinfo; then echo "$1 is still mounted"; exit 1; fi; }
     "#;
     let output = Command::new("unshare")

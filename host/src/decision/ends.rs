@@ -16,7 +16,7 @@ use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, OptionPath, PinnedPath, ResolvedPath};
 use crate::model::image::needs_loop_device;
 use crate::model::location::{Device, Place};
-use crate::model::option_paths::{WrittenPath, paths_in};
+use crate::model::option_paths::{WrittenPath, judged_paths};
 use crate::model::own_options::directory_mode;
 use crate::model::paths::{is_source_path, lexical};
 use crate::model::refusals::Refusals;
@@ -145,13 +145,9 @@ impl EndFinder<'_> {
         if is_helped || !has_them {
             return Ok(Vec::new());
         }
-        let named = &self.rules.options;
-        let written =
-            request.options.iter().flat_map(|option| paths_in(option).into_iter().map(move |path| (option, path)));
-        // An option that nothing is known of, and that the operator knows, isn't taken for a path.
-        let written = written.filter(|(option, path)| !path.option.is_empty() || !named.contains(&option.name));
+        let judged = |option| judged_paths(option, &self.rules.options).into_iter().map(move |path| (option, path));
         let mut found = Vec::new();
-        for (option, WrittenPath { path, .. }) in written {
+        for (option, WrittenPath { path, .. }) in request.options.iter().flat_map(judged) {
             let end = match &case.resolution {
                 Resolution::OnHost(host) => match self.resolve(case, host, &path, snapshot, (Role::Content, false))? {
                     Ok(end) => end,

@@ -68,14 +68,22 @@ pub(super) fn check_request(
 pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &Ends) -> Result<(), Refusals> {
     let (source, target) = (ends.found_source(), &ends.target.found);
     let mut check = Check { rules, refusals: Vec::new() };
-    let is_image = source.is_some_and(|source| source.kind == FileKind::Regular);
+    let is_image =
+        request.operation == Operation::Mount && source.is_some_and(|source| source.kind == FileKind::Regular);
     if let Some(word) = request.options.iter().find(|option| LOOP_WORDS.contains(&option.name.as_str()) && !is_image) {
-        check.refuse("-o", format!("{} is for an image: a regular file as the source", word.name), None);
+        check.refuse("-o", format!("{} is for a new mount of an image: a regular file as the source", word.name), None);
     } else if let Err(problem) = Image::of(&request.options) {
         check.refuse("-o", problem, None);
     }
     for path in &ends.option_paths {
         check.no_magic(&format!("-o {}", path.option), &path.found.found.path);
+    }
+    if let (Some(option), Some(path)) =
+        (request.options.iter().find(|option| needs_mount_program(&option.name)), ends.option_paths.first())
+    {
+        let message =
+            format!("{} is carried out by mount(8), which would look up {} again", option.name, path.found.found.path);
+        check.refuse("-o", message, None);
     }
     if let Some(source) = source {
         check.no_magic(SOURCE, &source.path);

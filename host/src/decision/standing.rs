@@ -168,27 +168,24 @@ impl<'e> Shown<'e> {
         let becomes_writable = || request.options.permissions().any(|right| right == "rw");
         let source =
             |found| Self { argument: "SOURCE".to_owned(), found, stays_closed: is_read_only(), is_copied: true };
-        match request.operation {
-            Operation::Mount | Operation::Bind { .. } => {
-                let in_options = ends.option_paths.iter().map(|path| Self {
-                    argument: format!("-o {}", path.option),
-                    found: &path.found.found,
-                    // An overlay never writes to a lower layer.
-                    stays_closed: matches!(path.option.as_str(), "lowerdir" | "lowerdir+" | "datadir+"),
-                    is_copied: true,
-                });
-                ends.found_source().map(source).into_iter().chain(in_options).collect()
-            }
-            Operation::Remount { .. } => {
-                vec![Self {
-                    argument: "SOURCE".to_owned(),
-                    found: &ends.target.found,
-                    stays_closed: !becomes_writable(),
-                    is_copied: false,
-                }]
-            }
-            _ => Vec::new(),
-        }
+        let shown = match request.operation {
+            Operation::Mount | Operation::Bind { .. } => ends.found_source().map(source),
+            Operation::Remount { .. } => Some(Self {
+                argument: "SOURCE".to_owned(),
+                found: &ends.target.found,
+                stays_closed: !becomes_writable(),
+                is_copied: false,
+            }),
+            _ => None,
+        };
+        let in_options = ends.option_paths.iter().map(|path| Self {
+            argument: format!("-o {}", path.option),
+            found: &path.found.found,
+            // An overlay never writes to a lower layer.
+            stays_closed: matches!(path.option.as_str(), "lowerdir" | "lowerdir+" | "datadir+"),
+            is_copied: true,
+        });
+        shown.into_iter().chain(in_options).collect()
     }
 }
 

@@ -169,6 +169,7 @@ pub(super) fn reconfigure(
     let target = execution.target()?;
     let line = || call("fspick", &[execution.plan.target()]);
     let before = lookup::at(execution, target).map_err(|error| StepError::new(line(), error))?;
+    layers::check_names(execution, parameters)?;
     execution.commit_to_wait(line)?;
     mount_api::reconfigure(target, parameters, line)?;
     undos.push(Undo::Reconfigure { parameters: parameters.to_vec(), before: before.mount.super_options });

@@ -26,11 +26,10 @@ pub(super) fn configure(
             (Some(pin), Some(path)) if fstype == "overlay" => {
                 set_layer(execution, context, option, path, pin, &mut by_name)?
             }
-            (Some(_), Some(path)) => {
-                only_root_can_replace(execution, option, path)?;
+            _ => {
+                check_names(execution, std::slice::from_ref(option))?;
                 mount_api::configure(context, std::slice::from_ref(option))?;
             }
-            _ => mount_api::configure(context, std::slice::from_ref(option))?,
         }
     }
     match by_name.is_empty() {
@@ -38,6 +37,16 @@ pub(super) fn configure(
         // Before Linux 6.7 all layers were one string.
         false => mount_api::configure(context, &[MountOption::parse(&format!("lowerdir={}", by_name.join(":")))]),
     }
+}
+
+/// What the kernel looks up by its name must be the same then as when it was approved.
+pub(super) fn check_names(execution: &Execution<'_>, parameters: &[MountOption]) -> Result<(), StepError> {
+    for option in parameters {
+        if let (Some(_), Some(path)) = (pin_of(execution, option), option.value.as_deref()) {
+            only_root_can_replace(execution, option, path)?;
+        }
+    }
+    Ok(())
 }
 
 /// What was approved, where the option names a path.
@@ -74,7 +83,6 @@ fn set_layer(
     }
 }
 
-/// What the kernel looks up by its name must be the same then as when it was approved.
 fn only_root_can_replace(execution: &Execution<'_>, option: &MountOption, path: &str) -> Result<(), StepError> {
     match execution.host.only_root_can_replace(path) {
         true => Ok(()),

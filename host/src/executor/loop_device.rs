@@ -91,10 +91,19 @@ fn used_by(host: &HostRoot, file: BorrowedFd<'_>, read_only: bool, own: Option<D
         let number = name.strip_prefix("loop").and_then(|number| number.parse::<u32>().ok());
         let Some(minor) = number.filter(|minor| own.is_none_or(|own| own.minor != *minor)) else { continue };
         let path = path_of(Device { major: LOOP_MAJOR, minor });
-        let backing = host.open_file(&path, OFlags::RDONLY).and_then(|device| sys::loop_backing(device.as_fd()));
-        // One that can't be asked shows nothing, or is gone by now.
+        let shows_something = || std::fs::exists(format!("/sys/block/loop{minor}/loop"));
+        if !shows_something()? {
+            continue;
+        }
+        let asked = host.open_file(&path, OFlags::RDONLY).and_then(|device| sys::loop_backing(device.as_fd()));
+        let backing = match asked {
+            Ok(backing) => backing,
+            // Only one that shows nothing by now needn't be asked.
+            Err(_) if !shows_something()? => None,
+            Err(error) => return Err(io::Error::new(error.kind(), format!("{path} may show the same image: {error}"))),
+        };
         let is_this = |other: &LoopBacking| other.device == stat.st_dev && other.inode == stat.st_ino;
-        if backing.ok().flatten().filter(is_this).is_some_and(|other| !(read_only && other.read_only)) {
+        if backing.filter(is_this).is_some_and(|other| !(read_only && other.read_only)) {
             return Ok(Some(path));
         }
     }

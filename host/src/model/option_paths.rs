@@ -1,7 +1,9 @@
 //! The host's paths that options of a new mount name: the layers of an overlay, the journal of a file system, its further
 //! devices. What is mounted shows them, or writes them.
 
+use super::option_names::{is_context, is_dropped};
 use super::options::MountOption;
+use super::own_options::is_own;
 
 /// A path in the value of an option.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +21,23 @@ const ONE_PATH: [&str; 8] =
 /// Options whose value looks like a path and is one in the file system itself.
 const INSIDE: [&str; 4] = ["subvol", "aname", "subdir", "root"];
 
-/// The paths that an option names. Of an option that isn't known, a value that begins with `/` is taken for one.
+/// The paths that are judged as sources are. An option that nothing is known of, and that the operator has named, isn't taken for
+/// a path.
+pub(crate) fn judged_paths(option: &MountOption, named: &[String]) -> Vec<WrittenPath> {
+    let is_meant = |path: &WrittenPath| !path.option.is_empty() || !named.contains(&option.name);
+    paths_in(option).into_iter().filter(is_meant).collect()
+}
+
+/// The paths that an option names. Of an option that isn't known, a value that begins with `/` is taken for one, unless no file
+/// system is told of it.
 pub(crate) fn paths_in(option: &MountOption) -> Vec<WrittenPath> {
     let name = option.name.as_str();
     let Some(value) = option.value.as_deref().filter(|value| !value.is_empty()) else { return Vec::new() };
     if name == "lowerdir" {
         return layers(value);
+    }
+    if is_dropped(name) || is_own(name) || is_context(name) {
+        return Vec::new();
     }
     match ONE_PATH.iter().find(|known| **known == name) {
         Some(known) => vec![WrittenPath { option: known, path: value.to_owned() }],
@@ -83,6 +96,12 @@ mod tests {
     fn a_path_in_the_file_system_itself_is_none_of_the_hosts() {
         assert_eq!(of("subvol=/a"), []);
         assert_eq!(of("size=1m"), []);
+        assert_eq!(of("x-systemd.requires-mounts-for=/a"), []);
+        assert_eq!(of("comment=/a"), []);
         assert_eq!(of("unheard-of=/etc"), [("", "/etc".to_owned())]);
+        let judged = |text: &str| {
+            judged_paths(&MountOption::parse(text), &["unheard-of".to_owned(), "lowerdir".to_owned()]).len()
+        };
+        assert_eq!((judged("unheard-of=/etc"), judged("lowerdir=/a:/b")), (0, 2));
     }
 }

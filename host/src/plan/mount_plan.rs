@@ -14,7 +14,7 @@ use crate::host::locks::HostLock;
 use crate::model::ends::{Ends, OptionPath, PinnedPath, ResolvedPath};
 use crate::model::image::{Image, LOOP_WORDS, needs_loop_device};
 use crate::model::option_names::{is_context, is_dropped, is_per_mount, needs_mount_program, propagation_of_word};
-use crate::model::option_paths::paths_in;
+use crate::model::option_paths::judged_paths;
 use crate::model::options::{MountOption, Options, quoted_text};
 use crate::model::own_options::{IdMap, directory_mode, is_own};
 use crate::model::refusals::Refusals;
@@ -125,6 +125,10 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
     };
     let problem = |problem| Refusals::one("-o", problem, None);
     let id_map = || IdMap::of(&request.options).map_err(problem);
+    let told = || {
+        let (attributes, parameters) = split(&request.options);
+        Ok((attributes, with_real_paths(parameters, approved.option_paths(), &rules.options)?))
+    };
     let mut steps = Vec::new();
     if let (missing, Some(mode)) = (&approved.target().missing, directory_mode(&request.options).map_err(problem)?)
         && !missing.is_empty()
@@ -138,8 +142,7 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
             if helper || request.options.iter().any(|option| needs_mount_program(&option.name)) {
                 vec![Step::Helper(HelperMount::of(approved, rules, fstype, source(), helper, notes)?)]
             } else {
-                let (attributes, parameters) = split(&request.options);
-                let parameters = with_real_paths(parameters, approved.option_paths());
+                let (attributes, parameters) = told()?;
                 let needs_device = approved.source().is_some_and(|end| needs_loop_device(request, &end.found));
                 let image = needs_device.then(|| Image::of(&request.options)).transpose();
                 let image = image.map_err(problem)?;
@@ -153,7 +156,11 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
             let attributes = Attributes::of(&request.options);
             vec![Step::Bind { source: source(), recursive, propagation, attributes, id_map: id_map()? }]
         }
-        Operation::Remount { mount_point_only } => remount(&request.options, mount_point_only),
+        Operation::Remount { mount_point_only: true } => vec![Step::SetAttributes(split(&request.options).0)],
+        Operation::Remount { mount_point_only: false } => {
+            let (attributes, parameters) = told()?;
+            remount(attributes, parameters)
+        }
         Operation::Move => vec![Step::Move { source: source() }],
         Operation::SetPropagation(propagation) => vec![Step::SetPropagation(propagation)],
         Operation::Unmount(mode) => vec![Step::Unmount(mode)],
@@ -203,33 +210,40 @@ fn unquoted(option: &MountOption) -> MountOption {
 }
 
 /// Parameters whose paths are the real ones. Each layer of an overlay is a parameter of its own.
-fn with_real_paths(parameters: Vec<MountOption>, found: &[OptionPath<PinnedPath>]) -> Vec<MountOption> {
+///
+/// # Errors
+/// A path that nothing was found for: the kernel must not look up what nobody has judged.
+fn with_real_paths(
+    parameters: Vec<MountOption>,
+    found: &[OptionPath<PinnedPath>],
+    named: &[String],
+) -> Result<Vec<MountOption>, Refusals> {
     let mut found = found.iter();
     let mut real = Vec::new();
     for parameter in parameters {
-        let written = paths_in(&parameter);
-        let is_found = |path: &OptionPath<PinnedPath>| path.option == parameter.name;
-        // A word that looked like a path and led nowhere was found nowhere.
-        if written.is_empty() || !found.clone().next().is_some_and(is_found) {
+        let written = judged_paths(&parameter, named);
+        if written.is_empty() {
             real.push(parameter);
             continue;
         }
-        for (written, path) in written.iter().zip(found.by_ref()) {
+        for written in written {
+            let path = found.find(|path| path.option == parameter.name).ok_or_else(|| {
+                Refusals::one(&format!("-o {}", parameter.name), format!("{} wasn't looked up", written.path), None)
+            })?;
             let name = if written.option.is_empty() { parameter.name.as_str() } else { written.option };
             real.push(MountOption { name: name.to_owned(), value: Some(path.found.found.path.clone()) });
         }
     }
-    real
+    Ok(real)
 }
 
 /// What takes rights away comes first and what gives them back last: a remount that ends in the middle leaves the mount
 /// stricter than it was approved, never laxer. Only what is named changes.
-fn remount(options: &Options, mount_point_only: bool) -> Vec<Step> {
-    let (attributes, mut parameters) = split(options);
+fn remount(attributes: Attributes, mut parameters: Vec<MountOption>) -> Vec<Step> {
     if attributes.is_writable() {
         parameters.push(MountOption::flag("rw"));
     }
-    if mount_point_only || parameters.is_empty() {
+    if parameters.is_empty() {
         return vec![Step::SetAttributes(attributes)];
     }
     let change = |attributes: Attributes| (!attributes.is_empty()).then_some(Step::SetAttributes(attributes));
@@ -253,13 +267,13 @@ mod tests {
 
     #[test]
     fn a_remount_tightens_first_and_loosens_last() {
-        let lines = |options: &str, only| -> Vec<String> {
-            remount(&Options::parse(options), only).iter().flat_map(|step| step.lines("/m")).collect()
+        let lines = |options: &str| -> Vec<String> {
+            let (attributes, parameters) = split(&Options::parse(options));
+            remount(attributes, parameters).iter().flat_map(|step| step.lines("/m")).collect()
         };
-        assert_eq!(lines("nosuid,dev", true), ["mount_setattr(/m, nosuid,dev)"]);
-        assert_eq!(lines("nosuid", false), ["mount_setattr(/m, nosuid)"]);
+        assert_eq!(lines("nosuid,dev"), ["mount_setattr(/m, nosuid,dev)"]);
         assert_eq!(
-            lines("rw,nosuid,size=2m", false),
+            lines("rw,nosuid,size=2m"),
             [
                 "mount_setattr(/m, nosuid)",
                 "fspick(/m)",

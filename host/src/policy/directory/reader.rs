@@ -14,8 +14,7 @@ use super::digest::digest_of;
 use super::entry::{MAX_FILE, PluginFile};
 use super::error::DirectoryError;
 use super::record::{Record, Stamp};
-use super::trust::{folders_above, follow, is_trusted_owner};
-use crate::host::foreign::foreign;
+use super::trust::{Untrusted, is_trusted_owner, trusted_place};
 use crate::model::hint::Hint;
 
 /// The file that names the chain.
@@ -36,29 +35,10 @@ impl Reader {
                 "name one with --policies DIR, or put one in /etc/mountgate".into(),
             )
         };
-        // A user who can write a folder on the way can put another directory in place of this one. On the way are the folders of
-        // the real path and those that hold links.
-        let (real, links) = follow(path).map_err(|e| cannot(&e))?;
-        for above in links.iter().chain(&folders_above(&real)) {
-            let stat = rustix::fs::stat(above).map_err(|errno| {
-                error(format!("{} can't be examined: {errno}", above.display()), "check the folder".into())
-            })?;
-            let sticky = stat.st_mode & 0o1000 != 0;
-            if !is_trusted_owner(stat.st_uid) || (stat.st_mode & 0o022 != 0 && !sticky) {
-                return Err(error(
-                    format!("others can write {}, and so put another policy directory in its place", above.display()),
-                    format!("chmod go-w {}", above.display()).into(),
-                ));
-            }
-        }
-        if let Some(fstype) = foreign(&real) {
-            return Err(error(
-                format!(
-                    "it lies on a file system that others vouch for ({fstype}): a request could have brought it there"
-                ),
-                "keep policies on a file system of this machine's own".into(),
-            ));
-        }
+        let real = trusted_place(path).map_err(|problem| match problem {
+            Untrusted::Missing(reason) => cannot(&reason),
+            Untrusted::Others { message, hint } => error(message, hint),
+        })?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&real, flags, Mode::empty()).map_err(|errno| cannot(&errno))?;
         let reader = Self { path: path.to_owned(), folder };

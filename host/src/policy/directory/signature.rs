@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use minisign_verify::{PublicKey, Signature};
 use super::error::DirectoryError;
 use super::lockfile::LOCK;
 use super::reader::Reader;
-use super::trust::is_trusted_owner;
+use super::trust::{Untrusted, is_trusted_owner, trusted_place};
 
 /// Where the public keys of those are who may sign policies.
 pub(crate) const TRUSTED_KEYS: &str = "/etc/mountgate/trusted-keys";
@@ -51,20 +52,30 @@ pub(super) fn check(reader: &Reader, lock: Option<&str>, keys: &Path) -> Result<
     }
 }
 
-/// The trusted keys by name.
+/// The trusted keys by name, none where there is no folder of them.
 fn trusted(folder: &Path) -> Result<Vec<(String, PublicKey)>, DirectoryError> {
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
     let wrong = |file: &Path, message: String| DirectoryError {
         file: file.to_owned(),
         line: None,
         message,
         hint: "a trusted key is a .pub file of minisign(1) that only root or the caller can write".into(),
     };
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    let unreadable = |error: io::Error| wrong(folder, format!("the trusted keys can't be read: {error}"));
+    // Where nobody has said that there are keys, there may be none. Whatever else is in the way hides some.
+    let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+    if folder == Path::new(TRUSTED_KEYS) && fs::symlink_metadata(folder).is_err_and(is_missing) {
+        return Ok(Vec::new());
+    }
+    let real = trusted_place(folder).map_err(|problem| match problem {
+        Untrusted::Missing(error) => unreadable(error),
+        Untrusted::Others { message, hint } => DirectoryError { file: folder.to_owned(), line: None, message, hint },
+    })?;
+    let entries = fs::read_dir(&real).map_err(unreadable)?.collect::<io::Result<Vec<_>>>().map_err(unreadable)?;
+    let mut files: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
     files.retain(|file| file.extension() == Some(OsStr::new("pub")));
     files.sort();
     let mut keys = Vec::new();
-    for file in std::iter::once(folder).chain(files.iter().map(PathBuf::as_path)) {
+    for file in std::iter::once(real.as_path()).chain(files.iter().map(PathBuf::as_path)) {
         let stat = fs::symlink_metadata(file).map_err(|error| wrong(file, format!("it can't be examined: {error}")))?;
         if !is_trusted_owner(stat.uid()) || stat.mode() & 0o022 != 0 || stat.is_symlink() {
             return Err(wrong(file, "others could write it".to_owned()));

@@ -4,7 +4,42 @@
 //! gave, in this process's own view, and collects the folders whose owners could lead it elsewhere. The other one follows a
 //! request's path below the host's root, on descriptors, and never trusts a folder.
 
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::host::foreign::foreign;
+use crate::model::hint::Hint;
+
+/// Why what lies at a path isn't believed.
+pub(super) enum Untrusted {
+    /// The path can't be followed.
+    Missing(io::Error),
+    /// Others than root and the caller could have put something else there.
+    Others { message: String, hint: Hint },
+}
+
+/// The real path of a folder that nobody but root and the caller can put another in the place of.
+///
+/// # Errors
+/// A folder on the way that others can write, or a file system that a request could have brought there.
+pub(super) fn trusted_place(path: &Path) -> Result<PathBuf, Untrusted> {
+    // On the way are the folders of the real path and those that hold links.
+    let (real, links) = follow(path).map_err(Untrusted::Missing)?;
+    for above in links.iter().chain(&folders_above(&real)) {
+        let stat = rustix::fs::stat(above).map_err(|errno| Untrusted::Missing(errno.into()))?;
+        let sticky = stat.st_mode & 0o1000 != 0;
+        if !is_trusted_owner(stat.st_uid) || (stat.st_mode & 0o022 != 0 && !sticky) {
+            let message = format!("others can write {}, and so put another folder in its place", above.display());
+            return Err(Untrusted::Others { message, hint: format!("chmod go-w {}", above.display()).into() });
+        }
+    }
+    if let Some(fstype) = foreign(&real) {
+        let message =
+            format!("it lies on a file system that others vouch for ({fstype}): a request could have brought it there");
+        return Err(Untrusted::Others { message, hint: "keep it on a file system of this machine's own".into() });
+    }
+    Ok(real)
+}
 
 /// Whether what belongs to this user is believed.
 pub(super) fn is_trusted_owner(uid: u32) -> bool {
@@ -22,12 +57,12 @@ fn is_in_user_namespace() -> bool {
 }
 
 /// All folders above a path.
-pub(super) fn folders_above(path: &Path) -> Vec<PathBuf> {
+fn folders_above(path: &Path) -> Vec<PathBuf> {
     path.ancestors().skip(1).map(Path::to_owned).collect()
 }
 
 /// The real path of a file, and the folders that hold the symbolic links which lead there.
-pub(super) fn follow(path: &Path) -> std::io::Result<(PathBuf, Vec<PathBuf>)> {
+fn follow(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
     let mut folders = Vec::new();
     let mut path = std::path::absolute(path)?;
     // As many links as the kernel follows.

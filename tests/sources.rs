@@ -22,7 +22,7 @@ tests! {
 
 /// Policies that guard `/mnt/w/secret` as a source, and allow all types.
 const GUARDED: &str = "[host]
-options = [\"context\", \"loop\", \"offset\", \"sizelimit\", \"X-mount.mkdir\", \"X-mount.idmap\"]
+options = [\"context\", \"loop\", \"offset\", \"sizelimit\", \"X-mount.mkdir\", \"X-mount.idmap\", \"user\"]
 [[policy]]
 name = \"guard\"
 plugin = \"path-guard.wasm\"
@@ -118,7 +118,9 @@ fn what_mount_would_look_up_again_is_refused() -> Result<()> {
     with_sources(
         "refused mount --bind -o loop /mnt/w/a/file /mnt/target; echo \"$said\" | grep 'for a new mount of an image'
         refused mount -o remount,offset=4K /mnt/w; refused mount -o remount,loop /mnt/w
-        refused mount -t overlay -o X-mount.owner=1,lowerdir=/mnt/w/a:/mnt/w/b overlay /mnt/x",
+        # The word passes, and so does the path, but not both.
+        gate check mount -t tmpfs -o user tmpfs /mnt/x
+        refused mount -t overlay -o user,lowerdir=/mnt/w/a:/mnt/w/b overlay /mnt/x; echo \"$said\" | grep 'look up /mnt/w/a again'",
     )
     .map(drop)
 }
@@ -210,7 +212,7 @@ fn a_missing_mount_point_is_made_below_the_folder_that_is_there() -> Result<()> 
         allowed mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/made; umount /mnt/w/made
         denied mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/secret/new; test ! -e /mnt/w/secret/new
         ln -s /mnt/w/secret /mnt/w/link; denied mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/link/new; test ! -e /mnt/w/secret/new
-        # Neither the umask nor a group's folder gives other rights than those that were asked for.
+        # The umask gives no other rights than those that were asked for.
         umask 0777; allowed mount -t tmpfs -o X-mount.mkdir=0705 tmpfs /mnt/w/bare/deep; umask 022; umount /mnt/w/bare/deep
         test \"$(stat -c %a /mnt/w/bare /mnt/w/bare/deep | sort -u)\" = 705
         ln -s /mnt/nowhere /mnt/w/dangling; refused mount -t tmpfs -o X-mount.mkdir tmpfs /mnt/w/dangling; test ! -e /mnt/nowhere

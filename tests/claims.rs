@@ -16,7 +16,7 @@ tests! {
 fn names() -> Result<BTreeSet<String>> {
     let integration = crate::all_tests().into_iter().map(|test| test.name().to_owned());
     let mut names: BTreeSet<String> = integration.collect();
-    for folder in ["host/src", "plugins", "xtask/src"] {
+    for folder in ["host/src", "plugins", "registry/src", "xtask/src"] {
         collect(&root().join(folder), &mut names)?;
     }
     Ok(names)

@@ -27,6 +27,7 @@ mod pinning;
 mod places;
 mod policy_test;
 mod race;
+mod registry;
 mod resolver;
 mod sound;
 mod sources;
@@ -80,6 +81,7 @@ fn all_tests() -> Vec<Trial> {
         pinning::tests(),
         places::tests(),
         policy_test::tests(),
+        registry::tests(),
         resolver::tests(),
         aliases::tests(),
         author::tests(),

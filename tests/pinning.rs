@@ -88,7 +88,7 @@ fn a_lock_of_another_version_is_told() -> Result<()> {
 }
 
 /// Makes a key pair `NAME.pub` and `NAME.key`.
-fn key(folder: &Path, name: &str) -> Result<()> {
+pub(crate) fn key(folder: &Path, name: &str) -> Result<()> {
     let files = ["pub", "key"].map(|end| folder.join(format!("{name}.{end}")));
     let output =
         Command::new("minisign").args(["-G", "-W", "-f", "-p"]).arg(&files[0]).arg("-s").arg(&files[1]).output()?;
@@ -96,7 +96,7 @@ fn key(folder: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn sign(directory: &Path, key: &Path) -> Result<()> {
+pub(crate) fn sign(directory: &Path, key: &Path) -> Result<()> {
     let output =
         Command::new("minisign").args(["-S", "-m"]).arg(directory.join("policies.lock")).arg("-s").arg(key).output()?;
     ensure!(output.status.success(), "{}", text_of(&output));

@@ -18,10 +18,15 @@ const FLAGS: &str = "-Ctarget-feature=+crt-static -Clink-arg=-Wl,-z,pack-relativ
 /// Builds the program and says where it is.
 pub(crate) fn program() -> Result<PathBuf> {
     step("building what is shipped (it's optimised as a whole: the first time takes some minutes)");
-    let built = build(&[])?.join("mountgate");
+    let built = build("mountgate", &[])?.join("mountgate");
     let program = built.with_file_name("mountgate-shipped");
     write_at_once(&built, &program).with_context(|| format!("{} can't be written", program.display()))?;
     Ok(program)
+}
+
+/// Builds the program for registries, which is shipped beside it.
+pub(crate) fn registry_program() -> Result<PathBuf> {
+    Ok(build("mountgate-registry", &[])?.join("mountgate-registry"))
 }
 
 /// Copies a program in one piece. What a linker wrote bit by bit lies in small pieces in the page cache, and takes a tenth
@@ -36,13 +41,13 @@ fn write_at_once(from: &Path, to: &Path) -> std::io::Result<()> {
 
 /// Builds an example of it the same way.
 pub(crate) fn example(name: &str) -> Result<PathBuf> {
-    Ok(build(&["--example", name])?.join("examples").join(name))
+    Ok(build("mountgate", &["--example", name])?.join("examples").join(name))
 }
 
-/// Builds something of the program's crate, and says in which folder.
-fn build(what: &[&str]) -> Result<PathBuf> {
+/// Builds something of a crate, and says in which folder.
+fn build(package: &str, what: &[&str]) -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--profile", PROFILE, "--locked", "--package", "mountgate"]).args(what);
+    build.args(["build", "--profile", PROFILE, "--locked", "--package", package]).args(what);
     build.env("RUSTFLAGS", FLAGS);
     // This program lies in target/TARGET/debug.
     let here = std::env::current_exe().context("this program can't be found")?;

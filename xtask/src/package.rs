@@ -12,7 +12,7 @@ use crate::{dist, plugins, run, step};
 /// Where the archive and its checksum end up.
 const FOLDER: &str = "target/package";
 
-/// Builds the shipped program, the policy directories with their plugins and the manual pages, and packs them.
+/// Builds the shipped programs, the policy directories with their plugins and the manual pages, and packs them.
 pub(crate) fn build() -> Result<()> {
     plugins::build()?;
     let program = dist::program()?;
@@ -23,6 +23,7 @@ pub(crate) fn build() -> Result<()> {
     }
     fs::create_dir_all(&folder)?;
     fs::copy(&program, folder.join("mountgate"))?;
+    fs::copy(dist::registry_program()?, folder.join("mountgate-registry"))?;
     for file in ["README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md"] {
         fs::copy(file, folder.join(file))?;
     }

@@ -69,7 +69,7 @@ pub(crate) fn run() -> Result<Toolchain> {
 }
 
 /// What the tests that need root run for real, each with the Debian package that brings it.
-const TOOLS: [(&str, &str); 14] = [
+const TOOLS: [(&str, &str); 16] = [
     ("strace", "strace"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs"),
@@ -84,6 +84,8 @@ const TOOLS: [(&str, &str); 14] = [
     ("setcap", "libcap2-bin"),
     ("setpriv", "util-linux"),
     ("pkill", "procps"),
+    ("docker-registry", "docker-registry"),
+    ("skopeo", "skopeo"),
 ];
 
 /// Installs what tests need of Debian's packages. Without root nothing is installed: the tests that need it are skipped.

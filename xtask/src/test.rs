@@ -10,6 +10,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     setup::test_tools()?;
     step("cargo xtask plugins");
     plugins::build()?;
+    step("cargo build --package mountgate-registry");
+    crate::run(cargo().args(["build", "--locked", "--package", "mountgate-registry"]))?;
     if !arguments.is_empty() {
         step("cargo test --package mountgate --test integration");
         let mut test = cargo();

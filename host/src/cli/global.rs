@@ -42,7 +42,7 @@ pub(super) struct Global {
     pub(super) sandbox: bool,
     /// The folder of the keys that policies must be signed with, if it holds any  [default: /etc/mountgate/trusted-keys]
     #[arg(long, global = true, value_name = "DIR", env = "MOUNTGATE_TRUSTED_KEYS")]
-    trusted_keys: Option<PathBuf>,
+    pub(super) trusted_keys: Option<PathBuf>,
     /// Append what happens to the request to this file, one line of JSON each
     #[arg(long, global = true, value_name = "FILE")]
     audit: Option<PathBuf>,

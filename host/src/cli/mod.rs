@@ -16,6 +16,7 @@ mod plugin;
 mod policy;
 mod policy_test;
 pub mod program;
+mod registry;
 mod replay;
 mod request_file;
 mod umount;

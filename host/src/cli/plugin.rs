@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::global::Global;
 use super::input::read_plain;
+use super::registry::{self, RegistryArgs};
 use crate::author::build::build;
 use crate::author::scaffold::{new_project, write_sdk};
 use crate::error::Error;
@@ -62,6 +63,10 @@ enum PluginCommand {
         /// The component
         plugin: PathBuf,
     },
+    /// Send a plugin to an OCI registry
+    Push(RegistryArgs),
+    /// Bring a plugin from an OCI registry
+    Pull(RegistryArgs),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -75,6 +80,8 @@ pub(super) fn run(global: &Global, args: &PluginArgs) -> anyhow::Result<ExitStat
         PluginCommand::New { name, update: true, .. } => run_update(global, Path::new(name)),
         PluginCommand::New { name, kind, .. } => run_new(global, name, *kind),
         PluginCommand::Build { project, output } => run_build(global, project, output.as_deref()),
+        PluginCommand::Push(args) => return registry::run(global, ["plugin", "push"], args),
+        PluginCommand::Pull(args) => return registry::run(global, ["plugin", "pull"], args),
         PluginCommand::Inspect { plugin } => print(global, plugin, &look(plugin)?),
     }?;
     Ok(ExitStatus::Done)

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::global::Global;
 use super::input::read_plain;
 use super::policy_test::{self, TestArgs};
+use super::registry::{self, RegistryArgs};
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::gate::Gate;
@@ -53,6 +54,10 @@ enum PolicyCommand {
         #[arg(short, long)]
         yes: bool,
     },
+    /// Send a locked policy directory to an OCI registry
+    Push(RegistryArgs),
+    /// Bring a policy directory from an OCI registry, and put it in place if it is sound
+    Pull(RegistryArgs),
 }
 
 pub(super) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStatus> {
@@ -61,6 +66,8 @@ pub(super) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStat
         PolicyCommand::Inspect { plugin } => run_inspect(global, plugin),
         PolicyCommand::Test(args) => return policy_test::run(global, &chosen(&args.directory), args),
         PolicyCommand::Validate { directory } => run_validate(global, &chosen(directory)),
+        PolicyCommand::Push(args) => return registry::run(global, ["policy", "push"], args),
+        PolicyCommand::Pull(args) => return registry::run(global, ["policy", "pull"], args),
         PolicyCommand::Lock { directory, yes } => return run_lock(global, &chosen(directory), *yes),
     }?;
     Ok(ExitStatus::Done)

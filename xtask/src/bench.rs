@@ -17,8 +17,13 @@ const TURNS: usize = 41;
 pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     plugins::build()?;
     let bench = Bench { mountgate: dist::program()?, folder: tempfile::tempdir()? };
-    let all: [(_, Benchmark); 4] =
-        [("process", Bench::process), ("mount", Bench::mount), ("list", Bench::list), ("decision", Bench::decision)];
+    let all: [(_, Benchmark); 5] = [
+        ("process", Bench::process),
+        ("mount", Bench::mount),
+        ("list", Bench::list),
+        ("decision", Bench::decision),
+        ("languages", Bench::languages),
+    ];
     for (name, benchmark) in all {
         if filter.is_none_or(|filter| name.contains(filter)) {
             benchmark(&bench).with_context(|| format!("the benchmark {name} failed"))?;
@@ -256,6 +261,32 @@ impl Bench {
         }
         measure.arg(self.rules()?);
         crate::run(&mut measure)
+    }
+
+    /// The same policy in each language, as `plugin new` makes it, and a rule.
+    fn languages(&self) -> Result<()> {
+        let request = self.request()?;
+        let mut directories = Vec::new();
+        for language in ["rust", "js", "python"] {
+            let name = format!("in-{language}");
+            for arguments in [&["plugin", "new", "--lang", language, &name][..], &["plugin", "build", &name]] {
+                crate::run(self.gate(arguments).current_dir(self.folder.path()).stdout(Stdio::null()))?;
+            }
+            let directory = self.folder.path().join(format!("policies-in-{language}"));
+            fs::rename(self.folder.path().join(&name).join("policies"), &directory)?;
+            directories.push(directory.display().to_string());
+        }
+        directories.push(self.rules()?);
+        std::thread::sleep(Duration::from_millis(3100));
+        let mut contenders = Vec::new();
+        for directory in &directories {
+            let name = Path::new(directory).file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let check = self.gate(&["check", "--policies", directory, "--request", &request]);
+            contenders.push(program(&format!("start to verdict, {name}, cached"), check));
+        }
+        compare("one policy in each language: a process", contenders)?;
+        step("one policy in each language: a decision with fresh instances");
+        crate::run(command(dist::example("measure")?, &["decision"]).args(&directories))
     }
 }
 

@@ -37,7 +37,7 @@ enum Xtask {
     },
     /// Compare mountgate with its peers, side by side in one run. Needs root.
     Bench {
-        /// Only the benchmarks with this in their name: process, mount, list, decision.
+        /// Only the benchmarks with this in their name: process, mount, list, decision, languages.
         filter: Option<String>,
     },
     /// Build the program as it's shipped, and say where it is.

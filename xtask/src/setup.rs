@@ -69,7 +69,7 @@ pub(crate) fn run() -> Result<Toolchain> {
 }
 
 /// What the tests that need root run for real, each with the Debian package that brings it.
-const TOOLS: [(&str, &str); 16] = [
+const TOOLS: [(&str, &str); 18] = [
     ("strace", "strace"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs"),
@@ -86,6 +86,8 @@ const TOOLS: [(&str, &str); 16] = [
     ("pkill", "procps"),
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
 
 /// Installs what tests need of Debian's packages. Without root nothing is installed: the tests that need it are skipped.

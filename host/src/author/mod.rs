@@ -1,5 +1,10 @@
 //! What an author of a plugin is given: a new project, and a component built of it.
 
 pub(crate) mod build;
-pub(crate) mod rust_toolchain;
+mod built;
+mod javascript;
+pub(crate) mod language;
+mod process;
+mod python;
+mod rust;
 pub(crate) mod scaffold;

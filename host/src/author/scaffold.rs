@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::language::Language;
 use crate::policy::description::Kind;
 
 /// A file of a project: its path, and its text.
 type ProjectFile = (&'static str, &'static str);
 
-/// The SDK, as `vendor/mountgate-sdk/src`.
+/// The SDK of Rust, as `vendor/mountgate-sdk/src`.
 const SDK: [ProjectFile; 10] = [
     ("arena.rs", include_str!("../../../plugins/sdk/src/arena.rs")),
     ("bindings.rs", include_str!("../../../plugins/sdk/src/bindings.rs")),
@@ -34,39 +35,67 @@ const CONTRACT: [ProjectFile; 5] = [
     ("world.wit", include_str!("../../../wit/0.1.0/world.wit")),
 ];
 
+/// The SDK of JavaScript, as `vendor`.
+const JAVASCRIPT_SDK: [ProjectFile; 2] = [
+    ("vendor/mountgate.d.ts", include_str!("../../../plugins/sdk/js/mountgate.d.ts")),
+    ("vendor/mountgate.js", include_str!("../../../plugins/sdk/js/mountgate.js")),
+];
+
+/// The SDK of Python, as `vendor`.
+const PYTHON_SDK: [ProjectFile; 1] =
+    [("vendor/mountgate.py", include_str!("../../../plugins/sdk/python/mountgate.py"))];
+
+/// A template for each kind of plugin.
+macro_rules! template {
+    ($kind:expr, $folder:literal, $file:literal) => {
+        match $kind {
+            Kind::Validating => include_str!(concat!("../../templates/", $folder, "validating", $file)),
+            Kind::Mutating => include_str!(concat!("../../templates/", $folder, "mutating", $file)),
+        }
+    };
+}
+
 /// Makes a project in a folder of its name. Returns its files.
 ///
 /// # Errors
 /// A name that can't be one of a crate, a folder that is there, or one that can't be written.
-pub(crate) fn new_project(parent: &Path, name: &str, kind: Kind) -> Result<Vec<PathBuf>> {
+pub(crate) fn new_project(parent: &Path, name: &str, kind: Kind, language: Language) -> Result<Vec<PathBuf>> {
     check_name(name)?;
     let project = parent.join(name);
     ensure!(!project.exists(), "{} is there already", project.display());
-    let (source, policies, cases) = match kind {
-        Kind::Validating => (
-            include_str!("../../templates/rust/src/validating.rs.in"),
-            include_str!("../../templates/rust/policies/validating.toml.in"),
-            include_str!("../../templates/rust/policies/cases/validating.toml.in"),
-        ),
-        Kind::Mutating => (
-            include_str!("../../templates/rust/src/mutating.rs.in"),
-            include_str!("../../templates/rust/policies/mutating.toml.in"),
-            include_str!("../../templates/rust/policies/cases/mutating.toml.in"),
-        ),
-    };
-    let own = [
-        ("Cargo.toml", include_str!("../../templates/rust/Cargo.toml.in")),
-        ("README.md", include_str!("../../templates/rust/README.md.in")),
-        (".gitignore", "/target\n/policies/*.wasm\n"),
-        ("src/lib.rs", source),
-        ("policies/policies.toml", policies),
-        ("policies/cases/first.toml", cases),
+    let mut files: Vec<ProjectFile> = vec![
+        ("policies/policies.toml", template!(kind, "shared/", ".toml.in")),
+        ("policies/cases/first.toml", template!(kind, "shared/cases/", ".toml.in")),
     ];
+    files.extend(match language {
+        Language::Rust => vec![
+            ("Cargo.toml", include_str!("../../templates/rust/Cargo.toml.in")),
+            ("README.md", include_str!("../../templates/rust/README.md.in")),
+            (".gitignore", "/target\n/policies/*.wasm\n"),
+            ("src/lib.rs", template!(kind, "rust/src/", ".rs.in")),
+        ],
+        Language::JavaScript => vec![
+            ("package.json", include_str!("../../templates/js/package.json.in")),
+            ("README.md", include_str!("../../templates/js/README.md.in")),
+            (".gitignore", "/node_modules\n/policies/*.wasm\n"),
+            ("plugin.js", include_str!("../../templates/js/plugin.js.in")),
+            ("policy.js", template!(kind, "js/", ".js.in")),
+            ("policy.test.js", template!(kind, "js/", ".test.js.in")),
+        ],
+        Language::Python => vec![
+            ("pyproject.toml", include_str!("../../templates/python/pyproject.toml.in")),
+            ("requirements.txt", include_str!("../../templates/python/requirements.txt.in")),
+            ("README.md", include_str!("../../templates/python/README.md.in")),
+            (".gitignore", "/.bindings\n/.venv\n/policies/*.wasm\n__pycache__\n"),
+            ("policy.py", template!(kind, "python/", ".py.in")),
+            ("test_policy.py", template!(kind, "python/", "_test.py.in")),
+        ],
+    });
     let mut written = Vec::new();
-    for (path, text) in own {
+    for (path, text) in files {
         written.push(write(&project, path, &filled(text, name))?);
     }
-    written.extend(write_sdk(&project)?);
+    written.extend(write_sdk(&project, language)?);
     Ok(written)
 }
 
@@ -74,11 +103,26 @@ pub(crate) fn new_project(parent: &Path, name: &str, kind: Kind) -> Result<Vec<P
 ///
 /// # Errors
 /// When a file can't be written.
-pub(crate) fn write_sdk(project: &Path) -> Result<Vec<PathBuf>> {
-    let manifest = filled(include_str!("../../templates/rust/sdk.toml.in"), "");
-    let mut written = vec![write(project, "vendor/mountgate-sdk/Cargo.toml", &manifest)?];
-    for (name, text) in SDK {
-        written.push(write(project, &format!("vendor/mountgate-sdk/src/{name}"), text)?);
+pub(crate) fn write_sdk(project: &Path, language: Language) -> Result<Vec<PathBuf>> {
+    let mut written = Vec::new();
+    match language {
+        Language::Rust => {
+            let manifest = filled(include_str!("../../templates/rust/sdk.toml.in"), "");
+            written.push(write(project, "vendor/mountgate-sdk/Cargo.toml", &manifest)?);
+            for (name, text) in SDK {
+                written.push(write(project, &format!("vendor/mountgate-sdk/src/{name}"), text)?);
+            }
+        }
+        Language::JavaScript => {
+            for (path, text) in JAVASCRIPT_SDK {
+                written.push(write(project, path, text)?);
+            }
+        }
+        Language::Python => {
+            for (path, text) in PYTHON_SDK {
+                written.push(write(project, path, text)?);
+            }
+        }
     }
     for (name, text) in CONTRACT {
         written.push(write(project, &format!("wit/0.1.0/{name}"), text)?);

@@ -13,6 +13,7 @@ use super::global::Global;
 use super::input::read_plain;
 use super::registry::{self, RegistryArgs};
 use crate::author::build::build;
+use crate::author::language::Language;
 use crate::author::scaffold::{new_project, write_sdk};
 use crate::error::Error;
 use crate::exit::ExitStatus;
@@ -33,16 +34,19 @@ pub(super) struct PluginArgs {
 enum PluginCommand {
     /// Make a project for a plugin, with a policy directory and its cases. It needs nothing but this program
     #[command(
-        after_help = "Examples:\n  mountgate plugin new read-only-disks\n  mountgate plugin new --kind mutating add-flags\n  mountgate plugin new --update read-only-disks"
+        after_help = "Examples:\n  mountgate plugin new read-only-disks\n  mountgate plugin new --lang python read-only-disks\n  mountgate plugin new --kind mutating add-flags\n  mountgate plugin new --update read-only-disks"
     )]
     New {
         /// The name of the plugin and of its folder
         name: String,
+        /// What it's written in
+        #[arg(long, value_enum, default_value = "rust")]
+        lang: NewLanguage,
         /// Whether it may rewrite requests
         #[arg(long, value_enum, default_value = "validating")]
         kind: NewKind,
         /// Renew the SDK and the contract in a project that is there
-        #[arg(long, conflicts_with = "kind")]
+        #[arg(long, conflicts_with_all = ["kind", "lang"])]
         update: bool,
     },
     /// Build the plugin of a project, make a component of it, and pin it in the project's policy directory
@@ -56,6 +60,9 @@ enum PluginCommand {
         /// Where the component is written, if not into the project's policies folder
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Let the runtime of JavaScript or Python use WASI. What the plugin prints is then in its failures; it needs grants = ["wasi"]
+        #[arg(long)]
+        wasi: bool,
     },
     /// Describe a component: its size, what it imports and needs, its contract, its settings
     #[command(after_help = "Examples:\n  mountgate plugin inspect path-guard.wasm")]
@@ -75,24 +82,36 @@ enum NewKind {
     Mutating,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum NewLanguage {
+    Rust,
+    Js,
+    Python,
+}
+
 pub(super) fn run(global: &Global, args: &PluginArgs) -> anyhow::Result<ExitStatus> {
     match &args.command {
         PluginCommand::New { name, update: true, .. } => run_update(global, Path::new(name)),
-        PluginCommand::New { name, kind, .. } => run_new(global, name, *kind),
-        PluginCommand::Build { project, output } => run_build(global, project, output.as_deref()),
+        PluginCommand::New { name, kind, lang, .. } => run_new(global, name, *kind, *lang),
+        PluginCommand::Build { project, output, wasi } => run_build(global, project, output.as_deref(), *wasi),
         PluginCommand::Push(args) => return registry::run(global, ["plugin", "push"], args),
         PluginCommand::Pull(args) => return registry::run(global, ["plugin", "pull"], args),
-        PluginCommand::Inspect { plugin } => print(global, plugin, &look(plugin)?),
+        PluginCommand::Inspect { plugin } => print(global, plugin, &look(global, plugin)?),
     }?;
     Ok(ExitStatus::Done)
 }
 
-fn run_new(global: &Global, name: &str, kind: NewKind) -> anyhow::Result<()> {
+fn run_new(global: &Global, name: &str, kind: NewKind, language: NewLanguage) -> anyhow::Result<()> {
     let kind = match kind {
         NewKind::Validating => Kind::Validating,
         NewKind::Mutating => Kind::Mutating,
     };
-    let files = new_project(Path::new("."), name, kind)?;
+    let language = match language {
+        NewLanguage::Rust => Language::Rust,
+        NewLanguage::Js => Language::JavaScript,
+        NewLanguage::Python => Language::Python,
+    };
+    let files = new_project(Path::new("."), name, kind, language)?;
     let mut out = anstream::stdout().lock();
     if global.json {
         return Ok(json::write_line(&mut out, &json!({ "project": name, "files": files }))?);
@@ -103,23 +122,23 @@ fn run_new(global: &Global, name: &str, kind: NewKind) -> anyhow::Result<()> {
 }
 
 fn run_update(global: &Global, project: &Path) -> anyhow::Result<()> {
-    anyhow::ensure!(project.join("Cargo.toml").exists(), "{} is no project", project.display());
-    let files = write_sdk(project)?;
+    let language = Language::of(project)?;
+    let files = write_sdk(project, language)?;
     let mut out = anstream::stdout().lock();
     if global.json {
         return Ok(json::write_line(&mut out, &json!({ "project": project, "files": files }))?);
     }
     writeln!(
         out,
-        "{} files of the SDK and the contract are those of mountgate {}",
+        "{} files of the SDK for {language} and the contract are those of mountgate {}",
         files.len(),
         env!("CARGO_PKG_VERSION")
     )?;
     Ok(())
 }
 
-fn run_build(global: &Global, project: &Path, output: Option<&Path>) -> anyhow::Result<()> {
-    let built = build(project)?;
+fn run_build(global: &Global, project: &Path, output: Option<&Path>, with_wasi: bool) -> anyhow::Result<()> {
+    let built = build(project, with_wasi)?;
     let policies = project.join("policies");
     let file = match output {
         Some(file) => file.to_owned(),
@@ -127,7 +146,7 @@ fn run_build(global: &Global, project: &Path, output: Option<&Path>) -> anyhow::
         None => project.join(format!("{}.wasm", built.name)),
     };
     let engine = Engine::new().map_err(Error::Sandbox)?;
-    let found = inspect(&engine, &file, &built.component).map_err(Error::from)?;
+    let found = inspect(&engine, &file, &built.component, &global.cache()).map_err(Error::from)?;
     write_component(&file, &built.component)?;
     if output.is_none() && file.starts_with(&policies) {
         Locking::of(&policies).and_then(|locking| locking.write()).map_err(Error::from)?;
@@ -155,10 +174,10 @@ struct Looked {
     found: Inspection,
 }
 
-fn look(plugin: &Path) -> anyhow::Result<Looked> {
+fn look(global: &Global, plugin: &Path) -> anyhow::Result<Looked> {
     let bytes = read_plain(plugin)?;
     let engine = Engine::new().map_err(Error::Sandbox)?;
-    let found = inspect(&engine, plugin, &bytes).map_err(Error::from)?;
+    let found = inspect(&engine, plugin, &bytes, &global.cache()).map_err(Error::from)?;
     Ok(Looked { size: bytes.len(), found })
 }
 

@@ -76,7 +76,7 @@ pub(super) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStat
 fn run_inspect(global: &Global, path: &Path) -> anyhow::Result<()> {
     let bytes = read_plain(path)?;
     let engine = Engine::new().map_err(Error::Sandbox)?;
-    let found = inspect(&engine, path, &bytes).map_err(Error::from)?;
+    let found = inspect(&engine, path, &bytes, &global.cache()).map_err(Error::from)?;
     let mut out = anstream::stdout().lock();
     if global.json {
         json::write_line(&mut out, &found)?;

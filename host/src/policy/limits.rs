@@ -63,8 +63,8 @@ pub(super) const LOG_LINES: usize = 64;
 /// Bytes of one log line with its fields.
 pub(super) const LOG_LINE_BYTES: usize = 2048;
 /// Core instances in one component: a JavaScript engine with its adapters has about ten, a Python interpreter with its
-/// libraries forty.
-pub(super) const CORE_INSTANCES: u32 = 64;
+/// libraries a hundred.
+pub(super) const CORE_INSTANCES: u32 = 128;
 /// Memories and tables in one component.
 pub(super) const MEMORIES: u32 = 4;
 pub(super) const TABLES: u32 = 16;

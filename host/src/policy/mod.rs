@@ -11,4 +11,5 @@ pub mod grant;
 pub mod limits;
 pub mod mode;
 mod outline;
+mod settings_schema;
 mod whole_file;

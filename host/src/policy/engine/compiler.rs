@@ -132,8 +132,17 @@ fn unsound_as_told(message: &str) -> Fault {
     Fault::new(message.to_owned(), "build it again, and check that the file is complete")
 }
 
+/// What a Rust program ends with that gives up, see the standard library's `process::Termination`.
+const PANICKED: i32 = 101;
+
 /// The process was ended by a limit, or by a crash of the compiler.
 fn too_much(status: ExitStatus) -> Fault {
+    if status.code() == Some(PANICKED) {
+        return Fault::new(
+            "its plugin can't be compiled: the compiler itself failed".to_owned(),
+            "report this, with the plugin; another tool, or another version of it, may make a component that compiles",
+        );
+    }
     let limit = match status.signal().map(Signal::from_named_raw) {
         Some(Some(Signal::XCPU | Signal::KILL)) => format!("{COMPILER_SECONDS} s of CPU time"),
         _ => format!("{} GiB of memory", COMPILER_MEMORY >> 30),
@@ -153,5 +162,7 @@ mod tests {
         let of = |signal| too_much(ExitStatus::from_raw(signal)).message;
         assert!(of(24).contains("s of CPU time"), "{}", of(24));
         assert!(of(6).contains("GiB of memory"), "{}", of(6));
+        // A wait status has the exit status in its second byte.
+        assert!(of(PANICKED << 8).contains("the compiler itself failed"), "{}", of(PANICKED << 8));
     }
 }

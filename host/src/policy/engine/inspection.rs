@@ -30,11 +30,11 @@ pub struct Inspection {
     pub description: Description,
 }
 
-/// Describes a plugin: what it says of itself, what it imports, its digest.
+/// Describes a plugin: what it says of itself, what it imports, its digest. The cache keeps what is compiled for that.
 ///
 /// # Errors
 /// Why it can't be used.
-pub fn inspect(engine: &Engine, path: &Path, bytes: &[u8]) -> Result<Inspection, DirectoryError> {
+pub fn inspect(engine: &Engine, path: &Path, bytes: &[u8], cache: &Cache) -> Result<Inspection, DirectoryError> {
     let entry = PolicyEntry {
         name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         plugin: path.to_owned(),
@@ -48,7 +48,7 @@ pub fn inspect(engine: &Engine, path: &Path, bytes: &[u8]) -> Result<Inspection,
         settings: "{}".to_owned(),
         line: 0,
     };
-    look(engine, &entry).map_err(|Fault { message, hint }| DirectoryError {
+    look(engine, &entry, cache).map_err(|Fault { message, hint }| DirectoryError {
         file: path.to_owned(),
         line: None,
         message,
@@ -56,9 +56,9 @@ pub fn inspect(engine: &Engine, path: &Path, bytes: &[u8]) -> Result<Inspection,
     })
 }
 
-fn look(engine: &Engine, entry: &PolicyEntry) -> Result<Inspection, Fault> {
+fn look(engine: &Engine, entry: &PolicyEntry, cache: &Cache) -> Result<Inspection, Fault> {
     let runtime = &engine.runtime;
-    let component = runtime.component(entry, &Cache::none())?;
+    let component = runtime.component(entry, cache)?;
     let imports: Vec<String> =
         component.component_type().imports(&runtime.engine).map(|(name, _)| name.to_owned()).collect();
     Ok(Inspection {

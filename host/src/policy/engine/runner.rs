@@ -26,6 +26,7 @@ use crate::policy::directory::entry::PolicyEntry;
 use crate::policy::evaluation::{Evaluation, LogLine};
 use crate::policy::fault::Fault;
 use crate::policy::limits::{HOST_CALL_BYTES, Limits};
+use crate::policy::settings_schema::{self, SettingsProblem};
 
 /// A plugin with its settings and bounds, of which instances are made.
 pub(super) struct Runner {
@@ -115,22 +116,32 @@ impl Runner {
             let instance = PolicyPre::new(self.pre.clone())?.instantiate(&mut store)?;
             let plugin = instance.mountgate_policy_plugin();
             let description = plugin.call_describe(&mut store)?;
-            Ok((description, plugin.call_prepare(&mut store, &self.settings)?))
+            Ok((description, plugin.call_prepare(&mut store, &self.settings)))
         };
-        let (description, preparation) = ask().map_err(|error: wasmtime::Error| {
-            let failure = failure(&error, &store, limits);
+        let failed = |error: &wasmtime::Error, store: &Store<HostState>| {
+            let failure = failure(error, store, limits);
             Fault::new(
                 format!("its plugin failed before it was asked anything: {failure}"),
                 "raise its limits, or ask its author",
             )
+        };
+        let asked = ask();
+        let (description, preparation) = asked.map_err(|error: wasmtime::Error| failed(&error, &store))?;
+        let description = described(description)?;
+        let problems = settings_schema::problems(&description.settings_schema, &self.settings).map_err(|why| {
+            let message = format!("its plugin publishes no sound schema of its settings: {why}");
+            Fault::new(message, "ask its author: it must be a JSON Schema")
         })?;
         match preparation {
-            Ok(plugin::Preparation { prepared, denial_codes, changes }) => {
+            Ok(Ok(plugin::Preparation { prepared, denial_codes, changes })) if problems.is_empty() => {
                 check_codes(&denial_codes)?;
                 let changes = fields(&changes)?;
-                Ok(Introduction { description: described(description)?, prepared, denial_codes, changes })
+                Ok(Introduction { description, prepared, denial_codes, changes })
             }
-            Err(problems) => Err(wrong_settings(&problems)),
+            // A plugin that gives up on settings which its schema doesn't allow has said why by the schema.
+            Err(error) if problems.is_empty() => Err(failed(&error, &store)),
+            Ok(Ok(_)) | Err(_) => Err(wrong_settings(&[], problems)),
+            Ok(Err(told)) => Err(wrong_settings(&told, problems)),
         }
     }
 
@@ -209,17 +220,20 @@ fn last_words(state: &HostState) -> String {
     }
 }
 
-fn wrong_settings(problems: &[plugin::Problem]) -> Fault {
-    let list: Vec<String> = problems
-        .iter()
+/// What the plugin says of its settings, and what its schema says of those that it doesn't name.
+fn wrong_settings(told: &[plugin::Problem], mut by_schema: Vec<SettingsProblem>) -> Fault {
+    by_schema.retain(|problem| told.iter().all(|told| told.path != problem.path));
+    let told = told.iter().map(|problem| (problem.path.as_str(), problem.message.as_str()));
+    let all = told.chain(by_schema.iter().map(|problem| (problem.path.as_str(), problem.message.as_str())));
+    let list: Vec<String> = all
         .take(100)
-        .map(|problem| match problem.path.as_str() {
-            "" => format!("settings: {}", shown(&problem.message)),
-            path => format!("settings.{}: {}", shown(path), shown(&problem.message)),
+        .map(|(path, message)| match path {
+            "" => format!("settings: {}", shown(message)),
+            path => format!("settings.{}: {}", shown(path), shown(message)),
         })
         .collect();
     let list = if list.is_empty() { "settings: it doesn't take them".to_owned() } else { list.join("; ") };
-    Fault::new(list, "`mountgate policy inspect PLUGIN` prints the schema of its settings")
+    Fault::new(list, "`mountgate plugin inspect PLUGIN` shows its settings")
 }
 
 /// Fields of a request by their names.

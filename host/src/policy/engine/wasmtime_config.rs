@@ -18,7 +18,8 @@ pub(super) fn config() -> Config {
         .native_unwind_info(false)
         .generate_address_map(false)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // What joins the components within a component copies from one memory to another.
+        .wasm_multi_memory(true)
         .concurrency_support(false);
     config
 }

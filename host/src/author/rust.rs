@@ -1,15 +1,55 @@
-//! What builds Rust plugins on this machine.
+//! Builds plugins in Rust, with the compiler that is on this machine.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use wit_component::ComponentEncoder;
 
-pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
+use super::built::Built;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// As much of Cargo.toml as is needed.
+#[derive(Deserialize)]
+struct Manifest {
+    package: Package,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+}
+
+/// Builds the plugin of a project.
+pub(super) fn build(project: &Path) -> Result<Built> {
+    let manifest = project.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).with_context(|| format!("{} can't be read", manifest.display()))?;
+    let Manifest { package: Package { name } } =
+        toml::from_str(&text).with_context(|| format!("{} isn't the manifest of a crate", manifest.display()))?;
+    let toolchain = RustToolchain::find()?;
+    let status = toolchain.build(project).status().context("cargo doesn't run: install Rust, see rust-lang.org")?;
+    ensure!(status.success(), "the plugin doesn't compile: cargo ended with {status}");
+    let module = project.join(format!("target/{TARGET}/release/{}.wasm", name.replace('-', "_")));
+    let component = component(&module)?;
+    Ok(Built { name, component, with: toolchain.name() })
+}
+
+/// Makes a component of a core module, by what wit-bindgen left in it.
+fn component(module: &Path) -> Result<Vec<u8>> {
+    let bytes =
+        fs::read(module).with_context(|| format!("{} isn't there: the crate must be a `cdylib`", module.display()))?;
+    let encode = || ComponentEncoder::default().validate(true).module(&bytes)?.encode();
+    encode().context(
+        "no component can be made of it: it must export a policy with mountgate_sdk::export!, and import nothing else",
+    )
+}
 
 /// A way to build for WebAssembly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RustToolchain {
+enum RustToolchain {
     /// The compiler in use has the target.
     Own,
     /// Debian's compiler, which builds the standard library itself.
@@ -21,7 +61,7 @@ impl RustToolchain {
     ///
     /// # Errors
     /// What to install.
-    pub(crate) fn find() -> Result<Self> {
+    fn find() -> Result<Self> {
         if has_target() {
             return Ok(Self::Own);
         }
@@ -34,7 +74,7 @@ impl RustToolchain {
         )
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Own => "this compiler's own WebAssembly target",
             Self::Debian => "Debian's rustc-web and lld",
@@ -43,7 +83,7 @@ impl RustToolchain {
 
     /// `cargo build` of the plugin in a folder.
     #[expect(clippy::disallowed_methods, reason = "an author has their own plugin built")]
-    pub(crate) fn build(self, project: &Path) -> Command {
+    fn build(self, project: &Path) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(["build", "--release", "--lib", "--target", TARGET, "--target-dir"]);
         command.arg(project.join("target")).arg("--manifest-path").arg(project.join("Cargo.toml"));

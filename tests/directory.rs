@@ -25,6 +25,8 @@ tests! {
     plain a_helper_that_names_no_daemon_is_refused,
     plain a_lock_file_is_written_through_no_link,
     plain every_wrong_setting_is_named,
+    plain plugins_are_compiled_when_they_are_installed,
+    plain what_an_evaluation_takes_is_measured,
     plain a_directory_without_policies_is_refused,
     plain compiled_code_that_others_can_reach_is_not_used,
     plain the_shipped_directories_are_accepted,
@@ -181,6 +183,31 @@ fn every_wrong_setting_is_named() -> Result<()> {
     let text = "[[policy]]\nname = \"g\"\nplugin = \"path-guard.wasm\"\n\
                 settings = { deny-targets = [\"etc\", 5], colour = 1 }\n";
     refused(policies(text, &["path-guard"])?.path(), &["policies.toml:2", "settings.deny-targets[1]", "colour"])
+}
+
+fn plugins_are_compiled_when_they_are_installed() -> Result<()> {
+    let directory = policies("[[policy]]\nname = \"g\"\nplugin = \"path-guard.wasm\"\n", &["path-guard"])?;
+    let cache = private_folder()?;
+    let compile = |folder: &Path| {
+        let mut compile = mountgate(&["policy", "compile", "--json"]);
+        compile.arg(directory.path()).env("MOUNTGATE_CACHE", folder).output()
+    };
+    let output = compile(cache.path())?;
+    ensure!(status(&output) == 0 && text_of(&output).contains("\"policies\":1"), "{}", text_of(&output));
+    ensure!(fs::read_dir(cache.path())?.count() > 0);
+    let output = compile(Path::new(""))?;
+    ensure!(status(&output) == 2 && text_of(&output).contains("can't be kept"), "{}", text_of(&output));
+    Ok(())
+}
+
+fn what_an_evaluation_takes_is_measured() -> Result<()> {
+    let directory = root().join("policies/baseline");
+    let output = mountgate(&["plugin", "bench", "--rounds", "2", "--json"]).arg(&directory).output()?;
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let rows = report["policies"].as_array().map(Vec::as_slice).unwrap_or_default();
+    ensure!(status(&output) == 0 && rows.len() == 4, "{}", text_of(&output));
+    ensure!(rows.iter().all(|row| row["median_fuel"].as_u64().is_some_and(|fuel| fuel > 1000)), "{report}");
+    Ok(())
 }
 
 fn a_directory_without_policies_is_refused() -> Result<()> {

@@ -15,6 +15,7 @@ mod deadlines;
 mod directory;
 mod drop_in;
 mod faults;
+mod frozen;
 mod fuzz;
 mod gated;
 mod hostile;
@@ -78,6 +79,7 @@ fn all_tests() -> Vec<Trial> {
         deadlines::tests(),
         systemd::tests(),
         faults::tests(),
+        frozen::tests(),
         pinning::tests(),
         places::tests(),
         policy_test::tests(),

@@ -31,6 +31,7 @@ tests! {
     plain a_verdict_of_100_mb_denies,
     plain calls_without_end_deny,
     plain a_plugin_that_takes_too_long_to_compile_is_refused,
+    plain a_request_that_has_to_compile_too_long_says_so,
     plain a_plugin_that_takes_too_much_memory_to_compile_is_refused,
     plain a_rewrite_that_never_settles_denies,
     plain a_dropped_nosuid_denies,
@@ -276,6 +277,24 @@ fn a_plugin_that_takes_too_long_to_compile_is_refused() -> Result<()> {
     let plugin = [&fs::read(plugin("path-guard"))?, component.get(8..).unwrap_or_default()].concat();
     let (status, text) = compiled_with("-t 1", &plugin)?;
     ensure!(status == 4 && text.contains("large") && text.contains("s of CPU time"), "{text}");
+    Ok(())
+}
+
+/// The policies of a request that meets a plugin for the first time are compiled in its own time.
+fn a_request_that_has_to_compile_too_long_says_so() -> Result<()> {
+    let text = "[host]\ntimeout = \"1s\"\n[[policy]]\nname = \"large\"\nplugin = \"large.wasm\"\n";
+    let directory = unpinned(text, &[])?;
+    let component = nested(1000, 120);
+    let plugin = [&fs::read(plugin("path-guard"))?, component.get(8..).unwrap_or_default()].concat();
+    fs::write(directory.path().join("large.wasm"), plugin)?;
+    mountgate(&["policy", "lock"]).arg(directory.path()).output()?;
+    let mut mount = mountgate(&["--sandbox", "mount", "-t", "tmpfs", "tmpfs", "/mnt", "--policies"]);
+    let output = mount.arg(directory.path()).output()?;
+    let text = text_of(&output);
+    ensure!(
+        status(&output) == 1 && text.contains("weren't compiled within 1s") && text.contains("policy compile"),
+        "{text}"
+    );
     Ok(())
 }
 

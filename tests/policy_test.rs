@@ -20,13 +20,18 @@ tests! {
 
 fn the_shipped_policies_decide_their_cases_as_expected() -> Result<()> {
     let mut cases = 0;
-    for directory in ["policies/baseline", "policies/strict", "policies/public-rules"] {
-        let output = mountgate(&["policy", "test", "--every-code", "--json"]).arg(root().join(directory)).output()?;
-        ensure!(status(&output) == 0, "{directory}: {}", text_of(&output));
+    let mut directories =
+        ["baseline", "strict", "public-rules"].map(|name| root().join("policies").join(name)).to_vec();
+    let recipes = fs::read_dir(root().join("policies/cookbook"))?.collect::<Result<Vec<_>, _>>()?;
+    ensure!(recipes.len() >= 12, "{} recipes", recipes.len());
+    directories.extend(recipes.iter().map(fs::DirEntry::path));
+    for directory in directories {
+        let output = mountgate(&["policy", "test", "--every-code", "--json"]).arg(&directory).output()?;
+        ensure!(status(&output) == 0, "{}: {}", directory.display(), text_of(&output));
         let report: Value = serde_json::from_slice(&output.stdout)?;
         cases += report["passed"].as_u64().unwrap_or_default();
     }
-    ensure!(cases >= 110, "{cases} cases");
+    ensure!(cases >= 150, "{cases} cases");
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod dist;
+mod docs;
 mod imports;
 mod package;
 mod plugins;
@@ -40,6 +41,8 @@ enum Xtask {
         /// Only the benchmarks with this in their name: process, mount, list, decision, languages.
         filter: Option<String>,
     },
+    /// Build the documentation as a site, and check its links.
+    Docs,
     /// Build the program as it's shipped, and say where it is.
     Dist,
     /// Build what a release consists of, and pack it with its checksum into target/package.
@@ -69,6 +72,7 @@ fn main() -> Result<()> {
         Xtask::Demo => demo::run(),
         Xtask::Test { arguments } => test::run(&arguments),
         Xtask::Bench { filter } => bench::run(filter.as_deref()),
+        Xtask::Docs => docs::build(),
         Xtask::Dist => dist::program().map(|program| println!("{}", program.display())),
         Xtask::Package => package::build(),
         Xtask::Imports { folder } => imports::print(&folder),

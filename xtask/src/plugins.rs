@@ -11,7 +11,7 @@ use crate::setup::{self, TARGET};
 use crate::{run, step};
 
 /// The plugins that are shipped.
-const SHIPPED: [&str; 5] = ["path-guard", "secure-flags", "fstype-allow", "mount-limits", "rules"];
+pub(crate) const SHIPPED: [&str; 5] = ["path-guard", "secure-flags", "fstype-allow", "mount-limits", "rules"];
 /// The plugin that tests are made with.
 const GUEST: &str = "misbehaving-guest";
 /// Where components end up.
@@ -31,7 +31,18 @@ pub(crate) fn build() -> Result<()> {
     for directory in ["policies/baseline", "policies/strict", "policies/public-rules"] {
         fill(Path::new(directory))?;
     }
+    for recipe in cookbook()? {
+        fill(&recipe)?;
+    }
     Ok(())
+}
+
+/// The policy directories of the cookbook, in order.
+pub(crate) fn cookbook() -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir("policies/cookbook")?.map(|entry| entry.map(|entry| entry.path()));
+    let mut recipes = entries.collect::<std::io::Result<Vec<_>>>()?;
+    recipes.sort();
+    Ok(recipes)
 }
 
 fn component(module: &Path) -> Result<Vec<u8>> {

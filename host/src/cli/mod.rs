@@ -13,6 +13,7 @@ mod man;
 mod mount;
 mod output;
 mod plugin;
+mod plugin_bench;
 mod policy;
 mod policy_test;
 pub mod program;

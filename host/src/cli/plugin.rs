@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::global::Global;
 use super::input::read_plain;
+use super::plugin_bench::{self, BenchArgs};
 use super::registry::{self, RegistryArgs};
 use crate::author::build::build;
 use crate::author::language::Language;
@@ -70,6 +71,7 @@ enum PluginCommand {
         /// The component
         plugin: PathBuf,
     },
+    Bench(BenchArgs),
     /// Send a plugin to an OCI registry
     Push(RegistryArgs),
     /// Bring a plugin from an OCI registry
@@ -94,6 +96,10 @@ pub(super) fn run(global: &Global, args: &PluginArgs) -> anyhow::Result<ExitStat
         PluginCommand::New { name, update: true, .. } => run_update(global, Path::new(name)),
         PluginCommand::New { name, kind, lang, .. } => run_new(global, name, *kind, *lang),
         PluginCommand::Build { project, output, wasi } => run_build(global, project, output.as_deref(), *wasi),
+        PluginCommand::Bench(args) => {
+            let directory = args.directory.clone().unwrap_or_else(|| global.policies().to_owned());
+            plugin_bench::run(global, &directory, args)
+        }
         PluginCommand::Push(args) => return registry::run(global, ["plugin", "push"], args),
         PluginCommand::Pull(args) => return registry::run(global, ["plugin", "pull"], args),
         PluginCommand::Inspect { plugin } => print(global, plugin, &look(global, plugin)?),

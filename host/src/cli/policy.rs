@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -45,6 +46,12 @@ enum PolicyCommand {
         directory: Option<PathBuf>,
     },
     Test(TestArgs),
+    /// Compile the plugins of a policy directory, so that no request has to. Run it where the directory is installed
+    #[command(after_help = "Examples:\n  mountgate policy compile /etc/mountgate")]
+    Compile {
+        /// The directory, if not the one of --policies
+        directory: Option<PathBuf>,
+    },
     /// Pin a policy directory: its configuration, its plugins, what they are granted. Shows what has changed since the last lock
     #[command(after_help = "Examples:\n  mountgate policy lock /etc/mountgate")]
     Lock {
@@ -66,6 +73,7 @@ pub(super) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStat
         PolicyCommand::Inspect { plugin } => run_inspect(global, plugin),
         PolicyCommand::Test(args) => return policy_test::run(global, &chosen(&args.directory), args),
         PolicyCommand::Validate { directory } => run_validate(global, &chosen(directory)),
+        PolicyCommand::Compile { directory } => run_compile(global, &chosen(directory)),
         PolicyCommand::Push(args) => return registry::run(global, ["policy", "push"], args),
         PolicyCommand::Pull(args) => return registry::run(global, ["policy", "pull"], args),
         PolicyCommand::Lock { directory, yes } => return run_lock(global, &chosen(directory), *yes),
@@ -119,6 +127,24 @@ fn run_validate(global: &Global, path: &Path) -> anyhow::Result<()> {
         let about = &policy.description;
         writeln!(out, "{}  {} {} ({:?}, {:?})", policy.name, about.name, about.version, about.kind, policy.mode)?;
     }
+    Ok(())
+}
+
+fn run_compile(global: &Global, path: &Path) -> anyhow::Result<()> {
+    let cache = global.cache();
+    let begun = Instant::now();
+    let gate = Gate::new(global.open_directory(path, &cache)?, &cache)?;
+    let folder = cache.usable().ok_or_else(|| {
+        let hint = Some("name a folder that only you can enter, with --cache or MOUNTGATE_CACHE");
+        Error::from(Refusals::one("--cache", "compiled plugins can't be kept anywhere".to_owned(), hint))
+    })?;
+    let (count, seconds) = (gate.policies().len(), begun.elapsed().as_secs_f64());
+    let mut out = anstream::stdout().lock();
+    if global.json {
+        let object = json!({ "policies": count, "cache": folder, "seconds": seconds });
+        return Ok(json::write_line(&mut out, &object)?);
+    }
+    writeln!(out, "{count} policies are ready in {} ({seconds:.1} s)", folder.display())?;
     Ok(())
 }
 

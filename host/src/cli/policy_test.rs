@@ -25,7 +25,7 @@ use crate::policy::directory::error::DirectoryError;
 use crate::policy::engine::Engine;
 use crate::test_cases::coverage::{Coverage, PolicyCode};
 use crate::test_cases::file::{CaseFile, Expectation, Table, TestCase, Word, Words, line_of};
-use crate::test_cases::judge::{Difference, blessed, decide, differences};
+use crate::test_cases::judge::{Difference, Outcome, blessed, decide, differences};
 
 /// Where the cases of a policy directory are.
 const FOLDER: &str = "cases";
@@ -123,7 +123,7 @@ fn once(global: &Global, path: &Path, args: &TestArgs) -> anyhow::Result<ExitSta
     Ok(if is_sound && is_expected { ExitStatus::Done } else { ExitStatus::Found })
 }
 
-fn case_files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn case_files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let folder = directory.join(FOLDER);
     let entries =
         std::fs::read_dir(&folder).map_err(|error| not_sound(&folder, format!("it can't be listed: {error}")))?;
@@ -136,22 +136,15 @@ fn case_files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
 }
 
-fn not_sound(file: &Path, message: String) -> anyhow::Error {
+pub(super) fn not_sound(file: &Path, message: String) -> anyhow::Error {
     let hint = "docs/policy-directory.md shows the form of a case".into();
     Error::from(DirectoryError { file: file.to_owned(), line: None, message, hint }).into()
 }
 
 fn test_file(gate: &Gate, directory: &Path, file: &Path, text: &str) -> anyhow::Result<Vec<Tested>> {
-    let cases = CaseFile::read(text).map_err(|problem| not_sound(file, problem))?;
     let name = file.strip_prefix(directory).unwrap_or(file).display().to_string();
     let mut tested = Vec::new();
-    for spanned in &cases.cases {
-        let (line, case) = (line_of(text, spanned.span().start), spanned.get_ref());
-        let wrong = |problem: String| not_sound(file, format!("line {line}: case {:?}: {problem}", case.name));
-        let request = request_of(case).map_err(&wrong)?;
-        let table = table_of(cases.table(case), file.parent().unwrap_or(directory))
-            .map_err(|error| wrong(format!("{error:#}")))?;
-        let outcome = decide(&gate.chain(), case, request, table).map_err(|error| wrong(format!("{error:#}")))?;
+    decide_each(gate, directory, file, text, |line, case, outcome| {
         tested.push(Tested {
             file: name.clone(),
             line,
@@ -160,8 +153,29 @@ fn test_file(gate: &Gate, directory: &Path, file: &Path, text: &str) -> anyhow::
             reason: outcome.reason,
             got: blessed(&case.expect, &outcome.got),
         });
-    }
+    })?;
     Ok(tested)
+}
+
+/// Decides the cases of a file. `each` hears what came of a case, with its line.
+pub(super) fn decide_each(
+    gate: &Gate,
+    directory: &Path,
+    file: &Path,
+    text: &str,
+    mut each: impl FnMut(usize, &TestCase, Outcome),
+) -> anyhow::Result<()> {
+    let cases = CaseFile::read(text).map_err(|problem| not_sound(file, problem))?;
+    for spanned in &cases.cases {
+        let (line, case) = (line_of(text, spanned.span().start), spanned.get_ref());
+        let wrong = |problem: String| not_sound(file, format!("line {line}: case {:?}: {problem}", case.name));
+        let request = request_of(case).map_err(&wrong)?;
+        let table = table_of(cases.table(case), file.parent().unwrap_or(directory))
+            .map_err(|error| wrong(format!("{error:#}")))?;
+        let outcome = decide(&gate.chain(), case, request, table).map_err(|error| wrong(format!("{error:#}")))?;
+        each(line, case, outcome);
+    }
+    Ok(())
 }
 
 /// The words of a case, as a command line.

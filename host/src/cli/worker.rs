@@ -34,6 +34,7 @@ pub(super) fn run<T: Send + 'static>(
     let work = move || {
         begun.begin();
         let gate = Gate::load(&engine, directory, &cache)?;
+        begun.policies_are_ready();
         let result = work(&gate, &begun);
         // The process ends soon, and to take the sandbox apart piece by piece would take time.
         std::mem::forget((gate, engine));

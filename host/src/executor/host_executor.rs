@@ -39,6 +39,7 @@ impl Executor for HostExecutor {
             return enter_and_run(&self.host, plan, watch);
         }
         let watch = Arc::new(Watch::new(plan.timeout()));
+        watch.policies_are_ready();
         let (host, watched, timeout) = (self.host.clone(), watch.clone(), plan.timeout());
         let (done, result) = channel();
         let thread = std::thread::Builder::new().name("host".to_owned()).spawn(move || {

@@ -1,6 +1,6 @@
 //! The time of a request, and what the thread that works on it and the one that waits for it know of each other.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ pub(crate) struct Watch {
     state: AtomicU8,
     /// The thread that works.
     thread: AtomicU32,
+    /// Whether the policies are ready to be asked.
+    is_ready: AtomicBool,
 }
 
 /// The host is as it was, and the request can be given up without a trace.
@@ -34,7 +36,7 @@ impl Watch {
     /// The time of a request that starts now.
     pub(crate) fn new(timeout: Duration) -> Self {
         let (state, thread) = (AtomicU8::new(OPEN), AtomicU32::new(0));
-        Self { timeout, deadline: Instant::now() + timeout, state, thread }
+        Self { timeout, deadline: Instant::now() + timeout, state, thread, is_ready: AtomicBool::new(false) }
     }
 
     /// When its time is up.
@@ -45,6 +47,11 @@ impl Watch {
     /// The calling thread is the one that works on the request.
     pub(crate) fn begin(&self) {
         self.thread.store(nix::unistd::gettid().as_raw().unsigned_abs(), Ordering::Relaxed);
+    }
+
+    /// The policies are ready: from now on, it's the host that is waited for.
+    pub(crate) fn policies_are_ready(&self) {
+        self.is_ready.store(true, Ordering::Relaxed);
     }
 
     /// Waits for the working thread, and calls `each` at intervals. When the time is up, the request is given up. If the
@@ -95,6 +102,13 @@ impl Watch {
 
     /// A request whose thread doesn't come back from the kernel.
     fn stuck(&self, more: &str) -> MountFailure {
+        if !self.is_ready.load(Ordering::Relaxed) {
+            let reason = format!(
+                "they weren't compiled within {:?}: run `mountgate policy compile` when they are installed",
+                self.timeout
+            );
+            return self.failed("the plugins", reason);
+        }
         let place = process::waiting_in(self.thread.load(Ordering::Relaxed));
         self.failed("the host's kernel", format!("it hasn't answered within {:?}{place}{more}", self.timeout))
     }

@@ -53,6 +53,11 @@ impl Cache {
         self.path.as_deref()
     }
 
+    /// Its folder, if plugins are kept there.
+    pub(crate) fn usable(&self) -> Option<&Path> {
+        self.path().filter(|_| self.folder.is_some())
+    }
+
     /// What earlier runs found out about a policy directory.
     pub(super) fn record(&self, directory: &Path) -> Record {
         let read = || -> Option<Vec<u8>> {

@@ -8,6 +8,7 @@ use super::file::{Expectation, TestCase, Word};
 use crate::decision::case::{Case, Resolution};
 use crate::decision::chain::Chain;
 use crate::decision::ruling::{Decision, Ruling};
+use crate::decision::trace::TraceEntry;
 use crate::error::Error;
 use crate::model::request::MountRequest;
 use crate::mount_table::snapshot::Snapshot;
@@ -27,6 +28,8 @@ pub(crate) struct Outcome {
     pub(crate) got: Expectation,
     /// What the policy or the host said, for people.
     pub(crate) reason: Option<String>,
+    /// What each policy was asked and said.
+    pub(crate) trace: Vec<TraceEntry>,
 }
 
 /// Decides a case.
@@ -52,11 +55,11 @@ pub(crate) fn decide(
         false,
     );
     match decided {
-        Ok(decision) => Ok(outcome_of(&decision)),
+        Ok(decision) => Ok(outcome_of(decision)),
         Err(Error::Refused(refusals)) => {
             let code = refusals.iter().next().map(|refusal| refusal.code.to_owned());
             let got = Expectation { code, ..expectation(Word::Refuse) };
-            Ok(Outcome { got, reason: Some(refusals.to_string()) })
+            Ok(Outcome { got, reason: Some(refusals.to_string()), trace: Vec::new() })
         }
         Err(error) => Err(error.into()),
     }
@@ -66,7 +69,7 @@ fn expectation(verdict: Word) -> Expectation {
     Expectation { verdict, policy: None, code: None, edits: None, final_request: None }
 }
 
-fn outcome_of(decision: &Decision) -> Outcome {
+fn outcome_of(decision: Decision) -> Outcome {
     let verdict = match decision.ruling {
         Ruling::Allow(_) => Word::Allow,
         Ruling::Deny { .. } => Word::Deny,
@@ -80,7 +83,7 @@ fn outcome_of(decision: &Decision) -> Outcome {
         final_request: Some(decision.final_request.to_string()),
         ..expectation(verdict)
     };
-    Outcome { got, reason: denial.map(|denial| denial.reason) }
+    Outcome { got, reason: denial.map(|denial| denial.reason), trace: decision.trace }
 }
 
 /// What isn't as it's expected. Only what is named is compared.

@@ -77,6 +77,12 @@ impl Gate {
         Chain::new(&self.policies, &self.directory.host, &self.own_state)
     }
 
+    /// A chain of one of its policies.
+    pub(crate) fn chain_of(&self, policy: usize) -> Chain<'_> {
+        let only = self.policies.get(policy..=policy).unwrap_or_default();
+        Chain::new(only, &self.directory.host, &self.own_state)
+    }
+
     /// The policies as the directory describes them.
     pub(crate) fn entries(&self) -> &[PolicyEntry] {
         &self.directory.policies

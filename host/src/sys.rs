@@ -5,8 +5,10 @@
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use wasmtime::component::Component;
 
 /// Loads compiled code from a file. The caller has checked that only this user has access to it.
@@ -21,6 +23,24 @@ pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::R
     // SAFETY: the code was read from a file that fulfils what `deserialize_file` needs, or comes from `precompile_component`
     // of this program.
     unsafe { Component::deserialize(engine, code) }
+}
+
+/// From now on the first SIGINT or SIGTERM is only noted. A second one ends the process.
+///
+/// # Errors
+/// What sigaction(2) returns.
+pub(crate) fn note_interrupts() -> io::Result<&'static AtomicBool> {
+    static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
+    extern "C" fn note(_: libc::c_int) {
+        IS_INTERRUPTED.store(true, Ordering::Relaxed);
+    }
+    let flags = SaFlags::SA_RESETHAND | SaFlags::SA_RESTART;
+    let action = SigAction::new(SigHandler::Handler(note), flags, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler stores to an atomic and does nothing else, which is allowed in a signal handler.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(&IS_INTERRUPTED)
 }
 
 /// `struct mount_attr` of mount_setattr(2).

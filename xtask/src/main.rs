@@ -6,6 +6,7 @@ mod dist;
 mod docs;
 mod imports;
 mod package;
+mod planted;
 mod plugins;
 mod setup;
 mod test;
@@ -41,6 +42,20 @@ enum Xtask {
         /// Only the benchmarks with this in their name: process, mount, list, decision, languages.
         filter: Option<String>,
     },
+    /// Measure the fuzzer on planted bugs.
+    Planted {
+        /// How many seeds each search is made with.
+        #[arg(long, default_value_t = 20)]
+        seeds: u64,
+        /// How many runs each search has.
+        #[arg(long, default_value_t = 200_000)]
+        runs: u64,
+        /// The program that searches, if not the shipped one.
+        #[arg(long)]
+        program: Option<PathBuf>,
+        /// Only bugs with this in their name.
+        filter: Option<String>,
+    },
     /// Build the documentation as a site, and check its links.
     Docs,
     /// Build the program as it's shipped, and say where it is.
@@ -72,6 +87,11 @@ fn main() -> Result<()> {
         Xtask::Demo => demo::run(),
         Xtask::Test { arguments } => test::run(&arguments),
         Xtask::Bench { filter } => bench::run(filter.as_deref()),
+        Xtask::Planted { seeds, runs, program, filter } => {
+            plugins::build()?;
+            let program = program.map_or_else(dist::program, Ok)?;
+            planted::run(&program, seeds, runs, filter.as_deref())
+        }
         Xtask::Docs => docs::build(),
         Xtask::Dist => dist::program().map(|program| println!("{}", program.display())),
         Xtask::Package => package::build(),

@@ -12,8 +12,8 @@ use crate::{run, step};
 
 /// The plugins that are shipped.
 pub(crate) const SHIPPED: [&str; 5] = ["path-guard", "secure-flags", "fstype-allow", "mount-limits", "rules"];
-/// The plugin that tests are made with.
-const GUEST: &str = "misbehaving-guest";
+/// The plugins that tests are made with.
+const GUESTS: [&str; 2] = ["misbehaving-guest", "planted-bugs"];
 /// Where components end up.
 pub(crate) const FOLDER: &str = "target/plugins";
 
@@ -22,7 +22,7 @@ pub(crate) fn build() -> Result<()> {
     let toolchain = setup::run()?;
     fs::create_dir_all(FOLDER)?;
     step("building plugins");
-    for package in SHIPPED.into_iter().chain([GUEST]) {
+    for package in SHIPPED.into_iter().chain(GUESTS) {
         run(toolchain.cargo_rustc(package).args(["--quiet", "--target-dir", "target/wasm"]))?;
         let module = PathBuf::from(format!("target/wasm/{TARGET}/plugin/{}.wasm", package.replace('-', "_")));
         let component = component(&module).with_context(|| format!("{package} can't be made a component"))?;

@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde_json::json;
@@ -15,13 +16,13 @@ use super::request_file::RequestFile;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::fuzz::dictionary::Dictionary;
-use crate::fuzz::generate::Generator;
 use crate::fuzz::input::Input;
-use crate::fuzz::run::{self, Bounds, Finding, Summary};
+use crate::fuzz::instrument::{Noting, instrument};
+use crate::fuzz::run::{self, Bounds, Finding, Policies, Summary, Watcher};
 use crate::fuzz::tables::Tables;
 use crate::gate::Gate;
 use crate::policy::directory::units::parse_duration;
-use crate::policy::engine::Engine;
+use crate::policy::engine::{Engine, Rewriting};
 
 /// Look for requests that make policies misbehave
 #[derive(Debug, Args)]
@@ -48,12 +49,28 @@ pub(super) struct FuzzArgs {
     /// The same seed makes the same requests
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// Stop at the first finding
+    #[arg(long)]
+    first: bool,
+    /// What guides the search
+    #[arg(long, value_enum, default_value = "comparisons")]
+    guide: Guide,
     /// Write a report for CI
     #[arg(long, value_name = "junit=FILE", value_parser = junit)]
     report: Option<PathBuf>,
     /// Where findings are written
     #[arg(long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Guide {
+    /// Nothing
+    Blind,
+    /// Which branches of the plugins are taken
+    Edges,
+    /// That, and what the plugins compare
+    Comparisons,
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -74,31 +91,80 @@ pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus
     let real = std::fs::read("/proc/self/mountinfo").map(|text| String::from_utf8_lossy(&text).into_owned());
     let tables = Tables::new(&[real.unwrap_or_default()]);
     // A busy machine must not make a finding: only fuel ends a plugin.
-    let engine = Engine::without_deadlines().map_err(Error::Sandbox)?;
-    let gate = Gate::load(&engine, directory, &cache)?;
-    let bar = progress(args);
+    let plain = Gate::load(&Engine::without_deadlines().map_err(Error::Sandbox)?, directory.clone(), &cache)?;
+    let rewritten = |rewriting| -> anyhow::Result<Gate> {
+        Ok(Gate::load(&Engine::rewriting(rewriting).map_err(Error::Sandbox)?, directory.clone(), &cache)?)
+    };
+    let edges = (args.guide != Guide::Blind).then(|| rewritten(EDGES)).transpose()?;
+    let comparisons = (args.guide == Guide::Comparisons).then(|| rewritten(COMPARISONS)).transpose()?;
+    let mut watcher = ToFiles::new(args, &tables)?;
+    let policies = Policies { plain: &plain, edges: edges.as_ref(), comparisons: comparisons.as_ref() };
     let bounds = Bounds { runs: args.runs, time: args.max_time };
-    let summary = run::run(
-        &gate.chain(),
-        &tables,
-        &mut Generator::new(args.seed, &dictionary, &tables),
-        bounds,
-        |runs, found| {
-            bar.set_position(runs);
-            bar.set_message(format!("{found} findings"));
-        },
-    );
-    bar.finish_and_clear();
-    let files = summary
-        .findings
-        .iter()
-        .map(|finding| write_finding(&args.output, finding, &tables))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    if let Some(path) = &args.report {
-        write_junit(path, &gate, &summary)?;
+    let summary = run::run(&policies, &tables, &dictionary, args.seed, bounds, &mut watcher);
+    watcher.bar.finish_and_clear();
+    if let Some(error) = watcher.failed {
+        return Err(error);
     }
-    print(global, args.seed, &summary, &files)?;
+    if let Some(path) = &args.report {
+        write_junit(path, &plain, &summary)?;
+    }
+    print(global, args.seed, &summary, &watcher.files)?;
+    if summary.changed > 0 {
+        tracing::warn!(
+            "{} verdicts of instrumented plugins are others: report this, with the plugins",
+            summary.changed
+        );
+    }
     Ok(if summary.findings.is_empty() { ExitStatus::Done } else { ExitStatus::Found })
+}
+
+const EDGES: Rewriting = Rewriting { name: "edges", rewrite: |plugin| instrument(plugin, Noting::Edges) };
+const COMPARISONS: Rewriting =
+    Rewriting { name: "comparisons", rewrite: |plugin| instrument(plugin, Noting::Comparisons) };
+
+/// Writes each finding at once, so that whatever ends the search loses none.
+struct ToFiles<'f> {
+    bar: ProgressBar,
+    folder: &'f Path,
+    tables: &'f Tables,
+    files: Vec<PathBuf>,
+    failed: Option<anyhow::Error>,
+    stops_at_first: bool,
+    interrupted: &'static AtomicBool,
+}
+
+impl<'f> ToFiles<'f> {
+    fn new(args: &'f FuzzArgs, tables: &'f Tables) -> anyhow::Result<Self> {
+        let interrupted = crate::sys::note_interrupts().context("SIGINT can't be handled")?;
+        Ok(Self {
+            bar: progress(args),
+            folder: &args.output,
+            tables,
+            files: Vec::new(),
+            failed: None,
+            stops_at_first: args.first,
+            interrupted,
+        })
+    }
+}
+
+impl Watcher for ToFiles<'_> {
+    fn progress(&mut self, runs: u64, findings: usize) {
+        self.bar.set_position(runs);
+        self.bar.set_message(format!("{findings} findings"));
+    }
+
+    fn found(&mut self, finding: &Finding) {
+        match write_finding(self.folder, finding, self.tables) {
+            Ok(file) => self.files.push(file),
+            Err(error) => self.failed = Some(error),
+        }
+    }
+
+    fn stops(&self) -> bool {
+        let is_enough = self.stops_at_first && !self.files.is_empty();
+        is_enough || self.failed.is_some() || self.interrupted.load(Ordering::Relaxed)
+    }
 }
 
 fn progress(args: &FuzzArgs) -> ProgressBar {
@@ -118,17 +184,26 @@ fn print(global: &Global, seed: u64, summary: &Summary, files: &[PathBuf]) -> an
             .map(|(finding, file)| {
                 let symptom = &finding.symptom;
                 json!({ "policy": symptom.policy, "code": symptom.oracle.code(), "message": symptom.message,
-                        "times": finding.times, "file": file, "request": finding.input.request })
+                        "times": finding.times, "alone": finding.alone.is_some(), "file": file, "request": finding.input.request })
             })
             .collect();
-        let object =
-            json!({ "runs": summary.runs, "seed": seed, "runs_per_second": rate.round(), "findings": findings });
+        let reached: Vec<_> = summary
+            .reached
+            .iter()
+            .map(|reached| json!({ "policy": reached.policy, "in_chain": reached.in_chain, "edges": reached.edges }))
+            .collect();
+        let object = json!({ "runs": summary.runs, "seed": seed, "runs_per_second": rate.round(), "findings": findings,
+                    "corpus": summary.corpus, "changed": summary.changed, "reached": reached });
         writeln!(out, "{object}")?;
         return Ok(());
     }
     for (finding, file) in summary.findings.iter().zip(files) {
-        writeln!(out, "{}\n  {} times, e.g. {}", finding.symptom, finding.times, finding.input.request)?;
+        let alone = if finding.alone.is_some() { ", asked by itself" } else { "" };
+        writeln!(out, "{}{alone}\n  {} times, e.g. {}", finding.symptom, finding.times, finding.input.request)?;
         writeln!(out, "  mountgate check --policies {} --request {}", global.policies().display(), file.display())?;
+    }
+    for reached in summary.reached.iter().filter(|reached| !reached.in_chain) {
+        writeln!(out, "not reached  {}: the policies before it let nothing through", reached.policy)?;
     }
     let found = summary.findings.len();
     writeln!(out, "{} runs with seed {seed}, {rate:.0} a second: {found} findings", summary.runs)?;

@@ -13,13 +13,27 @@ pub(super) fn symptoms(chain: &Chain<'_>, tables: &Tables, input: &Input, repeat
     let Ok(decision) = decide(chain, tables, input) else { return Vec::new() };
     let mut symptoms = oracles::judge(&decision);
     if repeat && symptoms.is_empty() {
-        let again = decide(chain, tables, &input.with_other_incidentals());
-        symptoms.extend(again.ok().and_then(|again| oracles::compare(&decision, &again)));
+        symptoms.extend(compared(chain, tables, input, &decision));
     }
     symptoms
 }
 
-fn decide(chain: &Chain<'_>, tables: &Tables, input: &Input) -> Result<Decision, Error> {
+/// Whether an input gets another verdict from another process with other mount ids.
+pub(super) fn repeated(chain: &Chain<'_>, tables: &Tables, input: &Input) -> Option<Symptom> {
+    let decision = decide(chain, tables, input).ok()?;
+    compared(chain, tables, input, &decision)
+}
+
+fn compared(chain: &Chain<'_>, tables: &Tables, input: &Input, decision: &Decision) -> Option<Symptom> {
+    let again = decide(chain, tables, &input.with_other_incidentals()).ok()?;
+    oracles::compare(decision, &again)
+}
+
+/// Decides an input.
+///
+/// # Errors
+/// What the host refuses by itself.
+pub(super) fn decide(chain: &Chain<'_>, tables: &Tables, input: &Input) -> Result<Decision, Error> {
     let case = Case {
         request: input.request.clone(),
         requester: input.requester.clone(),

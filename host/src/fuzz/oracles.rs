@@ -85,6 +85,17 @@ fn not_idempotent(decision: &Decision) -> Option<Symptom> {
     }
 }
 
+/// Whether two decisions have the same verdicts, fuel left aside: one that runs out of it says nothing.
+pub(super) fn agree(one: Option<&Decision>, other: Option<&Decision>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return one.is_none() && other.is_none() };
+    let is_about_fuel = |decision: &Decision| matches!(&decision.ruling, Ruling::Fail { failure, .. } if failure.kind == FailureKind::Fuel);
+    let verdicts = |decision: &Decision| -> Vec<_> {
+        let of = |entry: &TraceEntry| (entry.policy.clone(), entry.verdict, entry.denial.clone(), entry.edits.clone());
+        decision.trace.iter().map(of).collect()
+    };
+    is_about_fuel(one) || is_about_fuel(other) || verdicts(one) == verdicts(other)
+}
+
 /// Compares two decisions about inputs that differ in nothing that a verdict may depend on.
 pub(super) fn compare(one: &Decision, other: &Decision) -> Option<Symptom> {
     let differs =

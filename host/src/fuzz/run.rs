@@ -1,14 +1,21 @@
-//! Looks for requests that make policies misbehave.
+//! Looks for requests that make policies misbehave, guided by what the plugins reach.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::corpus::Corpus;
+use super::coverage::{Coverage, reached};
+use super::dictionary::Dictionary;
 use super::generate::Generator;
 use super::input::Input;
-use super::judge::{REPEATED, symptoms};
-use super::oracles::{Oracle, Symptom};
+use super::instrument::notes::comparisons;
+use super::judge::{REPEATED, decide, repeated, symptoms};
+use super::mutate::Mutator;
+use super::oracles::{self, Oracle, Symptom};
 use super::shrink;
 use super::tables::Tables;
 use crate::decision::chain::Chain;
+use crate::gate::Gate;
 
 /// Something that a policy did wrong, with the smallest request that shows it.
 #[derive(Debug)]
@@ -19,6 +26,8 @@ pub struct Finding {
     pub input: Input,
     /// For [`Oracle::TwoVerdicts`]: the other request, which differs in nothing that matters.
     pub again: Option<Input>,
+    /// The policy that was asked by itself; none where the whole chain was.
+    pub alone: Option<String>,
     /// How often it was seen.
     pub times: u64,
 }
@@ -31,6 +40,28 @@ pub struct Bounds {
     pub time: Option<Duration>,
 }
 
+/// The same policies three times: as they are, and with plugins that note what they reach and what they compare. Without the last two,
+/// the search is blind.
+pub struct Policies<'g> {
+    /// As they are: they alone make a finding.
+    pub plain: &'g Gate,
+    /// Those that note which edges they take.
+    pub edges: Option<&'g Gate>,
+    /// Those that note comparisons as well.
+    pub comparisons: Option<&'g Gate>,
+}
+
+/// What a search knows of one policy.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "named for what they are")]
+pub struct Reached {
+    pub policy: String,
+    /// Whether the chain has asked it.
+    pub in_chain: bool,
+    /// How many edges of its plugin were taken.
+    pub edges: usize,
+}
+
 /// The result of a search.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "named for what they are")]
@@ -38,39 +69,180 @@ pub struct Summary {
     pub runs: u64,
     pub elapsed: Duration,
     pub findings: Vec<Finding>,
+    pub reached: Vec<Reached>,
+    /// How many inputs reached something new.
+    pub corpus: usize,
+    /// How many of them an instrumented plugin judged otherwise than the plugin as it is: there should be none.
+    pub changed: usize,
 }
 
-/// Runs until a bound is reached. `progress` hears the number of runs and of findings now and then.
+/// What is done while a search runs.
+pub trait Watcher {
+    /// Hears the number of runs and of findings now and then.
+    fn progress(&mut self, runs: u64, findings: usize);
+    /// Hears of each finding at once.
+    fn found(&mut self, finding: &Finding);
+    /// Whether to stop.
+    fn stops(&self) -> bool;
+}
+
+/// Runs until a bound is reached, or the watcher stops it.
 pub fn run(
-    chain: &Chain<'_>,
+    policies: &Policies<'_>,
     tables: &Tables,
-    generator: &mut Generator<'_>,
+    dictionary: &Dictionary,
+    seed: u64,
     bounds: Bounds,
-    mut progress: impl FnMut(u64, usize),
+    watcher: &mut impl Watcher,
 ) -> Summary {
     let start = Instant::now();
-    let mut findings: Vec<Finding> = Vec::new();
-    let mut runs = 0;
-    let over = |runs: u64| {
-        runs >= bounds.runs || (runs.is_multiple_of(64) && bounds.time.is_some_and(|time| start.elapsed() >= time))
+    let mut search = Search {
+        policies,
+        tables,
+        generator: Generator::new(seed, dictionary, tables),
+        mutator: Mutator::new(seed, dictionary),
+        corpus: Corpus::new(seed),
+        coverage: Coverage::default(),
+        derived: VecDeque::new(),
+        in_chain: vec![false; policies.plain.policies().len()],
+        findings: Vec::new(),
+        changed: 0,
     };
-    while !over(runs) {
-        let input = generator.input();
-        let repeat = runs.is_multiple_of(REPEATED);
-        for symptom in symptoms(chain, tables, &input, repeat) {
-            match findings.iter_mut().find(|known| known.symptom.is_like(&symptom)) {
-                Some(known) => known.times += 1,
-                None => {
-                    let input = shrink::shrink(chain, tables, input.clone(), &symptom);
-                    let again = (symptom.oracle == Oracle::TwoVerdicts).then(|| input.with_other_incidentals());
-                    findings.push(Finding { symptom, input, again, times: 1 });
+    let mut runs = 0;
+    let over = |runs: u64, stops: bool| {
+        stops
+            || runs >= bounds.runs
+            || (runs.is_multiple_of(64) && bounds.time.is_some_and(|time| start.elapsed() >= time))
+    };
+    while !over(runs, watcher.stops()) {
+        search.step(runs, watcher);
+        runs += 1;
+        if runs.is_multiple_of(1024) {
+            watcher.progress(runs, search.findings.len());
+        }
+    }
+    let names = policies.plain.policies().iter().map(|policy| policy.name.clone());
+    let reached = names.enumerate().map(|(number, policy)| Reached {
+        policy,
+        in_chain: search.in_chain[number],
+        edges: search.coverage.edges(number),
+    });
+    Summary {
+        runs,
+        elapsed: start.elapsed(),
+        reached: reached.collect(),
+        corpus: search.corpus.len(),
+        changed: search.changed,
+        findings: search.findings,
+    }
+}
+
+struct Search<'s> {
+    policies: &'s Policies<'s>,
+    tables: &'s Tables,
+    generator: Generator<'s>,
+    mutator: Mutator<'s>,
+    corpus: Corpus,
+    coverage: Coverage,
+    /// Inputs that were made of comparisons, to be tried next.
+    derived: VecDeque<Input>,
+    in_chain: Vec<bool>,
+    findings: Vec<Finding>,
+    changed: usize,
+}
+
+/// How many inputs wait to be tried. What is compared in a loop makes more than can be.
+const MAX_DERIVED: usize = 4096;
+/// One run in so many is a request that has nothing to do with those before.
+const FRESH: u64 = 8;
+
+impl Search<'_> {
+    fn step(&mut self, run: u64, watcher: &mut impl Watcher) {
+        let input = self.next(run);
+        // Each policy by itself as well: what stands before it may deny all that would reach it.
+        let count = self.policies.plain.policies().len();
+        let turns = if count > 1 { count + 1 } else { 1 };
+        let turn = usize::try_from(run).unwrap_or(0) % turns;
+        let alone = (turn > 0).then(|| turn - 1);
+        let guided = self.policies.edges.unwrap_or(self.policies.plain);
+        let decision = decide(&chain(guided, alone), self.tables, &input).ok();
+        let reached = reached(guided.policies(), decision.as_ref());
+        let (rarest, is_new) = self.coverage.count(&reached);
+        if alone.is_none() {
+            for entry in decision.iter().flat_map(|decision| &decision.trace) {
+                let number = guided.policies().iter().position(|policy| policy.name == entry.policy);
+                if let Some(asked) = number.and_then(|number| self.in_chain.get_mut(number)) {
+                    *asked = true;
                 }
             }
         }
-        runs += 1;
-        if runs.is_multiple_of(1024) {
-            progress(runs, findings.len());
+        if let (Some(rarest), true) = (rarest, is_new) {
+            self.corpus.add(input.clone(), rarest);
+            let plain = decide(&chain(self.policies.plain, alone), self.tables, &input).ok();
+            self.changed += usize::from(!oracles::agree(plain.as_ref(), decision.as_ref()));
+            self.compare(&input, alone);
+        }
+        let mut found = decision.as_ref().map(oracles::judge).unwrap_or_default();
+        if run.is_multiple_of(REPEATED) && found.is_empty() {
+            let plain = chain(self.policies.plain, alone);
+            found.extend(repeated(&plain, self.tables, &input));
+        }
+        for symptom in found {
+            self.note(&input, symptom, alone, watcher);
         }
     }
-    Summary { runs, elapsed: start.elapsed(), findings }
+
+    fn next(&mut self, run: u64) -> Input {
+        if let Some(input) = self.derived.pop_front() {
+            return input;
+        }
+        if run.is_multiple_of(FRESH) {
+            return self.generator.input();
+        }
+        let Some((one, other)) = self.corpus.pick(&self.coverage) else { return self.generator.input() };
+        self.mutator.mutate(one, other, self.tables.len())
+    }
+
+    /// Sees what a new input is compared with, and makes inputs of that.
+    fn compare(&mut self, input: &Input, alone: Option<usize>) {
+        let Some(gate) = self.policies.comparisons else { return };
+        let _ = decide(&chain(gate, alone), self.tables, input);
+        let mut seen: Vec<_> = gate
+            .policies()
+            .iter()
+            .flat_map(|policy| policy.take_notes())
+            .flat_map(|notes| comparisons(&notes.list))
+            .collect();
+        seen.sort_unstable();
+        seen.dedup();
+        let derived = self.mutator.learn(input, &seen);
+        let room = MAX_DERIVED.saturating_sub(self.derived.len());
+        self.derived.extend(derived.into_iter().take(room));
+    }
+
+    /// Notes a finding, if the policies as they are show it.
+    fn note(&mut self, input: &Input, symptom: Symptom, alone: Option<usize>, watcher: &mut impl Watcher) {
+        if let Some(known) = self.findings.iter_mut().find(|known| known.symptom.is_like(&symptom)) {
+            known.times += 1;
+            return;
+        }
+        let plain = chain(self.policies.plain, alone);
+        let repeat = symptom.oracle == Oracle::TwoVerdicts;
+        let Some(symptom) =
+            symptoms(&plain, self.tables, input, repeat).into_iter().find(|shown| shown.is_like(&symptom))
+        else {
+            return;
+        };
+        let input = shrink::shrink(&plain, self.tables, input.clone(), &symptom);
+        let again = repeat.then(|| input.with_other_incidentals());
+        let alone = alone.and_then(|number| Some(self.policies.plain.policies().get(number)?.name.clone()));
+        let finding = Finding { symptom, input, again, alone, times: 1 };
+        watcher.found(&finding);
+        self.findings.push(finding);
+    }
+}
+
+/// The chain of all policies, or of one.
+fn chain(gate: &Gate, alone: Option<usize>) -> Chain<'_> {
+    alone.map_or_else(|| gate.chain(), |number| gate.chain_of(number))
 }

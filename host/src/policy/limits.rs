@@ -68,6 +68,11 @@ pub(super) const CORE_INSTANCES: u32 = 128;
 /// Memories and tables in one component.
 pub(super) const MEMORIES: u32 = 4;
 pub(super) const TABLES: u32 = 16;
+/// Memories that an instrumented plugin has in addition, one for the notes of each module, and their bytes.
+pub(super) const NOTE_MEMORIES: u32 = 200;
+pub(super) const NOTE_BYTES: usize = 256 << 20;
+/// How many times the fuel of a plugin an instrumented one gets: notes take fuel too.
+pub(super) const NOTE_FUEL: u64 = 4;
 /// Bytes of a plugin: a Python interpreter has 20 million.
 pub(super) const PLUGIN_BYTES: usize = 64 << 20;
 /// Functions of a plugin, in all its modules.

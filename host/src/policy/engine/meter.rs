@@ -2,7 +2,7 @@
 
 use wasmtime::ResourceLimiter;
 
-use crate::policy::limits::{CORE_INSTANCES, MEMORIES, TABLE_ELEMENTS, TABLES};
+use crate::policy::limits::{CORE_INSTANCES, MEMORIES, NOTE_BYTES, NOTE_MEMORIES, TABLE_ELEMENTS, TABLES};
 
 /// Refuses growth and remembers that it did.
 #[derive(Debug)]
@@ -10,12 +10,19 @@ pub(super) struct Meter {
     memory_limit: usize,
     /// All memories of the component together.
     used: usize,
+    memories: u32,
     pub(super) refused: bool,
 }
 
 impl Meter {
     pub(super) fn new(memory_limit: usize) -> Self {
-        Self { memory_limit, used: 0, refused: false }
+        Self { memory_limit, used: 0, memories: MEMORIES, refused: false }
+    }
+
+    /// That of an instrumented plugin.
+    pub(super) fn with_notes(memory_limit: usize) -> Self {
+        let memories = MEMORIES + NOTE_MEMORIES;
+        Self { memories, ..Self::new(memory_limit.saturating_add(NOTE_BYTES)) }
     }
 }
 
@@ -46,6 +53,6 @@ impl ResourceLimiter for Meter {
     }
 
     fn memories(&self) -> usize {
-        MEMORIES as usize
+        self.memories as usize
     }
 }

@@ -24,7 +24,9 @@ use wasmtime::component::Component;
 
 use self::clock::Clock;
 use self::policy::Policy;
+pub(crate) use self::runner::NOTES;
 use self::runner::Runner;
+pub(crate) use self::runtime::Rewriting;
 use self::runtime::Runtime;
 use super::cache::Cache;
 use super::description::{Introduction, Kind};
@@ -65,6 +67,14 @@ impl Engine {
     /// When the machine can't give what the sandbox needs, e.g. address space.
     pub(crate) fn for_one_request() -> anyhow::Result<Self> {
         Ok(Self { runtime: Runtime::new(false)? })
+    }
+
+    /// An engine as [`Self::without_deadlines`] makes it, which changes plugins before it compiles them.
+    ///
+    /// # Errors
+    /// As that.
+    pub(crate) fn rewriting(rewriting: Rewriting) -> anyhow::Result<Self> {
+        Ok(Self { runtime: Runtime::rewriting(rewriting)? })
     }
 
     /// Its clock.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::contract_v0_1::{Outcome, Review};
-use super::runner::Runner;
+use super::runner::{Notes, Runner};
 use crate::model::edit::Field;
 use crate::model::requester::Requester;
 use crate::mount_table::snapshot::Snapshot;
@@ -41,6 +41,11 @@ impl Policy {
     /// Judges a request in a fresh instance.
     pub fn evaluate(&self, review: &Review, snapshot: &Arc<Snapshot>) -> Evaluation {
         self.runner.evaluate(review, snapshot)
+    }
+
+    /// What its plugin has noted since this was last called, if it's instrumented.
+    pub(crate) fn take_notes(&self) -> Vec<Notes> {
+        self.runner.take_notes()
     }
 
     /// Tells the plugin how a request ended, in a fresh instance.

@@ -1,9 +1,9 @@
 //! One plugin with its settings and bounds. Each evaluation runs in an instance of its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, WasmList};
 use wasmtime::{Store, Trap};
 
 use super::bindings::PolicyPre;
@@ -25,7 +25,7 @@ use crate::policy::description::{Description, Introduction};
 use crate::policy::directory::entry::PolicyEntry;
 use crate::policy::evaluation::{Evaluation, LogLine};
 use crate::policy::fault::Fault;
-use crate::policy::limits::{HOST_CALL_BYTES, Limits};
+use crate::policy::limits::{HOST_CALL_BYTES, Limits, NOTE_FUEL};
 use crate::policy::settings_schema::{self, SettingsProblem};
 
 /// A plugin with its settings and bounds, of which instances are made.
@@ -40,7 +40,23 @@ pub(super) struct Runner {
     prepared: Vec<u8>,
     limits: Limits,
     has_wasi: bool,
+    /// The functions that show what an instrumented plugin has noted.
+    noted: Vec<ComponentExportIndex>,
+    /// What was noted since it was last taken: a list for each of these functions and each evaluation.
+    notes: Mutex<Vec<Notes>>,
 }
+
+/// What a module of a plugin has noted in one evaluation.
+#[derive(Debug)]
+pub(crate) struct Notes {
+    /// Which of the plugin's modules.
+    pub(crate) module: usize,
+    /// What it noted.
+    pub(crate) list: Vec<u8>,
+}
+
+/// The names of the functions of an instrumented plugin that show what it has noted; a number follows.
+pub(crate) const NOTES: &str = "mountgate-coverage-";
 
 impl Runner {
     /// Checks a plugin against the contract and what its policy is granted.
@@ -66,21 +82,41 @@ impl Runner {
         }
         let (evaluate, observe) = (export("evaluate")?, export("observe")?);
         let (settings, has_wasi) = (entry.settings.clone(), entry.has_wasi());
-        Ok(Self { pre, evaluate, observe, settings, prepared: Vec::new(), limits: entry.limits, has_wasi })
+        let noted = (0..).map_while(|number| component.get_export_index(None, format!("{NOTES}{number}"))).collect();
+        Ok(Self {
+            pre,
+            evaluate,
+            observe,
+            settings,
+            prepared: Vec::new(),
+            limits: entry.limits,
+            has_wasi,
+            noted,
+            notes: Mutex::default(),
+        })
     }
 
     /// Judges a request in a fresh instance.
     pub(super) fn evaluate(&self, review: &Review, snapshot: &Arc<Snapshot>) -> Evaluation {
         let begun = Instant::now();
         let mut store = self.store(Some(snapshot.clone()), self.limits);
+        let mut notes = Vec::new();
         let mut ask = || {
             let instance = self.pre.instantiate(&mut store)?;
+            // Before it's asked: after a trap it can't be called any more, but what it showed can be read.
+            for shown in &self.noted {
+                notes.push(instance.get_typed_func::<(), (WasmList<u8>,)>(&mut store, shown)?.call(&mut store, ())?.0);
+            }
             let evaluate = instance.get_typed_func::<(&[u8], &types::Review), _>(&mut store, self.evaluate)?;
             let (answer,): (Result<types::Verdict, String>,) =
                 evaluate.call(&mut store, (&self.prepared, &review.0))?;
             Ok(answer)
         };
-        let result = match ask() {
+        let answer = ask();
+        if !notes.is_empty() {
+            self.keep_notes(&store, &notes);
+        }
+        let result = match answer {
             Ok(Ok(verdict)) => contract::verdict(verdict)
                 .check()
                 .map_err(|what| Failure::new(FailureKind::Malformed, format!("its verdict is malformed: {what}"))),
@@ -88,6 +124,17 @@ impl Runner {
             Err(error) => Err(failure(&error, &store, self.limits)),
         };
         self.end(store, result, begun)
+    }
+
+    fn keep_notes(&self, store: &Store<HostState>, notes: &[WasmList<u8>]) {
+        let lists = notes.iter().enumerate();
+        let lists = lists.map(|(module, list)| Notes { module, list: list.as_le_slice(store).to_vec() });
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).extend(lists);
+    }
+
+    /// What was noted since this was last called.
+    pub(super) fn take_notes(&self) -> Vec<Notes> {
+        std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Tells the plugin how a request ended, in a fresh instance.
@@ -162,7 +209,7 @@ impl Runner {
     fn store(&self, snapshot: Option<Arc<Snapshot>>, limits: Limits) -> Store<HostState> {
         let state = HostState {
             snapshot,
-            meter: Meter::new(limits.memory),
+            meter: if self.noted.is_empty() { Meter::new(limits.memory) } else { Meter::with_notes(limits.memory) },
             calls: 0,
             log: Vec::new(),
             lines_left_out: 0,
@@ -175,12 +222,13 @@ impl Runner {
         let mut check = deadline_check(limits.deadline);
         store.epoch_deadline_callback(move |_| Ok(check()));
         // Only an engine without fuel refuses it, and ours has it.
-        let _ = store.set_fuel(limits.fuel);
+        let _ = store.set_fuel(if self.noted.is_empty() { limits.fuel } else { limits.fuel.saturating_mul(NOTE_FUEL) });
         store
     }
 
     fn end(&self, store: Store<HostState>, result: Result<Verdict, Failure>, begun: Instant) -> Evaluation {
-        let fuel = self.limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let given = if self.noted.is_empty() { self.limits.fuel } else { self.limits.fuel.saturating_mul(NOTE_FUEL) };
+        let fuel = given.saturating_sub(store.get_fuel().unwrap_or(0));
         let state = store.into_data();
         let mut log = state.log;
         if state.lines_left_out > 0 {

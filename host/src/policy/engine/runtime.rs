@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use wasmtime::InstanceAllocationStrategy;
 use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings::Policy as Instance;
 use super::bounds;
@@ -16,6 +16,15 @@ use super::wasmtime_config::{config, pool};
 use crate::policy::cache::Cache;
 use crate::policy::directory::entry::PolicyEntry;
 use crate::policy::fault::Fault;
+use crate::policy::limits::NOTE_MEMORIES;
+
+/// A change that is made to each plugin before it's compiled.
+#[derive(Clone, Copy)]
+pub(crate) struct Rewriting {
+    /// The end of the names under which what is compiled is kept.
+    pub(crate) name: &'static str,
+    pub(crate) rewrite: fn(&[u8]) -> anyhow::Result<Vec<u8>>,
+}
 
 /// What runs plugins.
 pub(super) struct Runtime {
@@ -24,6 +33,8 @@ pub(super) struct Runtime {
     /// Compiles the plugins that aren't in the cache.
     compiler: Compiler,
     closed: Linker<HostState>,
+    /// How plugins are changed before they are compiled, where they are.
+    rewriting: Option<Rewriting>,
     /// For plugins that are granted WASI, where there are any.
     with_wasi: OnceLock<Linker<HostState>>,
 }
@@ -34,13 +45,25 @@ impl Runtime {
     /// # Errors
     /// When the machine can't give what it needs, e.g. address space.
     pub(super) fn new(is_pooled: bool) -> wasmtime::Result<Self> {
+        Self::with(is_pooled.then(|| pool(0)))
+    }
+
+    fn with(pool: Option<PoolingAllocationConfig>) -> wasmtime::Result<Self> {
         let mut config = config();
-        if is_pooled {
-            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+        if let Some(pool) = pool {
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         }
         let engine = wasmtime::Engine::new(config.enable_compiler(false))?;
         let closed = linker(&engine)?;
-        Ok(Self { engine, compiler: Compiler::default(), closed, with_wasi: OnceLock::new() })
+        Ok(Self { engine, compiler: Compiler::default(), closed, rewriting: None, with_wasi: OnceLock::new() })
+    }
+
+    /// One that changes plugins before it compiles them.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn rewriting(rewriting: Rewriting) -> wasmtime::Result<Self> {
+        Ok(Self { rewriting: Some(rewriting), ..Self::with(Some(pool(NOTE_MEMORIES)))? })
     }
 
     /// What a policy's plugin may call.
@@ -65,15 +88,25 @@ impl Runtime {
     /// # Errors
     /// When it isn't a sound component.
     pub(super) fn component(&self, entry: &PolicyEntry, cache: &Cache) -> Result<Component, Fault> {
-        if let Some(component) = cache.load(&self.engine, &entry.digest) {
+        let name = match &self.rewriting {
+            Some(rewriting) => format!("{}-{}", entry.digest, rewriting.name),
+            None => entry.digest.clone(),
+        };
+        if let Some(component) = cache.load(&self.engine, &name) {
             return Ok(component);
         }
-        let bytes = entry.bytes()?;
+        let mut bytes = entry.bytes()?;
         check_header(&bytes)?;
         check_outline(&bytes, entry)?;
         bounds::check(&bytes)?;
+        if let Some(rewriting) = &self.rewriting {
+            let rewritten = (rewriting.rewrite)(&bytes).map_err(|error| {
+                Fault::new(format!("its plugin can't be instrumented: {error:#}"), "report this, with the plugin")
+            })?;
+            bytes = rewritten.into();
+        }
         let (code, component) = self.compiler.compile(&bytes, &self.engine)?;
-        cache.keep(&entry.digest, &code);
+        cache.keep(&name, &code);
         Ok(component)
     }
 }

@@ -24,21 +24,22 @@ pub(super) fn config() -> Config {
     config
 }
 
-/// The memory of an engine for many evaluations.
-pub(super) fn pool() -> PoolingAllocationConfig {
+/// The memory of an engine for many evaluations, with so many memories more.
+pub(super) fn pool(more_memories: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(2)
         .total_core_instances(2 * CORE_INSTANCES)
         .max_core_instances_per_component(CORE_INSTANCES)
         // Stacks are for calls that suspend. There are none, and each stack costs two system calls at the start.
         .total_stacks(1)
-        .total_memories(MEMORIES)
-        .max_memories_per_component(MEMORIES)
+        .total_memories(MEMORIES + more_memories)
+        .max_memories_per_component(MEMORIES + more_memories)
         .total_tables(2 * TABLES)
         .max_tables_per_component(TABLES)
         .max_tables_per_module(TABLES)
         .table_elements(TABLE_ELEMENTS)
         .max_memory_size(MAX_MEMORY)
+        .max_memories_per_module(2)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
         .linear_memory_keep_resident(256 << 10)

@@ -1,0 +1,79 @@
+//! What the runs so far have reached, and how often.
+
+use std::collections::BTreeMap;
+
+use super::instrument::notes;
+use crate::decision::ruling::Decision;
+use crate::policy::engine::policy::Policy;
+
+/// Something that a run reached: an edge of a policy's plugin, or how much fuel it took, by powers of two.
+pub(super) type Feature = (usize, usize, usize);
+
+/// The number that stands for a module where the feature is about fuel.
+const FUEL: usize = usize::MAX;
+
+/// How often each feature was reached.
+#[derive(Debug, Default)]
+pub(super) struct Coverage {
+    hits: BTreeMap<(usize, usize), Vec<u32>>,
+}
+
+impl Coverage {
+    /// Counts what a run has reached. Returns its rarest feature, and whether one is new.
+    pub(super) fn count(&mut self, reached: &[Feature]) -> (Option<Feature>, bool) {
+        let (mut rarest, mut is_new) = (None, false);
+        for feature @ (policy, module, number) in reached.iter().copied() {
+            let hits = self.hits.entry((policy, module)).or_default();
+            if hits.len() <= number {
+                hits.resize(number + 1, 0);
+            }
+            is_new |= hits[number] == 0;
+            hits[number] = hits[number].saturating_add(1);
+            let count = hits[number];
+            if rarest.is_none_or(|(least, _)| count < least) {
+                rarest = Some((count, feature));
+            }
+        }
+        (rarest.map(|(_, feature)| feature), is_new)
+    }
+
+    /// How often a feature was reached.
+    pub(super) fn hits(&self, (policy, module, number): Feature) -> u32 {
+        self.hits.get(&(policy, module)).and_then(|hits| hits.get(number)).copied().unwrap_or(0)
+    }
+
+    /// How many edges of a policy were reached, of those that there are as far as is known.
+    pub(super) fn edges(&self, policy: usize) -> usize {
+        let of_policy = self.hits.iter().filter(|((owner, module), _)| *owner == policy && *module != FUEL);
+        of_policy.map(|(_, hits)| hits.iter().filter(|count| **count > 0).count()).sum()
+    }
+}
+
+/// What a decision reached.
+pub(super) fn reached(policies: &[Policy], decision: Option<&Decision>) -> Vec<Feature> {
+    let mut reached = Vec::new();
+    for (number, policy) in policies.iter().enumerate() {
+        for taken in policy.take_notes() {
+            add_edges(&mut reached, number, taken.module, notes::edges(&taken.list));
+        }
+    }
+    for entry in decision.iter().flat_map(|decision| &decision.trace) {
+        let Some(number) = policies.iter().position(|policy| policy.name == entry.policy) else { continue };
+        let bucket = usize::try_from(entry.fuel.checked_ilog2().unwrap_or(0)).unwrap_or(0);
+        reached.push((number, FUEL, bucket));
+    }
+    reached.sort_unstable();
+    reached.dedup();
+    reached
+}
+
+fn add_edges(reached: &mut Vec<Feature>, policy: usize, module: usize, edges: &[u8]) {
+    // Most edges aren't taken: eight are looked at at once.
+    let (chunks, rest) = edges.as_chunks::<8>();
+    for (at, chunk) in chunks.iter().enumerate().filter(|(_, chunk)| u64::from_ne_bytes(**chunk) != 0) {
+        let taken = chunk.iter().enumerate().filter(|(_, taken)| **taken != 0);
+        reached.extend(taken.map(|(bit, _)| (policy, module, at * 8 + bit)));
+    }
+    let taken = rest.iter().enumerate().filter(|(_, taken)| **taken != 0);
+    reached.extend(taken.map(|(bit, _)| (policy, module, chunks.len() * 8 + bit)));
+}

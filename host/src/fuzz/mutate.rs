@@ -1,0 +1,403 @@
+//! Changes inputs as values: paths, options, labels, numbers, ends. Never as bytes, so that most of what comes of it is a request.
+
+use fastrand::Rng;
+
+use super::dictionary::{Dictionary, OPTIONS};
+use super::input::Input;
+use super::instrument::notes::Comparison;
+use crate::model::ends::{FileKind, ResolvedPath};
+use crate::model::location::Device;
+use crate::model::options::{MountOption, Options};
+use crate::model::paths::lexical;
+use crate::model::requester::Label;
+
+/// How many words are remembered.
+const MAX_WORDS: usize = 512;
+/// How long a text may become.
+const MAX_TEXT: usize = 1500;
+const NUMBERS: [u32; 9] = [0, 1, 7, 100, 1000, 1001, 65_534, 65_535, u32::MAX];
+const CHARACTERS: [char; 14] = ['a', 'A', '0', '9', '-', '_', '.', '/', ' ', ':', '=', 'ü', '\u{a0}', '\u{1f600}'];
+
+/// Changes inputs, the same way for the same seed.
+#[derive(Debug)]
+pub(super) struct Mutator<'d> {
+    random: Rng,
+    dictionary: &'d Dictionary,
+    /// What plugins compared with.
+    words: Vec<String>,
+    numbers: Vec<u64>,
+}
+
+impl<'d> Mutator<'d> {
+    pub(super) fn new(seed: u64, dictionary: &'d Dictionary) -> Self {
+        Self { random: Rng::with_seed(seed ^ 0x6d75_7461_7465), dictionary, words: Vec::new(), numbers: Vec::new() }
+    }
+
+    /// A changed copy; `other` is another input, of which parts may be taken.
+    pub(super) fn mutate(&mut self, input: &Input, other: &Input, tables: usize) -> Input {
+        let mut input = input.clone();
+        for _ in 0..1 + self.random.u32(0..4) {
+            match self.random.u8(0..16) {
+                0..=2 => self.change_target(&mut input),
+                3 => self.change_source(&mut input),
+                4..=7 => self.change_options(&mut input),
+                8 | 9 => self.change_labels(&mut input),
+                10 => self.change_numbers(&mut input),
+                11 => self.change_ends(&mut input),
+                12 => input.table = self.random.usize(0..tables / 2) * 2,
+                13 => {
+                    if let Some(fstype) = &mut input.request.fstype {
+                        *fstype = self.changed(fstype);
+                    }
+                }
+                14 => input.request.operation = other.request.operation,
+                _ => self.splice(&mut input, other),
+            }
+        }
+        consistent(&mut input);
+        input
+    }
+
+    /// Remembers what was compared, and returns inputs in which one side of a comparison takes the place of the other.
+    pub(super) fn learn(&mut self, input: &Input, comparisons: &[Comparison]) -> Vec<Input> {
+        let mut derived = Vec::new();
+        for comparison in comparisons {
+            match comparison {
+                Comparison::Numbers(one, other) => {
+                    self.remember_number(*one);
+                    self.remember_number(*other);
+                    for (from, to) in [(*one, *other), (*other, *one)] {
+                        derived.extend(with_number(input, from, to));
+                    }
+                }
+                Comparison::Texts(one, other) => {
+                    for (from, to) in [(one, other), (other, one)] {
+                        let (Ok(from), Ok(to)) = (std::str::from_utf8(from), std::str::from_utf8(to)) else { continue };
+                        self.remember(to);
+                        derived.extend(with_text(input, from, to));
+                    }
+                }
+            }
+        }
+        derived.iter_mut().for_each(consistent);
+        derived
+    }
+
+    fn remember(&mut self, word: &str) {
+        if word.is_empty() || word.chars().any(char::is_control) || self.words.iter().any(|known| known == word) {
+            return;
+        }
+        if self.words.len() == MAX_WORDS {
+            let at = self.random.usize(0..MAX_WORDS);
+            self.words.swap_remove(at);
+        }
+        self.words.push(word.to_owned());
+    }
+
+    fn remember_number(&mut self, number: u64) {
+        if self.numbers.contains(&number) {
+            return;
+        }
+        if self.numbers.len() == MAX_WORDS {
+            let at = self.random.usize(0..MAX_WORDS);
+            self.numbers.swap_remove(at);
+        }
+        self.numbers.push(number);
+    }
+
+    /// A word of the settings, one that a plugin compared with, or an own one.
+    fn word(&mut self) -> String {
+        let lists = [&self.words, &self.dictionary.words, &self.dictionary.paths];
+        let list = lists[self.random.usize(0..3)];
+        match list.len() {
+            0 => "x".to_owned(),
+            len => list[self.random.usize(0..len)].clone(),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        match (self.random.u8(0..3), self.numbers.len()) {
+            (0, len) if len > 0 => self.numbers[self.random.usize(0..len)],
+            (1, _) => self.random.u64(0..2000),
+            _ => u64::from(NUMBERS[self.random.usize(0..NUMBERS.len())]),
+        }
+    }
+
+    /// A text with a small change.
+    fn changed(&mut self, text: &str) -> String {
+        let mut chars: Vec<char> = text.chars().collect();
+        let at = self.random.usize(0..=chars.len());
+        match self.random.u8(0..10) {
+            0 => chars.insert(at, CHARACTERS[self.random.usize(0..CHARACTERS.len())]),
+            1 if at < chars.len() => drop(chars.remove(at)),
+            2 if at < chars.len() => chars[at] = CHARACTERS[self.random.usize(0..CHARACTERS.len())],
+            3 if at < chars.len() => {
+                let c = chars[at];
+                chars[at] = if c.is_uppercase() { c.to_ascii_lowercase() } else { c.to_ascii_uppercase() };
+            }
+            4 if at < chars.len() => {
+                let near = u32::from(chars[at]).wrapping_add(if self.random.bool() { 1 } else { u32::MAX });
+                chars[at] = char::from_u32(near).filter(|c| !c.is_control()).unwrap_or('x');
+            }
+            5 => return self.word(),
+            6 => return format!("{text}{}", self.word()),
+            7 => return format!("{}{text}", self.word()),
+            8 => return self.number().to_string(),
+            _ => {
+                let again: Vec<char> = chars.clone();
+                chars.extend(again);
+            }
+        }
+        chars.into_iter().take(MAX_TEXT).collect()
+    }
+
+    fn change_target(&mut self, input: &mut Input) {
+        let path = input.request.target.clone();
+        input.request.target = self.changed_path(&path);
+    }
+
+    fn change_source(&mut self, input: &mut Input) {
+        if let Some(source) = input.request.source.clone() {
+            let changed = if source.starts_with('/') { self.changed_path(&source) } else { self.changed(&source) };
+            input.request.source = Some(changed);
+        }
+    }
+
+    fn changed_path(&mut self, path: &str) -> String {
+        let mut parts: Vec<String> = path.split('/').skip(1).map(str::to_owned).collect();
+        let at = self.random.usize(0..=parts.len());
+        match self.random.u8(0..7) {
+            0 => {
+                let word = self.word();
+                parts.insert(at, word.trim_matches('/').to_owned());
+            }
+            1 if at < parts.len() => drop(parts.remove(at)),
+            2 if at < parts.len() => {
+                let part = parts[at].clone();
+                parts[at] = self.changed(&part).replace('/', "");
+            }
+            3 if at < parts.len() => {
+                let part = parts[at].clone();
+                parts.insert(at, part);
+            }
+            4 => {
+                let word = self.word();
+                return if word.starts_with('/') { word } else { format!("/{word}") };
+            }
+            5 => return self.changed(path),
+            _ => parts.push(self.number().to_string()),
+        }
+        format!("/{}", parts.join("/"))
+    }
+
+    fn change_options(&mut self, input: &mut Input) {
+        let mut options: Vec<MountOption> = input.request.options.iter().cloned().collect();
+        let at = self.random.usize(0..=options.len());
+        match self.random.u8(0..8) {
+            0 | 1 => {
+                let name = if self.random.bool() {
+                    OPTIONS[self.random.usize(0..OPTIONS.len())].to_owned()
+                } else {
+                    self.word()
+                };
+                let value = self
+                    .random
+                    .bool()
+                    .then(|| if self.random.bool() { self.word() } else { self.number().to_string() });
+                options.insert(at, MountOption { name, value });
+            }
+            2 if at < options.len() => drop(options.remove(at)),
+            3 if at < options.len() => {
+                let copy = options[at].clone();
+                options.push(copy);
+            }
+            4 if options.len() > 1 => {
+                let (one, other) = (at % options.len(), self.random.usize(0..options.len()));
+                options.swap(one, other);
+            }
+            5 if at < options.len() => {
+                let value = options[at].value.clone().unwrap_or_default();
+                options[at].value = Some(self.changed(&value));
+            }
+            6 if at < options.len() => {
+                let name = options[at].name.clone();
+                options[at].name = self.changed(&name);
+            }
+            _ => {
+                let copies = options.clone();
+                options.extend(copies);
+            }
+        }
+        options.truncate(200);
+        input.request.options = options.into_iter().collect::<Options>();
+    }
+
+    fn change_labels(&mut self, input: &mut Input) {
+        let labels = &mut input.requester.labels;
+        let at = self.random.usize(0..=labels.len());
+        match self.random.u8(0..5) {
+            0 => {
+                let label = Label { key: self.word(), value: self.word() };
+                labels.insert(at, label);
+            }
+            1 if at < labels.len() => drop(labels.remove(at)),
+            2 if at < labels.len() => labels[at].key = self.changed(&labels[at].key.clone()),
+            3 if at < labels.len() => {
+                let copy = labels[at].clone();
+                labels.push(copy);
+            }
+            _ if at < labels.len() => labels[at].value = self.changed(&labels[at].value.clone()),
+            _ => {}
+        }
+        labels.truncate(50);
+    }
+
+    fn change_numbers(&mut self, input: &mut Input) {
+        let number = u32::try_from(self.number()).unwrap_or(u32::MAX);
+        let requester = &mut input.requester;
+        match self.random.u8(0..5) {
+            0 => requester.uid = number,
+            1 => requester.gid = number,
+            2 => requester.uid = requester.gid,
+            3 => requester.gid = requester.uid.wrapping_add(number),
+            _ => requester.uid ^= 1 << self.random.u32(0..32),
+        }
+    }
+
+    fn change_ends(&mut self, input: &mut Input) {
+        let kinds = [
+            FileKind::Directory,
+            FileKind::Regular,
+            FileKind::BlockDevice,
+            FileKind::CharDevice,
+            FileKind::Fifo,
+            FileKind::Socket,
+        ];
+        let (kind, number) = (kinds[self.random.usize(0..6)], self.number());
+        let word = self.word();
+        let what = self.random.u8(0..5);
+        let is_source = self.random.bool();
+        let path = input.request.source.clone().unwrap_or_default();
+        let end: &mut ResolvedPath = match &mut input.source {
+            Some(source) if is_source => source,
+            _ => &mut input.target,
+        };
+        match what {
+            0 => end.kind = kind,
+            1 => end.device = Some(Device { major: 8, minor: u32::try_from(number).unwrap_or(1) % 256 }),
+            2 => end.symlinks.push(if word.starts_with('/') { word } else { format!("/{word}") }),
+            3 => end.symlinks.push(if path.starts_with('/') { path } else { end.path.clone() }),
+            _ => end.covering_mount = Some(20 + number % 8),
+        }
+        end.symlinks.truncate(20);
+    }
+
+    fn splice(&mut self, input: &mut Input, other: &Input) {
+        match self.random.u8(0..5) {
+            0 => input.request.options = other.request.options.clone(),
+            1 => input.requester.labels.clone_from(&other.requester.labels),
+            2 => input.request.target.clone_from(&other.request.target),
+            3 => {
+                input.requester.uid = other.requester.uid;
+                input.requester.gid = other.requester.gid;
+            }
+            _ => {
+                input.request.source.clone_from(&other.request.source);
+                input.source.clone_from(&other.source);
+                input.request.operation = other.request.operation;
+                input.request.fstype.clone_from(&other.request.fstype);
+            }
+        }
+    }
+}
+
+/// What the host would have found at the paths that are written now.
+fn consistent(input: &mut Input) {
+    if !input.request.target.starts_with('/') {
+        input.request.target.insert(0, '/');
+    }
+    let at = |end: &mut ResolvedPath, written: &str| {
+        if end.symlinks.is_empty() {
+            end.path = lexical(written);
+        }
+    };
+    at(&mut input.target, &input.request.target);
+    if let (Some(end), Some(written)) = (&mut input.source, &input.request.source)
+        && written.starts_with('/')
+    {
+        at(end, written);
+    }
+}
+
+/// Every text of an input.
+fn texts(input: &mut Input) -> Vec<&mut String> {
+    let mut texts = vec![&mut input.request.target];
+    texts.extend(&mut input.request.source);
+    texts.extend(&mut input.request.fstype);
+    for label in &mut input.requester.labels {
+        texts.extend([&mut label.key, &mut label.value]);
+    }
+    texts
+}
+
+/// Inputs in which a text takes the place of another.
+fn with_text(input: &Input, from: &str, to: &str) -> Vec<Input> {
+    let mut derived = Vec::new();
+    let count = texts(&mut input.clone()).len();
+    for number in 0..count {
+        let mut changed = input.clone();
+        let mut all = texts(&mut changed);
+        let text = &mut *all[number];
+        if !from.is_empty() && text.contains(from) {
+            *text = text.replacen(from, to, 1);
+            derived.push(changed);
+        }
+    }
+    for (number, option) in input.request.options.iter().enumerate() {
+        for is_value in [false, true] {
+            let mut options: Vec<MountOption> = input.request.options.iter().cloned().collect();
+            let text = if is_value { option.value.as_deref().unwrap_or_default() } else { option.name.as_str() };
+            if from.is_empty() || !text.contains(from) {
+                continue;
+            }
+            let text = text.replacen(from, to, 1);
+            if is_value {
+                options[number].value = Some(text)
+            } else {
+                options[number].name = text
+            }
+            let mut changed = input.clone();
+            changed.request.options = options.into_iter().collect();
+            derived.push(changed);
+        }
+    }
+    derived
+}
+
+/// Inputs in which a number takes the place of another: as an id, in decimal digits, as the bytes of a text, or as a length.
+fn with_number(input: &Input, from: u64, to: u64) -> Vec<Input> {
+    let mut derived = Vec::new();
+    let mut with = |change: &dyn Fn(&mut Input)| {
+        let mut changed = input.clone();
+        change(&mut changed);
+        derived.push(changed);
+    };
+    if let Ok(to) = u32::try_from(to) {
+        if u64::from(input.requester.uid) == from {
+            with(&|input| input.requester.uid = to);
+        }
+        if u64::from(input.requester.gid) == from {
+            with(&|input| input.requester.gid = to);
+        }
+    }
+    derived.extend(with_text(input, &from.to_string(), &to.to_string()));
+    let bytes = |number: u64| {
+        let bytes = number.to_le_bytes();
+        let len = 8 - usize::try_from(number.leading_zeros() / 8).unwrap_or(0);
+        String::from_utf8(bytes[..len].to_vec()).ok().filter(|text| !text.chars().any(char::is_control))
+    };
+    if let (Some(from), Some(to)) = (bytes(from), bytes(to)) {
+        derived.extend(with_text(input, &from, &to));
+    }
+    derived
+}

@@ -55,7 +55,7 @@ impl Failure {
 
 const CHANGED: &str =
     "nothing was changed; what the registry holds was changed or damaged: push it again, or ask whoever runs it";
-const LOG_IN: &str = "log in: docker, podman and skopeo write ~/.docker/config.json";
+const LOG_IN: &str = "log in, so that ~/.docker/config.json has the password: `docker login`, or `skopeo login --compat-auth-file ~/.docker/config.json`";
 const UNREACHABLE: &str =
     "nothing was changed; see whether the registry runs, then try again (--plain-http for one without TLS)";
 
@@ -78,12 +78,21 @@ impl From<OciDistributionError> for Failure {
             {
                 Self::Registry { message: chain(&error), hint: LOG_IN }
             }
-            Oci::ImageManifestNotFoundError(_) => {
+            Oci::ServerError { code: 401 | 403, .. } => Self::Registry { message: chain(&error), hint: LOG_IN },
+            Oci::RegistryError { envelope, .. } if envelope.errors.iter().any(is_about_rights) => {
+                Self::Registry { message: chain(&error), hint: LOG_IN }
+            }
+            Oci::ImageManifestNotFoundError(_) | Oci::ServerError { code: 404, .. } | Oci::RegistryError { .. } => {
                 Self::Registry { message: chain(&error), hint: "see whether the name and the digest are right" }
             }
             _ => Self::Registry { message: chain(&error), hint: UNREACHABLE },
         }
     }
+}
+
+fn is_about_rights(error: &oci_client::errors::OciError) -> bool {
+    use oci_client::errors::OciErrorCode::{Denied, Unauthorized};
+    matches!(error.code, Denied | Unauthorized)
 }
 
 /// What a stream of bytes from a registry ends with.

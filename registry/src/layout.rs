@@ -225,11 +225,20 @@ pub(crate) fn read_files(bytes: &[u8], kind: &str, names: &[&str]) -> Result<Vec
 /// The name of a file, which must be one of a file in a folder, and not a hidden one.
 fn file_name(annotations: Option<&BTreeMap<String, String>>) -> Result<String, Failure> {
     let name = annotations.and_then(|list| list.get(TITLE)).map(String::as_str).unwrap_or_default();
+    check_name(name).map(|()| name.to_owned())
+}
+
+/// Refuses a name that a file of a policy directory can't have in a registry.
+pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if name.is_empty() || name.len() > 128 || name.starts_with('.') || !is_plain {
-        return Err(Failure::content(format!("{name:?} can't be the name of a file of a policy directory"), NOT_OURS));
+        let message = format!("{name:?} can't be the name of a file of a policy directory in a registry");
+        return Err(Failure::content(
+            message,
+            "name it with letters and digits of ASCII, and any of ._- after the first",
+        ));
     }
-    Ok(name.to_owned())
+    Ok(())
 }
 
 /// What `mountgate` reads of one file at most.

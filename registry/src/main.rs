@@ -152,19 +152,34 @@ fn say(cli: &Cli, answer: &impl Serialize, text: &str) -> Result<(), Failure> {
     writeln!(anstream::stdout(), "{line}").map_err(Failure::file("standard output"))
 }
 
+/// Text that another machine may have written, without what drives a terminal or can't be seen.
+fn shown(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c == '\n' || is_visible(c) { vec![c] } else { c.escape_unicode().collect() })
+        .take(4000)
+        .collect()
+}
+
+/// Whether a character can be seen: no control, and none that changes the direction of text or has no width.
+fn is_visible(c: char) -> bool {
+    let hidden = ['\u{ad}', '\u{61c}', '\u{feff}'];
+    let ranges = ['\u{200b}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2060}'..='\u{206f}', '\u{e0000}'..='\u{e007f}'];
+    !c.is_control() && !hidden.contains(&c) && !ranges.iter().any(|range| range.contains(&c))
+}
+
 fn report(failure: &Failure, json: bool) {
+    let message = shown(&failure.to_string());
     if json {
-        let object =
-            serde_json::json!({ "message": failure.to_string(), "hint": failure.hint(), "exit": failure.status() });
+        let object = serde_json::json!({ "message": message, "hint": failure.hint(), "exit": failure.status() });
         let _ = writeln!(anstream::stdout(), "{object}");
     }
     match failure {
         // It has all that an error of `mountgate` has.
-        Failure::Judged { message, .. } => {
+        Failure::Judged { .. } => {
             let _ = writeln!(anstream::stderr(), "{message}");
         }
         _ => {
-            let _ = writeln!(anstream::stderr(), "error: {failure}");
+            let _ = writeln!(anstream::stderr(), "error: {message}");
         }
     }
     if let Some(hint) = failure.hint() {

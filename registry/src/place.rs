@@ -17,6 +17,8 @@ pub(crate) struct Incoming {
     target: PathBuf,
     /// Where it is for now.
     path: PathBuf,
+    /// Whether it's still to be removed, as nothing has come of it.
+    is_pending: bool,
     /// Held for as long as it's in use. What nobody holds was left by a process that is gone.
     lock: OwnedFd,
 }
@@ -37,10 +39,8 @@ impl Incoming {
             .tempdir_in(parent)
             .map_err(Failure::file(parent))?
             .keep();
-        let lock = open_folder(&path).map_err(Failure::file(&path))?;
-        // Nobody else can have it, or has it only to see whether it is in use.
-        flock(&lock, FlockOperation::LockExclusive).map_err(|errno| Failure::file(&path)(errno.into()))?;
-        Ok(Self { target, path, lock })
+        let lock = lock(&path).map_err(Failure::file(&path))?;
+        Ok(Self { target, path, is_pending: true, lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -52,36 +52,51 @@ impl Incoming {
     }
 
     /// Puts it in place, with everything of the old folder that isn't replaced. The old folder is kept beside it, and returned.
-    pub(crate) fn put_in_place(self, is_replaced: impl Fn(&OsStr) -> bool) -> Result<Option<PathBuf>, Failure> {
-        let failed = || Failure::file(&self.target);
-        let parent = self.target.parent().unwrap_or(Path::new("/"));
+    ///
+    /// # Errors
+    /// Before the exchange, nothing has changed. After it the new folder is in place, and the message says where the old one is.
+    pub(crate) fn put_in_place(mut self, is_replaced: impl Fn(&OsStr) -> bool) -> Result<Option<PathBuf>, Failure> {
+        let target = self.target.clone();
+        let failed = || Failure::file(&target);
+        let parent = target.parent().unwrap_or(Path::new("/"));
         let is_there = self.target.symlink_metadata().is_ok();
         if is_there {
             carry_over(&self.target, &self.path, &is_replaced).map_err(failed())?;
+            let about = fs::metadata(&self.target).map_err(failed())?;
+            std::os::unix::fs::chown(&self.path, Some(about.uid()), Some(about.gid())).map_err(failed())?;
+            fs::set_permissions(&self.path, about.permissions()).map_err(failed())?;
         }
+        // A request that is being decided may still read the old one, so it's kept until the next time.
+        let previous = parent.join(previous_name(target.file_name().unwrap_or_default()));
+        if is_there {
+            remove(&previous).map_err(Failure::file(&previous))?;
+        }
+        // Until it has its own name, the old one is nobody's to remove.
+        let _old = is_there.then(|| lock(&target)).transpose().map_err(failed())?;
         let sync = |path: &Path| File::open(path).and_then(|folder| folder.sync_all());
         rustix::fs::fsync(&self.lock).map_err(|errno| failed()(errno.into()))?;
         let flags = if is_there { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
         renameat_with(CWD, &self.path, CWD, &self.target, flags).map_err(|errno| failed()(errno.into()))?;
-        sync(parent).map_err(Failure::file(parent))?;
+        self.is_pending = false;
         if !is_there {
+            sync(parent).map_err(Failure::file(parent))?;
             return Ok(None);
         }
-        // A request that is being decided may still read the old one.
-        let name = self.target.file_name().unwrap_or_default();
-        let previous = parent.join(previous_name(name));
-        if previous.exists() {
-            fs::remove_dir_all(&previous).map_err(Failure::file(&previous))?;
-        }
-        fs::rename(&self.path, &previous).map_err(Failure::file(&previous))?;
+        fs::rename(&self.path, &previous).and_then(|()| sync(parent)).map_err(|error| {
+            let old = self.path.display();
+            Failure::file(&target)(io::Error::other(format!(
+                "it is the new one, but the old one is left at {old}: {error}"
+            )))
+        })?;
         Ok(Some(previous))
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        // After it's put in place, nothing has this name.
-        let _ = fs::remove_dir_all(&self.path);
+        if self.is_pending {
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 }
 
@@ -97,6 +112,23 @@ fn previous_name(name: &OsStr) -> OsString {
     previous.push(name);
     previous.push(".previous");
     previous
+}
+
+/// Holds a folder. Others hold it only while they see whether it's in use.
+fn lock(path: &Path) -> io::Result<OwnedFd> {
+    let folder = open_folder(path)?;
+    flock(&folder, FlockOperation::LockExclusive)?;
+    Ok(folder)
+}
+
+/// Removes whatever is there.
+fn remove(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(about) if about.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn open_folder(path: &Path) -> io::Result<OwnedFd> {
@@ -175,8 +207,12 @@ mod tests {
         assert_eq!(read(target.join("policies.toml")), "two");
         assert_eq!(read(target.join("link")), "key");
         assert_eq!(read(previous.join("policies.toml")), "one");
+        fs::remove_dir_all(&previous).expect("it can be removed");
+        fs::write(&previous, "in the way").expect("it can be written");
+        fs::set_permissions(&target, std::os::unix::fs::PermissionsExt::from_mode(0o750)).expect("it can be changed");
         pulled(&target, "three");
         assert_eq!(read(previous.join("policies.toml")), "two");
+        assert_eq!(fs::metadata(&target).expect("it's there").mode() & 0o777, 0o750);
         assert_eq!(fs::read_dir(folder.path()).expect("it can be listed").count(), 2);
     }
 

@@ -66,6 +66,7 @@ pub(crate) async fn push(
         .map_err(|error| Failure::content(format!("{LOCK}: {error}"), "run `mountgate policy lock DIR`"))?;
     let mut plugins: Vec<(&str, Artifact)> = Vec::new();
     for plugin in names.keys() {
+        layout::check_name(plugin)?;
         let about: PluginOutline =
             host.ask(&["plugin", "inspect"], &directory.join(plugin), &directory.join(plugin))?;
         plugins.push((plugin, layout::plugin(read(plugin)?, &about)?));
@@ -160,21 +161,36 @@ async fn judge(
     let validate = || host.ask::<Validated>(&["policy", "validate"], incoming.path(), incoming.target());
     let file = incoming.path().join(SIGNED);
     let mut refusal = None;
-    for entry in connection.referrers(digest, SIGNATURE).await?.manifests.into_iter().take(MAX_SIGNATURES) {
-        let part = layout::Part { name: String::new(), digest: entry.digest, size: 0 };
+    // The newest are the last.
+    let signatures = connection.referrers(digest, SIGNATURE).await?.manifests;
+    for entry in signatures.into_iter().rev().take(MAX_SIGNATURES) {
         let _ = fs::remove_file(&file);
-        for part in layout::read_files(&connection.manifest_of(&part).await?, SIGNATURE, &[SIGNED])? {
-            connection.fetch(&part, &file).await?;
+        if let Err(error) = fetch_signature(connection, entry.digest, &file).await {
+            refusal.get_or_insert(error);
+            continue;
         }
         match validate() {
-            Ok(validated) => return Ok(validated.signer),
+            Ok(Validated { signer: Some(signer) }) => return Ok(Some(signer)),
+            // No key is trusted here, so nobody has looked at it.
+            Ok(Validated { signer: None }) => break,
             Err(error) => refusal = Some(error),
         }
     }
-    match refusal {
-        Some(error) => Err(error),
-        None => validate().map(|validated| validated.signer),
+    // What nobody has checked isn't put in place.
+    let _ = fs::remove_file(&file);
+    match validate() {
+        Ok(validated) => Ok(validated.signer),
+        Err(error) => Err(refusal.unwrap_or(error)),
     }
+}
+
+/// Fetches a signature.
+async fn fetch_signature(connection: &Connection, digest: String, file: &Path) -> Result<(), Failure> {
+    let part = layout::Part { name: String::new(), digest, size: 0 };
+    for part in layout::read_files(&connection.manifest_of(&part).await?, SIGNATURE, &[SIGNED])? {
+        connection.fetch(&part, file).await?;
+    }
+    Ok(())
 }
 
 /// Whether a file of a directory is one that is shipped.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::built::Built;
 use super::process::{program, run};
+use super::scaffold::check_name;
 
 const INSTALL: &str = "install Node.js and npm";
 
@@ -23,6 +24,7 @@ pub(super) fn build(project: &Path, with_wasi: bool) -> Result<Built> {
     let text = fs::read_to_string(&manifest).with_context(|| format!("{} can't be read", manifest.display()))?;
     let Manifest { name } = serde_json::from_str(&text)
         .with_context(|| format!("{} isn't the manifest of a package", manifest.display()))?;
+    check_name(&name).with_context(|| manifest.display().to_string())?;
     let tools = project.join("node_modules/.bin");
     let (qjs, starling) = (tools.join("componentize-qjs"), tools.join("componentize-js"));
     if !qjs.exists() && !starling.exists() {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::built::Built;
 use super::process::{found, program, run};
+use super::scaffold::check_name;
 
 const INSTALL: &str = "install Python 3 with its module venv";
 const TOOL: &str = "componentize-py";
@@ -29,6 +30,7 @@ pub(super) fn build(project: &Path, with_wasi: bool) -> Result<Built> {
     let text = fs::read_to_string(&manifest).with_context(|| format!("{} can't be read", manifest.display()))?;
     let Manifest { project: Project { name } } =
         toml::from_str(&text).with_context(|| format!("{} has no [project] with a name", manifest.display()))?;
+    check_name(&name).with_context(|| manifest.display().to_string())?;
     let tool = tool(project)?;
     let componentize = || {
         let mut command = program(&tool, project);

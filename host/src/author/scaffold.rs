@@ -131,7 +131,7 @@ pub(crate) fn write_sdk(project: &Path, language: Language) -> Result<Vec<PathBu
 }
 
 /// A name that is one of a crate, of a file and of a policy alike.
-fn check_name(name: &str) -> Result<()> {
+pub(super) fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(plain) && name.len() <= 64;
     ensure!(is_plain && !name.ends_with('-'), "{name:?} can't be the name of a plugin: write it as `read-only-disks`");

@@ -19,6 +19,7 @@ use crate::author::scaffold::{new_project, write_sdk};
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::json;
+use crate::model::untrusted::for_people;
 use crate::policy::description::Kind;
 use crate::policy::directory::lockfile::Locking;
 use crate::policy::engine::Engine;
@@ -200,34 +201,47 @@ fn print(global: &Global, file: &Path, Looked { size, found }: &Looked) -> anyho
         Kind::Mutating => "mutating",
         Kind::Validating => "validating",
     };
-    writeln!(out, "{} {} ({kind}): {}", about.name, about.version, about.help)?;
+    let (name, version, help) = (for_people(&about.name), for_people(&about.version), for_people(&about.help));
+    writeln!(out, "{name} {version} ({kind}): {help}")?;
     writeln!(out, "size      {size} bytes")?;
     writeln!(out, "contract  mountgate:policy@{}", found.contract)?;
     writeln!(out, "sha256    {}", found.digest)?;
     writeln!(out, "imports   {}", found.imports.join(", "))?;
     writeln!(out, "grants    {}", if found.needs_wasi { "grants = [\"wasi\"]" } else { "none needed" })?;
     let schema: Value = serde_json::from_str(&about.settings_schema).unwrap_or_default();
-    let rows = rows(&schema, &schema, "");
+    let mut rows = Vec::new();
+    add_rows(&mut rows, &schema, &schema, "");
+    let has_more = rows.len() >= MAX_ROWS;
+    let shown = |row: [String; 3]| row.map(|cell| for_people(&cell).into_owned());
+    let rows: Vec<[String; 3]> = rows.into_iter().map(shown).collect();
     writeln!(out, "settings  {}", if rows.is_empty() { "none" } else { "" })?;
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let (path, kind) = (width(0), width(1));
     for row in &rows {
         writeln!(out, "  {:<path$}  {:<kind$}  {}", row[0], row[1], row[2])?;
     }
+    if has_more {
+        writeln!(out, "  and more: --json has the whole schema")?;
+    }
     Ok(())
 }
 
-/// The settings of a schema: path, type, and what they are.
-fn rows(schema: &Value, root: &Value, prefix: &str) -> Vec<[String; 3]> {
+/// More settings than this are no table: a schema may refer to itself.
+const MAX_ROWS: usize = 500;
+
+/// Adds the settings of a schema: path, type, and what they are.
+fn add_rows(rows: &mut Vec<[String; 3]>, schema: &Value, root: &Value, prefix: &str) {
     let schema = resolved(schema, root);
-    let Some(properties) = schema["properties"].as_object() else { return Vec::new() };
+    let Some(properties) = schema["properties"].as_object() else { return };
     let is_required =
         |name: &str| schema["required"].as_array().is_some_and(|list| list.iter().any(|word| word == name));
-    let mut rows = Vec::new();
     for (name, property) in properties {
+        if rows.len() >= MAX_ROWS {
+            return;
+        }
         let path = format!("{prefix}{name}");
         let of = resolved(property, root);
-        let mut kind = kind_of(of, root);
+        let mut kind = kind_of(of, root, 0);
         if is_required(name) {
             kind.push_str(", required");
         }
@@ -235,11 +249,10 @@ fn rows(schema: &Value, root: &Value, prefix: &str) -> Vec<[String; 3]> {
         rows.push([path.clone(), kind, about.to_owned()]);
         // Deeper than this is no table.
         if prefix.matches('.').count() < 4 {
-            rows.extend(self::rows(of, root, &format!("{path}.")));
-            rows.extend(self::rows(&of["items"], root, &format!("{path}[].")));
+            add_rows(rows, of, root, &format!("{path}."));
+            add_rows(rows, &of["items"], root, &format!("{path}[]."));
         }
     }
-    rows
 }
 
 /// What a `$ref` stands for, also where it may be null.
@@ -251,7 +264,10 @@ fn resolved<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
     pointer.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
 }
 
-fn kind_of(schema: &Value, root: &Value) -> String {
+/// Lists of lists of lists: a schema may refer to itself.
+const MAX_LISTS: usize = 4;
+
+fn kind_of(schema: &Value, root: &Value, depth: usize) -> String {
     let words = |list: &[Value]| {
         list.iter()
             .map(|word| word.as_str().map_or_else(|| word.to_string(), str::to_owned))
@@ -271,7 +287,8 @@ fn kind_of(schema: &Value, root: &Value) -> String {
         _ => Vec::new(),
     };
     match types.as_slice() {
-        ["array"] => format!("list of {}", kind_of(resolved(&schema["items"], root), root)),
+        ["array"] if depth == MAX_LISTS => "list of more".to_owned(),
+        ["array"] => format!("list of {}", kind_of(resolved(&schema["items"], root), root, depth + 1)),
         [] => "any".to_owned(),
         types => types.join(" | "),
     }

@@ -1,16 +1,54 @@
 //! Compares settings with the JSON Schema that a plugin publishes for them.
 //!
 //! Of JSON Schema (draft 2020-12), it knows what schemas of settings are made of: types, properties, items, enumerations, bounds,
-//! `anyOf`, `oneOf`, `allOf` and `$ref` within the schema. It passes over other keywords, which the plugin itself checks.
+//! `anyOf`, `oneOf`, `allOf` and `$ref` within the schema. A schema that asks for more is refused: nobody would check it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use serde_json::{Map, Value};
 
 /// How deep values and references may lie within each other.
 const MAX_DEPTH: usize = 64;
-/// How many comparisons are made: a schema that refers to itself twice would double them at each level.
-const MAX_STEPS: usize = 100_000;
+/// How many references and alternatives are followed for each byte of the settings, and for settings without any: a schema that refers to
+/// itself twice would double them at each level.
+const STEPS_PER_BYTE: usize = 64;
+const STEPS: usize = 10_000;
+/// What says something about a value that isn't compared with it.
+const ANNOTATIONS: [&str; 13] = [
+    "$schema",
+    "$id",
+    "$comment",
+    "$defs",
+    "definitions",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "format",
+    "readOnly",
+    "writeOnly",
+];
+/// What is compared.
+const CHECKED: [&str; 17] = [
+    "$ref",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "type",
+    "const",
+    "enum",
+    "items",
+    "minItems",
+    "maxItems",
+    "minLength",
+    "maxLength",
+    "minimum",
+    "maximum",
+    "required",
+    "properties",
+    "additionalProperties",
+];
 /// How many problems are told.
 const MAX_PROBLEMS: usize = 100;
 
@@ -31,20 +69,46 @@ pub(super) fn problems(schema: &str, settings: &str) -> Result<Vec<SettingsProbl
     if !schema.is_object() {
         return Err("it isn't a JSON object".to_owned());
     }
+    let length = settings.len();
     let settings: Value = serde_json::from_str(settings).map_err(|error| format!("settings: {error}"))?;
-    let steps = Cell::new(0);
-    let mut check = Check { root: &schema, steps: &steps, problems: Vec::new() };
+    let limits = Limits { steps: Cell::new(STEPS + length * STEPS_PER_BYTE), fault: RefCell::default() };
+    let mut check = Check { root: &schema, limits: &limits, problems: Vec::new() };
     check.value(&schema, &settings, "", 0);
-    if steps.get() > MAX_STEPS {
-        return Err("it refers to itself without end".to_owned());
+    if let Some(fault) = limits.fault.take() {
+        return Err(fault);
     }
     check.problems.truncate(MAX_PROBLEMS);
     Ok(check.problems)
 }
 
+/// What a comparison may still do, and why it can't be made.
+struct Limits {
+    steps: Cell<usize>,
+    fault: RefCell<Option<String>>,
+}
+
+impl Limits {
+    fn fail(&self, fault: impl Into<String>) {
+        self.fault.borrow_mut().get_or_insert_with(|| fault.into());
+    }
+
+    fn has_failed(&self) -> bool {
+        self.fault.borrow().is_some()
+    }
+
+    /// Takes a step, if there is one left.
+    fn step(&self) -> bool {
+        match self.steps.get().checked_sub(1) {
+            Some(left) => self.steps.set(left),
+            None => self.fail("it refers to itself without end"),
+        }
+        !self.has_failed()
+    }
+}
+
 struct Check<'s> {
     root: &'s Value,
-    steps: &'s Cell<usize>,
+    limits: &'s Limits,
     problems: Vec<SettingsProblem>,
 }
 
@@ -54,8 +118,11 @@ impl<'s> Check<'s> {
     }
 
     fn value(&mut self, schema: &'s Value, value: &Value, path: &str, depth: usize) {
-        self.steps.set(self.steps.get() + 1);
-        if depth > MAX_DEPTH || self.steps.get() > MAX_STEPS || self.problems.len() > MAX_PROBLEMS {
+        if depth > MAX_DEPTH {
+            self.limits
+                .fail(format!("it refers to itself without end, or the settings lie deeper than {MAX_DEPTH} levels"));
+        }
+        if self.limits.has_failed() || self.problems.len() > MAX_PROBLEMS {
             return;
         }
         let rules = match schema {
@@ -63,8 +130,18 @@ impl<'s> Check<'s> {
             Value::Object(rules) => rules,
             _ => return,
         };
-        if let Some(target) = rules.get("$ref").and_then(Value::as_str).and_then(|name| self.referred(name)) {
-            self.value(target, value, path, depth + 1);
+        let is_known = |name: &&String| CHECKED.contains(&name.as_str()) || ANNOTATIONS.contains(&name.as_str());
+        if let Some(name) = rules.keys().find(|name| !is_known(name) && !name.starts_with("x-")) {
+            return self
+                .limits
+                .fail(format!("it uses {name:?}, which mountgate doesn't compare: check it in `prepare`"));
+        }
+        if let Some(name) = rules.get("$ref") {
+            match name.as_str().and_then(|name| self.referred(name)) {
+                Some(target) if self.limits.step() => self.value(target, value, path, depth + 1),
+                Some(_) => {}
+                None => self.limits.fail(format!("its $ref {name} leads nowhere")),
+            }
         }
         for one in list(rules, "allOf") {
             self.value(one, value, path, depth + 1);
@@ -105,8 +182,10 @@ impl<'s> Check<'s> {
     fn alternatives(&mut self, rules: &'s Map<String, Value>, value: &Value, path: &str, depth: usize) {
         for keyword in ["anyOf", "oneOf"] {
             let tries = list(rules, keyword).iter().map(|one| {
-                let mut check = Check { root: self.root, steps: self.steps, problems: Vec::new() };
-                check.value(one, value, path, depth + 1);
+                let mut check = Check { root: self.root, limits: self.limits, problems: Vec::new() };
+                if self.limits.step() {
+                    check.value(one, value, path, depth + 1);
+                }
                 check.problems
             });
             if let Some(closest) = tries.min_by_key(|problems| (problems.len(), is_about(problems, path))) {
@@ -128,7 +207,8 @@ impl<'s> Check<'s> {
                 (Some(schema), _) => self.value(schema, value, &below(name), depth + 1),
                 (None, Some(Value::Bool(false))) => {
                     let names: Vec<&str> = known.into_iter().flat_map(Map::keys).map(String::as_str).collect();
-                    self.note(&below(name), format!("there is no such setting: there are {}", names.join(", ")));
+                    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                    self.note(&below(name), format!("there is no such setting: there are {names}"));
                 }
                 (None, Some(schema)) => self.value(schema, value, &below(name), depth + 1),
                 (None, None) => {}
@@ -236,9 +316,23 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_that_refers_to_itself_ends() {
-        assert_eq!(of(r##"{"$ref": "#"}"##, "{}"), []);
-        assert!(problems(r##"{"allOf": [{"$ref": "#"}, {"$ref": "#"}]}"##, "[]").is_err());
+    fn what_would_not_be_compared_is_refused() {
+        for (schema, settings) in [
+            (r##"{"$ref": "#"}"##, "{}"),
+            (r##"{"allOf": [{"$ref": "#"}, {"$ref": "#"}]}"##, "[]"),
+            (r##"{"$ref": "#/$defs/Missing"}"##, "{}"),
+            (r##"{"properties": {"path": {"type": "string", "pattern": "^/"}}}"##, r#"{"path": "x"}"#),
+            (r##"{"items": {"$ref": "#"}}"##, &format!("{}{}", "[".repeat(60), "]".repeat(60))),
+        ] {
+            assert!(problems(schema, settings).is_err(), "{schema}");
+        }
+    }
+
+    #[test]
+    fn large_settings_are_compared() {
+        let many = format!("{{\"list\": [{}0]}}", "1,".repeat(200_000));
+        let schema = r##"{"properties": {"list": {"items": {"anyOf": [{"type": "null"}, {"type": "integer"}]}}}}"##;
+        assert_eq!(of(schema, &many), []);
     }
 
     #[test]

@@ -10,7 +10,7 @@ export function plugin(policy, table) {
             help: policy.help,
             settingsSchema: JSON.stringify(schema(policy)),
         }),
-        prepare: text => told(() => {
+        prepare: text => toldAsProblem(() => {
             const settings = withDefaults(policy, JSON.parse(text));
             const problems = policy.check?.(settings) ?? [];
             if (problems.length > 0) throw failure(problems);
@@ -54,6 +54,18 @@ function told(call) {
         if (error?.payload !== undefined) throw Array.isArray(error.payload) ? error.payload : error;
         throw failure(plain(`${error?.message ?? error}`));
     }
+}
+
+/** As `told`, for `prepare`, whose failures are lists of problems. */
+function toldAsProblem(call) {
+    return told(() => {
+        try {
+            return call();
+        } catch (error) {
+            if (error?.payload !== undefined) throw error;
+            throw failure([{ path: "", message: plain(`${error?.message ?? error}`) }]);
+        }
+    });
 }
 
 export const ALLOW = { tag: "allow" };

@@ -80,11 +80,14 @@ class Policy(exports.Plugin):
 
     def prepare(self, settings: str) -> Preparation:
         whole = self.with_defaults(json.loads(settings))
-        problems = list(self.check(whole))
+        try:
+            problems = list(self.check(whole))
+            for code in self.codes:
+                check_code(code)
+        except Exception as error:
+            problems = [Problem("", plain(f"{type(error).__name__}: {error}"))]
         if problems:
             raise Err(problems)
-        for code in self.codes:
-            check_code(code)
         return Preparation(json.dumps(whole).encode(), list(self.codes), list(self.changes))
 
     def evaluate(self, prepared: bytes, review: Review) -> Verdict:

@@ -65,6 +65,8 @@ impl Compiler {
 /// What this process does when it was started under the name [`NAME`]: reads a plugin, and writes its code or what is wrong with
 /// it. Says with which status it ends.
 pub(crate) fn main() -> i32 {
+    // However this program was built: an abort would be taken for a lack of memory.
+    std::panic::set_hook(Box::new(|_| std::process::exit(PANICKED)));
     let result = limit_this_process().and_then(|()| {
         let mut plugin = Vec::new();
         io::stdin().read_to_end(&mut plugin)?;

@@ -46,6 +46,7 @@ tests! {
     plain a_failure_in_monitor_mode_denies,
     plain a_denial_in_monitor_mode_is_recorded,
     plain a_bomb_leaves_the_process_within_64_mb,
+    plain a_plugin_cannot_pass_for_an_instrumented_one,
 }
 
 fn a_trap_denies() -> Result<()> {
@@ -95,6 +96,23 @@ fn an_edit_without_permission_denies() -> Result<()> {
 
 fn a_denial_without_a_reason_is_malformed() -> Result<()> {
     fails("deny-without-reason", "malformed")
+}
+
+/// An instrumented plugin has more fuel and memory, in the fuzzer alone.
+fn a_plugin_cannot_pass_for_an_instrumented_one() -> Result<()> {
+    let directory = directory("loop", "enforce")?;
+    let file = directory.path().join("misbehaving-guest.wasm");
+    let mut plugin = fs::read(&file)?;
+    // A section of component exports with one: its first instance, under the name of a fuzzer's function.
+    let name = b"mountgate-coverage-0";
+    let export = [&[1, 0, u8::try_from(name.len())?][..], name, &[5, 0, 0]].concat();
+    plugin.extend([&[11, u8::try_from(export.len())?][..], &export].concat());
+    fs::write(&file, plugin)?;
+    mountgate(&["policy", "lock", "--yes"]).arg(directory.path()).output()?;
+    let checked = mountgate(&["policy", "validate"]).arg(directory.path()).output()?;
+    ensure!(status(&checked) == 4, "{}", text_of(&checked));
+    ensure!(text_of(&checked).contains("a name that the fuzzer gives"), "{}", text_of(&checked));
+    Ok(())
 }
 
 fn words_that_drive_a_terminal_are_malformed() -> Result<()> {

@@ -35,6 +35,9 @@ pub(super) struct CheckArgs {
     /// Ask the validating policies behind a denial as well
     #[arg(long, global = true)]
     all: bool,
+    /// Ask this policy alone
+    #[arg(long, global = true, value_name = "POLICY")]
+    only: Option<String>,
     /// A JSON file with a request and the paths that the host resolved for it. This host isn't looked at
     #[arg(long, value_name = "FILE")]
     request: Option<PathBuf>,
@@ -69,7 +72,7 @@ impl CheckCommand {
 
 pub(super) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatus> {
     let request = match (&args.request, &args.command) {
-        (Some(path), None) => return replay(global, path, args.all),
+        (Some(path), None) => return replay(global, path, args),
         (Some(_), Some(_)) => {
             let message = "the file holds a request, and the command line gives another one".to_owned();
             return Err(Error::from(Refusals::one("--request", message, Some("give the one or the other"))).into());
@@ -80,21 +83,23 @@ pub(super) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
             return Err(Error::from(Refusals::one("check", "no request is given".to_owned(), hint)).into());
         }
     };
-    let all = args.all;
+    let (all, only) = (args.all, args.only.clone());
     let (directory, cache) = global.open_policies()?;
     let requester = global.requester_for(&directory);
     let host = global.open_host()?;
     let decided = worker::run(directory, cache, move |gate, _| {
         let snapshot = Arc::new(live_mounts::snapshot(&host));
-        decide(gate, &Case { request, requester, resolution: Resolution::OnHost(&host), snapshot, locks: None }, all)
+        let case = Case { request, requester, resolution: Resolution::OnHost(&host), snapshot, locks: None };
+        decide(gate, &case, only.as_deref(), all)
     })?;
     print(global, &decided)
 }
 
-fn replay(global: &Global, path: &Path, all: bool) -> anyhow::Result<ExitStatus> {
+fn replay(global: &Global, path: &Path, args: &CheckArgs) -> anyhow::Result<ExitStatus> {
     let (mut file, table) = RequestFile::read(path)?;
     file.requester.labels.extend(global.label.iter().cloned());
     let (directory, cache) = global.open_policies()?;
+    let (all, only) = (args.all, args.only.clone());
     let decided = worker::run(directory, cache, move |gate, _| {
         let case = Case {
             request: file.request,
@@ -103,14 +108,26 @@ fn replay(global: &Global, path: &Path, all: bool) -> anyhow::Result<ExitStatus>
             snapshot: Arc::new(Snapshot::of(table)),
             locks: None,
         };
-        decide(gate, &case, all)
+        decide(gate, &case, only.as_deref(), all)
     })?;
     print(global, &decided)
 }
 
-fn decide(gate: &Gate, case: &Case<'_>, all: bool) -> Result<(Report, ExitStatus), Error> {
-    let decision = gate.chain().decide(case, all)?;
+fn decide(gate: &Gate, case: &Case<'_>, only: Option<&str>, all: bool) -> Result<(Report, ExitStatus), Error> {
+    let chain = match only {
+        Some(name) => gate.chain_of(number_of(gate, name)?),
+        None => gate.chain(),
+    };
+    let decision = chain.decide(case, all)?;
     Ok((Report::of_decision(&decision), ExitStatus::of_decision(&decision)))
+}
+
+fn number_of(gate: &Gate, name: &str) -> Result<usize, Error> {
+    gate.policies().iter().position(|policy| policy.name == name).ok_or_else(|| {
+        let names: Vec<&str> = gate.policies().iter().map(|policy| policy.name.as_str()).collect();
+        let message = format!("there is no policy {name:?}: there are {}", names.join(", "));
+        Refusals::one("--only", message, Some("name one of the policy directory")).into()
+    })
 }
 
 fn print(global: &Global, (report, status): &(Report, ExitStatus)) -> anyhow::Result<ExitStatus> {

@@ -12,8 +12,9 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde_json::json;
 
 use super::global::Global;
+use super::input::read_plain;
 use super::request_file::RequestFile;
-use crate::error::Error;
+use crate::error::{Error, with_causes};
 use crate::exit::ExitStatus;
 use crate::fuzz::dictionary::Dictionary;
 use crate::fuzz::input::Input;
@@ -21,6 +22,7 @@ use crate::fuzz::instrument::{Noting, instrument};
 use crate::fuzz::run::{self, Bounds, Finding, Policies, Summary, Watcher};
 use crate::fuzz::tables::Tables;
 use crate::gate::Gate;
+use crate::mount_table::table::MountTable;
 use crate::policy::directory::units::parse_duration;
 use crate::policy::engine::{Engine, Rewriting};
 
@@ -49,6 +51,9 @@ pub(super) struct FuzzArgs {
     /// The same seed makes the same requests
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// A mount table that requests meet, in the format of /proc/self/mountinfo; may be given several times
+    #[arg(long, value_name = "FILE")]
+    mount_table: Vec<PathBuf>,
     /// Stop at the first finding
     #[arg(long)]
     first: bool,
@@ -88,15 +93,18 @@ pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus
         entry.limits = entry.limits.without_clock();
     }
     let dictionary = Dictionary::of(directory.policies.iter().map(|entry| entry.settings.as_str()));
-    let real = std::fs::read("/proc/self/mountinfo").map(|text| String::from_utf8_lossy(&text).into_owned());
-    let tables = Tables::new(&[real.unwrap_or_default()]);
+    let tables = Tables::new(&args.tables()?);
     // A busy machine must not make a finding: only fuel ends a plugin.
     let plain = Gate::load(&Engine::without_deadlines().map_err(Error::Sandbox)?, directory.clone(), &cache)?;
-    let rewritten = |rewriting| -> anyhow::Result<Gate> {
-        Ok(Gate::load(&Engine::rewriting(rewriting).map_err(Error::Sandbox)?, directory.clone(), &cache)?)
+    let rewritten = |rewriting| -> anyhow::Result<Option<Gate>> {
+        let engine = Engine::rewriting(rewriting).map_err(Error::Sandbox)?;
+        Ok(Gate::load(&engine, directory.clone(), &cache)
+            // The plugins as they are were loaded: it's their instrumented form that is too much.
+            .inspect_err(|error| tracing::warn!("searching with less guidance: {}", with_causes(error)))
+            .ok())
     };
-    let edges = (args.guide != Guide::Blind).then(|| rewritten(EDGES)).transpose()?;
-    let comparisons = (args.guide == Guide::Comparisons).then(|| rewritten(COMPARISONS)).transpose()?;
+    let edges = if args.guide == Guide::Blind { None } else { rewritten(EDGES)? };
+    let comparisons = if args.guide == Guide::Comparisons && edges.is_some() { rewritten(COMPARISONS)? } else { None };
     let mut watcher = ToFiles::new(args, &tables)?;
     let policies = Policies { plain: &plain, edges: edges.as_ref(), comparisons: comparisons.as_ref() };
     let bounds = Bounds { runs: args.runs, time: args.max_time };
@@ -145,6 +153,18 @@ impl<'f> ToFiles<'f> {
             stops_at_first: args.first,
             interrupted,
         })
+    }
+}
+
+impl FuzzArgs {
+    /// The mount tables that are given.
+    fn tables(&self) -> anyhow::Result<Vec<String>> {
+        let read = |file: &PathBuf| {
+            let text = String::from_utf8_lossy(&read_plain(file)?).into_owned();
+            MountTable::parse(text.clone().into_bytes())?;
+            anyhow::Ok(text)
+        };
+        self.mount_table.iter().map(read).collect()
     }
 }
 
@@ -200,10 +220,16 @@ fn print(global: &Global, seed: u64, summary: &Summary, files: &[PathBuf]) -> an
     for (finding, file) in summary.findings.iter().zip(files) {
         let alone = if finding.alone.is_some() { ", asked by itself" } else { "" };
         writeln!(out, "{}{alone}\n  {} times, e.g. {}", finding.symptom, finding.times, finding.input.request)?;
-        writeln!(out, "  mountgate check --policies {} --request {}", global.policies().display(), file.display())?;
+        let only = finding.alone.as_ref().map(|policy| format!(" --only {policy}")).unwrap_or_default();
+        let policies = global.policies().display();
+        writeln!(out, "  mountgate check --policies {policies}{only} --request {}", file.display())?;
     }
     for reached in summary.reached.iter().filter(|reached| !reached.in_chain) {
-        writeln!(out, "not reached  {}: the policies before it let nothing through", reached.policy)?;
+        writeln!(
+            out,
+            "not reached  {}: the policies before it let nothing through, or it is for none of the callers",
+            reached.policy
+        )?;
     }
     let found = summary.findings.len();
     writeln!(out, "{} runs with seed {seed}, {rate:.0} a second: {found} findings", summary.runs)?;

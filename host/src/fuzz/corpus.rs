@@ -18,7 +18,11 @@ struct Entry {
     /// The feature of it that the fewest runs have reached.
     rarest: Feature,
     picked: u32,
+    size: u64,
 }
+
+/// An input of this size costs twice what an empty one does.
+const SIZE_UNIT: u64 = 200;
 
 impl Corpus {
     pub(super) fn new(seed: u64) -> Self {
@@ -30,7 +34,8 @@ impl Corpus {
     }
 
     pub(super) fn add(&mut self, input: Input, rarest: Feature) {
-        self.entries.push(Entry { input, rarest, picked: 0 });
+        let size = input.size();
+        self.entries.push(Entry { input, rarest, picked: 0, size });
     }
 
     /// An input to be changed, and another of which parts may be taken. What reaches the rarest is picked more often, and what was
@@ -40,7 +45,10 @@ impl Corpus {
         if count == 0 {
             return None;
         }
-        let cost = |entry: &Entry| u64::from(coverage.hits(entry.rarest)) + u64::from(entry.picked) * 4;
+        let cost = |entry: &Entry| {
+            let often = u64::from(coverage.hits(entry.rarest)) + u64::from(entry.picked) * 4;
+            often.saturating_mul(SIZE_UNIT + entry.size)
+        };
         let tries = [0; 4].map(|_| self.random.usize(0..count));
         let one = tries.into_iter().min_by_key(|at| cost(&self.entries[*at])).unwrap_or(0);
         let other = self.random.usize(0..count);

@@ -25,13 +25,13 @@ const SOURCES: [&str; 10] =
 pub struct Generator<'w> {
     random: Rng,
     dictionary: &'w Dictionary,
-    tables: usize,
+    tables: &'w Tables,
 }
 
 impl<'w> Generator<'w> {
     /// A generator for a seed.
-    pub fn new(seed: u64, dictionary: &'w Dictionary, tables: &Tables) -> Self {
-        Self { random: Rng::with_seed(seed), dictionary, tables: tables.len() }
+    pub fn new(seed: u64, dictionary: &'w Dictionary, tables: &'w Tables) -> Self {
+        Self { random: Rng::with_seed(seed), dictionary, tables }
     }
 
     pub(super) fn input(&mut self) -> Input {
@@ -64,7 +64,7 @@ impl<'w> Generator<'w> {
             labels: self.labels(),
         };
         let request = MountRequest { operation, source, target: written, fstype, options };
-        Input { request, source: found, target, requester, table: self.random.usize(0..self.tables / 2) * 2 }
+        Input { request, source: found, target, requester, table: self.tables.pick(&mut self.random) }
     }
 
     fn operation(&mut self) -> Operation {

@@ -21,6 +21,18 @@ pub struct Input {
 }
 
 impl Input {
+    /// How large it is, roughly in bytes.
+    pub(super) fn size(&self) -> u64 {
+        let options = self
+            .request
+            .options
+            .iter()
+            .map(|option| 16 + option.name.len() + option.value.as_ref().map_or(0, String::len));
+        let labels = self.requester.labels.iter().map(|label| 16 + label.key.len() + label.value.len());
+        let size = options.chain(labels).sum::<usize>() + self.request.target.len() + self.target.symlinks.len() * 32;
+        u64::try_from(size).unwrap_or(u64::MAX)
+    }
+
     /// This input with everything changed that a verdict must not depend on: another process asks, and it meets the twin
     /// of its table, whose mounts have other ids.
     pub(super) fn with_other_incidentals(&self) -> Self {

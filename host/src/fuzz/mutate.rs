@@ -5,6 +5,7 @@ use fastrand::Rng;
 use super::dictionary::{Dictionary, OPTIONS};
 use super::input::Input;
 use super::instrument::notes::Comparison;
+use super::tables::Tables;
 use crate::model::ends::{FileKind, ResolvedPath};
 use crate::model::location::Device;
 use crate::model::options::{MountOption, Options};
@@ -34,7 +35,7 @@ impl<'d> Mutator<'d> {
     }
 
     /// A changed copy; `other` is another input, of which parts may be taken.
-    pub(super) fn mutate(&mut self, input: &Input, other: &Input, tables: usize) -> Input {
+    pub(super) fn mutate(&mut self, input: &Input, other: &Input, tables: &Tables) -> Input {
         let mut input = input.clone();
         for _ in 0..1 + self.random.u32(0..4) {
             match self.random.u8(0..16) {
@@ -44,7 +45,7 @@ impl<'d> Mutator<'d> {
                 8 | 9 => self.change_labels(&mut input),
                 10 => self.change_numbers(&mut input),
                 11 => self.change_ends(&mut input),
-                12 => input.table = self.random.usize(0..tables / 2) * 2,
+                12 => input.table = tables.pick(&mut self.random),
                 13 => {
                     if let Some(fstype) = &mut input.request.fstype {
                         *fstype = self.changed(fstype);
@@ -59,9 +60,13 @@ impl<'d> Mutator<'d> {
     }
 
     /// Remembers what was compared, and returns inputs in which one side of a comparison takes the place of the other.
-    pub(super) fn learn(&mut self, input: &Input, comparisons: &[Comparison]) -> Vec<Input> {
+    /// At most `room` of them are made.
+    pub(super) fn learn(&mut self, input: &Input, comparisons: &[Comparison], room: usize) -> Vec<Input> {
         let mut derived = Vec::new();
         for comparison in comparisons {
+            if derived.len() >= room {
+                break;
+            }
             match comparison {
                 Comparison::Numbers(one, other) => {
                     self.remember_number(*one);
@@ -79,6 +84,7 @@ impl<'d> Mutator<'d> {
                 }
             }
         }
+        derived.truncate(room);
         derived.iter_mut().for_each(consistent);
         derived
     }
@@ -329,7 +335,7 @@ fn consistent(input: &mut Input) {
     }
 }
 
-/// Every text of an input.
+/// The texts of an input, apart from those of its options.
 fn texts(input: &mut Input) -> Vec<&mut String> {
     let mut texts = vec![&mut input.request.target];
     texts.extend(&mut input.request.source);
@@ -374,7 +380,7 @@ fn with_text(input: &Input, from: &str, to: &str) -> Vec<Input> {
     derived
 }
 
-/// Inputs in which a number takes the place of another: as an id, in decimal digits, as the bytes of a text, or as a length.
+/// Inputs in which a number takes the place of another: as an id, in decimal digits, or as the bytes of a text.
 fn with_number(input: &Input, from: u64, to: u64) -> Vec<Input> {
     let mut derived = Vec::new();
     let mut with = |change: &dyn Fn(&mut Input)| {

@@ -85,15 +85,17 @@ fn not_idempotent(decision: &Decision) -> Option<Symptom> {
     }
 }
 
-/// Whether two decisions have the same verdicts, fuel left aside: one that runs out of it says nothing.
+/// Whether two decisions have the same verdicts. What fails for want of fuel, stack or memory says nothing: an instrumented plugin needs
+/// more of the first two, and is asked for less of the last.
 pub(super) fn agree(one: Option<&Decision>, other: Option<&Decision>) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return one.is_none() && other.is_none() };
-    let is_about_fuel = |decision: &Decision| matches!(&decision.ruling, Ruling::Fail { failure, .. } if failure.kind == FailureKind::Fuel);
+    let is_short_of = [FailureKind::Fuel, FailureKind::Stack, FailureKind::Memory];
+    let ends_early = |decision: &Decision| matches!(&decision.ruling, Ruling::Fail { failure, .. } if is_short_of.contains(&failure.kind));
     let verdicts = |decision: &Decision| -> Vec<_> {
         let of = |entry: &TraceEntry| (entry.policy.clone(), entry.verdict, entry.denial.clone(), entry.edits.clone());
         decision.trace.iter().map(of).collect()
     };
-    is_about_fuel(one) || is_about_fuel(other) || verdicts(one) == verdicts(other)
+    ends_early(one) || ends_early(other) || verdicts(one) == verdicts(other)
 }
 
 /// Compares two decisions about inputs that differ in nothing that a verdict may depend on.

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
+
 use super::corpus::Corpus;
 use super::coverage::{Coverage, reached};
 use super::dictionary::Dictionary;
@@ -104,6 +106,7 @@ pub fn run(
         corpus: Corpus::new(seed),
         coverage: Coverage::default(),
         derived: VecDeque::new(),
+        turns: Rng::with_seed(seed ^ 0x7475_726e),
         in_chain: vec![false; policies.plain.policies().len()],
         findings: Vec::new(),
         changed: 0,
@@ -144,8 +147,10 @@ struct Search<'s> {
     mutator: Mutator<'s>,
     corpus: Corpus,
     coverage: Coverage,
-    /// Inputs that were made of comparisons, to be tried next.
-    derived: VecDeque<Input>,
+    /// Inputs that were made of comparisons, to be tried next, each with the policy that has made them.
+    derived: VecDeque<(Input, Option<usize>)>,
+    /// Chooses who is asked.
+    turns: Rng,
     in_chain: Vec<bool>,
     findings: Vec<Finding>,
     changed: usize,
@@ -158,12 +163,7 @@ const FRESH: u64 = 8;
 
 impl Search<'_> {
     fn step(&mut self, run: u64, watcher: &mut impl Watcher) {
-        let input = self.next(run);
-        // Each policy by itself as well: what stands before it may deny all that would reach it.
-        let count = self.policies.plain.policies().len();
-        let turns = if count > 1 { count + 1 } else { 1 };
-        let turn = usize::try_from(run).unwrap_or(0) % turns;
-        let alone = (turn > 0).then(|| turn - 1);
+        let (input, alone) = self.next(run);
         let guided = self.policies.edges.unwrap_or(self.policies.plain);
         let decision = decide(&chain(guided, alone), self.tables, &input).ok();
         let reached = reached(guided.policies(), decision.as_ref());
@@ -176,13 +176,16 @@ impl Search<'_> {
                 }
             }
         }
+        let mut found = Vec::new();
         if let (Some(rarest), true) = (rarest, is_new) {
             self.corpus.add(input.clone(), rarest);
             let plain = decide(&chain(self.policies.plain, alone), self.tables, &input).ok();
             self.changed += usize::from(!oracles::agree(plain.as_ref(), decision.as_ref()));
+            // An instrumented plugin has more fuel.
+            found.extend(plain.as_ref().map(oracles::judge).unwrap_or_default());
             self.compare(&input, alone);
         }
-        let mut found = decision.as_ref().map(oracles::judge).unwrap_or_default();
+        found.extend(decision.as_ref().map(oracles::judge).unwrap_or_default());
         if run.is_multiple_of(REPEATED) && found.is_empty() {
             let plain = chain(self.policies.plain, alone);
             found.extend(repeated(&plain, self.tables, &input));
@@ -192,15 +195,19 @@ impl Search<'_> {
         }
     }
 
-    fn next(&mut self, run: u64) -> Input {
-        if let Some(input) = self.derived.pop_front() {
-            return input;
+    /// The next input, and the policy that is asked by itself; the whole chain, without one.
+    fn next(&mut self, run: u64) -> (Input, Option<usize>) {
+        if let Some(next) = self.derived.pop_front() {
+            return next;
         }
+        // Each policy by itself as well: what stands before it may deny all that would reach it.
+        let count = self.policies.plain.policies().len();
+        let alone = if count > 1 { self.turns.usize(0..=count).checked_sub(1) } else { None };
         if run.is_multiple_of(FRESH) {
-            return self.generator.input();
+            return (self.generator.input(), alone);
         }
-        let Some((one, other)) = self.corpus.pick(&self.coverage) else { return self.generator.input() };
-        self.mutator.mutate(one, other, self.tables.len())
+        let Some((one, other)) = self.corpus.pick(&self.coverage) else { return (self.generator.input(), alone) };
+        (self.mutator.mutate(one, other, self.tables), alone)
     }
 
     /// Sees what a new input is compared with, and makes inputs of that.
@@ -215,9 +222,9 @@ impl Search<'_> {
             .collect();
         seen.sort_unstable();
         seen.dedup();
-        let derived = self.mutator.learn(input, &seen);
         let room = MAX_DERIVED.saturating_sub(self.derived.len());
-        self.derived.extend(derived.into_iter().take(room));
+        let derived = self.mutator.learn(input, &seen, room);
+        self.derived.extend(derived.into_iter().map(|input| (input, alone)));
     }
 
     /// Notes a finding, if the policies as they are show it.

@@ -3,9 +3,13 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use fastrand::Rng;
+
 use crate::mount_table::snapshot::Snapshot;
 use crate::mount_table::table::MountTable;
 
+/// The bytes of a table that takes long.
+const LARGE: usize = 8 << 10;
 /// How far the ids of a table's twin are from its own.
 pub(super) const SHIFT: u64 = 100_000;
 
@@ -38,9 +42,12 @@ impl Tables {
         Self(twins.filter_map(|text| Some((text.clone(), table(&text)?))).collect())
     }
 
-    /// How many tables there are, twins included.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    /// One of them: the large ones, which take long, now and then.
+    pub(super) fn pick(&self, random: &mut Rng) -> usize {
+        let originals = (0..self.0.len()).step_by(2);
+        let with_large = random.u8(0..16) == 0;
+        let choice: Vec<usize> = originals.filter(|table| with_large || self.0[*table].0.len() < LARGE).collect();
+        choice.get(random.usize(0..choice.len().max(1))).copied().unwrap_or(0)
     }
 
     pub(super) fn snapshot(&self, table: usize) -> Arc<Snapshot> {

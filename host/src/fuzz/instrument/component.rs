@@ -10,7 +10,8 @@ use wasmparser_of_encoder::{
     Encoding, Instance, Parser, Payload, ValidPayload, Validator, WasmFeatures,
 };
 
-use super::{Noting, module};
+use super::module;
+use super::noting::Noting;
 use crate::policy::engine::NOTES;
 
 /// How many things of a kind a component has: what is added gets the next numbers.

@@ -1,22 +1,15 @@
 //! Rewrites a plugin so that it notes which of its branches it took, and in a second build also what it compared.
 //!
-//! Each core module gets a memory of its own for the notes, and the component an export for each module that shows them:
+//! Each core module that has branches gets a memory of its own for the notes, and the component an export for each module that shows them:
 //! `mountgate-coverage-N`, a function that returns a list of bytes in that memory. It's called before `evaluate`, and the list is read
-//! afterwards, also if the plugin trapped. The verdict is the same as that of the plugin as it is, but fuel isn't.
+//! afterwards, also if the plugin trapped. The verdict is the same as that of the plugin as it is, but fuel and stack aren't.
 //!
 //! Each `br_if`, `if` and `select` has two notes, `br_table` one for each target, and each function one: exact edges, no hashes.
 
 mod component;
 mod module;
 pub(crate) mod notes;
+mod noting;
 
-pub(crate) use component::instrument;
-
-/// What is noted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Noting {
-    /// Edges.
-    Edges,
-    /// Edges, and the operands of comparisons.
-    Comparisons,
-}
+pub(crate) use self::component::instrument;
+pub(crate) use self::noting::Noting;

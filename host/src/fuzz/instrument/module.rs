@@ -9,8 +9,8 @@ use wasm_encoder::{
 };
 use wasmparser_of_encoder::{CodeSectionReader, CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeRef};
 
-use super::Noting;
 use super::notes::{HEADER, LIST, Layout, TEXT};
+use super::noting::Noting;
 
 /// The exports that show the notes to the component.
 pub(super) const MEMORY: &str = "mountgate:notes";

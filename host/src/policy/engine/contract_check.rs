@@ -9,6 +9,9 @@ use crate::policy::outline::Outline;
 /// The version of the contract that this program speaks.
 pub(super) const CONTRACT: &str = "0.1.0";
 
+/// The names of the functions of an instrumented plugin that show what it has noted; a number follows.
+pub(crate) const NOTES: &str = "mountgate-coverage-";
+
 /// Refuses a file that isn't a component at all.
 pub(super) fn check_header(bytes: &[u8]) -> Result<(), Fault> {
     let hint = "make a component of it: `wasm-tools component new`, or build it as docs/writing-a-plugin.md says";
@@ -26,6 +29,12 @@ pub(super) fn check_outline(plugin: &[u8], entry: &PolicyEntry) -> Result<(), Fa
     let Some(outline) = Outline::read(plugin) else { return Ok(()) };
     check_imports(outline.imports.iter().map(String::as_str), entry)?;
     check_exports(outline.exports.iter().map(String::as_str))?;
+    if let Some(name) = outline.exports.iter().find(|name| name.starts_with(NOTES)) {
+        return Err(Fault::new(
+            format!("its plugin exports {}, a name that the fuzzer gives", shown(name)),
+            "build it anew: this one was changed by a fuzzer",
+        ));
+    }
     if outline.core_instances > CORE_INSTANCES {
         return Err(Fault::new(
             format!("its plugin has {} core instances, and at most {CORE_INSTANCES} may be", outline.core_instances),

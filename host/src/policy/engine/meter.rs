@@ -11,23 +11,28 @@ pub(super) struct Meter {
     /// All memories of the component together.
     used: usize,
     memories: u32,
+    /// What memories of a fixed size may take that aren't counted.
+    notes: usize,
     pub(super) refused: bool,
 }
 
 impl Meter {
     pub(super) fn new(memory_limit: usize) -> Self {
-        Self { memory_limit, used: 0, memories: MEMORIES, refused: false }
+        Self { memory_limit, used: 0, memories: MEMORIES, notes: 0, refused: false }
     }
 
-    /// That of an instrumented plugin.
+    /// That of an instrumented plugin: the memories that hold what it notes have a fixed size, and aren't counted.
     pub(super) fn with_notes(memory_limit: usize) -> Self {
-        let memories = MEMORIES + NOTE_MEMORIES;
-        Self { memories, ..Self::new(memory_limit.saturating_add(NOTE_BYTES)) }
+        Self { memories: MEMORIES + NOTE_MEMORIES, notes: NOTE_BYTES, ..Self::new(memory_limit) }
     }
 }
 
 impl ResourceLimiter for Meter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, most: Option<usize>) -> wasmtime::Result<bool> {
+        if current == 0 && most == Some(desired) && desired <= self.notes {
+            self.notes -= desired;
+            return Ok(true);
+        }
         let used = self.used + desired.saturating_sub(current);
         let granted = used <= self.memory_limit;
         if granted {

@@ -23,8 +23,8 @@ use std::collections::hash_map::Entry;
 use wasmtime::component::Component;
 
 use self::clock::Clock;
+pub(crate) use self::contract_check::NOTES;
 use self::policy::Policy;
-pub(crate) use self::runner::NOTES;
 use self::runner::Runner;
 pub(crate) use self::runtime::Rewriting;
 use self::runtime::Runtime;
@@ -90,7 +90,10 @@ impl Engine {
     pub fn load(&self, directory: &mut PolicyDirectory, cache: &Cache) -> Result<Vec<Policy>, DirectoryError> {
         let mut record = std::mem::take(&mut directory.record);
         let policies = self.policies(directory, cache, &mut record)?;
-        cache.save_record(&directory.path, &record);
+        // What changed code has made of its settings is for this engine alone.
+        if !self.runtime.is_rewriting() {
+            cache.save_record(&directory.path, &record);
+        }
         Ok(policies)
     }
 

@@ -11,7 +11,7 @@ use super::bindings::exports::mountgate::policy::plugin;
 use super::bindings::mountgate::policy::types;
 use super::clock::deadline_check;
 use super::closed_wasi::Closed;
-use super::contract_check::{CONTRACT, check_exports, check_imports};
+use super::contract_check::{CONTRACT, NOTES, check_exports, check_imports};
 use super::contract_v0_1::{self as contract, Outcome, Review};
 use super::imports::{HostState, TooManyCalls};
 use super::messages::{shown, wasmtime_causes};
@@ -55,9 +55,6 @@ pub(crate) struct Notes {
     pub(crate) list: Vec<u8>,
 }
 
-/// The names of the functions of an instrumented plugin that show what it has noted; a number follows.
-pub(crate) const NOTES: &str = "mountgate-coverage-";
-
 impl Runner {
     /// Checks a plugin against the contract and what its policy is granted.
     pub(super) fn new(runtime: &Runtime, component: &Component, entry: &PolicyEntry) -> Result<Self, Fault> {
@@ -82,7 +79,9 @@ impl Runner {
         }
         let (evaluate, observe) = (export("evaluate")?, export("observe")?);
         let (settings, has_wasi) = (entry.settings.clone(), entry.has_wasi());
-        let noted = (0..).map_while(|number| component.get_export_index(None, format!("{NOTES}{number}"))).collect();
+        // A plugin as it is has no say in what it's given: it may have functions of these names as well.
+        let shown = |number| component.get_export_index(None, format!("{NOTES}{number}"));
+        let noted = if runtime.is_rewriting() { (0..).map_while(shown).collect() } else { Vec::new() };
         Ok(Self {
             pre,
             evaluate,

@@ -83,6 +83,11 @@ impl Runtime {
         Ok(self.with_wasi.get_or_init(|| with_wasi))
     }
 
+    /// Whether it changes plugins, so that they show what they note.
+    pub(super) fn is_rewriting(&self) -> bool {
+        self.rewriting.is_some()
+    }
+
     /// A policy's plugin, from the cache or compiled for it.
     ///
     /// # Errors

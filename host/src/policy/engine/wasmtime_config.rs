@@ -39,7 +39,7 @@ pub(super) fn pool(more_memories: u32) -> PoolingAllocationConfig {
         .max_tables_per_module(TABLES)
         .table_elements(TABLE_ELEMENTS)
         .max_memory_size(MAX_MEMORY)
-        .max_memories_per_module(2)
+        .max_memories_per_module(MEMORIES + more_memories.min(1))
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
         .linear_memory_keep_resident(256 << 10)

@@ -29,6 +29,7 @@ rules = [
   { option = \"nosuid\", target = \"/mnt\", act = \"drop-nosuid\" },
   { target = \"/opt\", act = \"two-verdicts\" },
   { target = \"/var/unsettled\", act = \"never-settle\" },
+  { option = \"noexec\", target = \"/home\", act = \"deny\" },
 ]
 ";
 
@@ -42,7 +43,7 @@ fn every_misdeed_is_found_shrunk_and_replayed() -> Result<()> {
     let json: Value = serde_json::from_slice(&output.stdout)?;
     ensure!(json["changed"] == 0, "an instrumented plugin has another verdict: {json}");
     let findings = json["findings"].as_array().context("no findings")?;
-    for code in ["trap", "fuel", "weakened", "two-verdicts", "not-converged"] {
+    for code in ["trap", "fuel", "weakened", "two-verdicts", "not-converged", "restriction-denied"] {
         let finding = findings.iter().find(|finding| finding["code"] == code).with_context(|| format!("no {code}"))?;
         let options = finding["request"]["options"].as_array().context("no options")?;
         ensure!(options.len() <= 3, "{code}: {finding}");
@@ -52,7 +53,7 @@ fn every_misdeed_is_found_shrunk_and_replayed() -> Result<()> {
             Ok(serde_json::from_slice(&check.arg(directory.path()).output()?.stdout)?)
         };
         let replayed = replay(file)?;
-        if code == "two-verdicts" {
+        if ["two-verdicts", "restriction-denied"].contains(&code) {
             let again = replay(&file.replace(".json", "-again.json"))?;
             ensure!(replayed["verdict"] != again["verdict"], "{replayed}\n{again}");
         } else {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
@@ -19,6 +20,7 @@ use crate::exit::ExitStatus;
 use crate::fuzz::dictionary::Dictionary;
 use crate::fuzz::input::Input;
 use crate::fuzz::instrument::{Noting, instrument};
+use crate::fuzz::oracles::EXPLAINED;
 use crate::fuzz::run::{self, Bounds, Finding, Policies, Summary, Watcher};
 use crate::fuzz::tables::Tables;
 use crate::gate::Gate;
@@ -32,6 +34,7 @@ use crate::policy::engine::{Engine, Rewriting};
 Examples:
   mountgate fuzz --policies policies/baseline --runs 200000
   mountgate fuzz --policies . --max-time 10m --report junit=fuzz.xml
+  mountgate fuzz --explain two-verdicts
 
 Each finding is written as a request file that `mountgate check --request FILE` replays.
 
@@ -60,6 +63,12 @@ pub(super) struct FuzzArgs {
     /// What guides the search
     #[arg(long, value_enum, default_value = "comparisons")]
     guide: Guide,
+    /// Leave a kind of finding out, by its code, e.g. restriction-denied where that is meant
+    #[arg(long, value_name = "CODE", value_parser = codes())]
+    without: Vec<String>,
+    /// Say what a kind of finding means, and search nothing
+    #[arg(long, value_name = "CODE", value_parser = codes())]
+    explain: Option<String>,
     /// Write a report for CI
     #[arg(long, value_name = "junit=FILE", value_parser = junit)]
     report: Option<PathBuf>,
@@ -78,6 +87,11 @@ enum Guide {
     Comparisons,
 }
 
+/// The codes of findings.
+fn codes() -> PossibleValuesParser {
+    PossibleValuesParser::new(EXPLAINED.map(|(code, _)| code))
+}
+
 fn time(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write a time as 30s or 10m".to_owned())
 }
@@ -87,6 +101,10 @@ pub(super) fn junit(text: &str) -> Result<PathBuf, String> {
 }
 
 pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus> {
+    if let Some((code, meaning)) = EXPLAINED.iter().find(|(code, _)| args.explain.as_deref() == Some(code)) {
+        writeln!(anstream::stdout(), "{code}: {meaning}")?;
+        return Ok(ExitStatus::Done);
+    }
     let cache = global.cache();
     let mut directory = global.open_directory(global.policies(), &cache)?;
     for entry in &mut directory.policies {
@@ -107,7 +125,7 @@ pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus
     let comparisons = if args.guide == Guide::Comparisons && edges.is_some() { rewritten(COMPARISONS)? } else { None };
     let mut watcher = ToFiles::new(args, &tables)?;
     let policies = Policies { plain: &plain, edges: edges.as_ref(), comparisons: comparisons.as_ref() };
-    let bounds = Bounds { runs: args.runs, time: args.max_time };
+    let bounds = Bounds { runs: args.runs, time: args.max_time, without: &args.without };
     let summary = run::run(&policies, &tables, &dictionary, args.seed, bounds, &mut watcher);
     watcher.bar.finish_and_clear();
     if let Some(error) = watcher.failed {

@@ -2,8 +2,12 @@
 
 use super::tables::SHIFT;
 use crate::model::ends::ResolvedPath;
+use crate::model::options::MountOption;
 use crate::model::request::MountRequest;
 use crate::model::requester::Requester;
+
+/// Flags that take rights away and give none.
+const RESTRICTIONS: [&str; 4] = ["ro", "nosuid", "nodev", "noexec"];
 
 /// Everything that a decision depends on, small enough to be kept, changed and written down.
 #[derive(Debug, Clone)]
@@ -21,6 +25,18 @@ pub struct Input {
 }
 
 impl Input {
+    /// This input with one more restriction, for each that it hasn't.
+    pub(super) fn restricted(&self) -> impl Iterator<Item = (&'static str, Self)> {
+        let options = &self.request.options;
+        let missing = RESTRICTIONS.into_iter().filter(|flag| !options.iter().any(|option| option.name == *flag));
+        missing.map(|flag| {
+            let added = MountOption { name: flag.to_owned(), value: None };
+            let mut restricted = self.clone();
+            restricted.request.options = options.iter().cloned().chain([added]).collect();
+            (flag, restricted)
+        })
+    }
+
     /// How large it is, roughly in bytes.
     pub(super) fn size(&self) -> u64 {
         let options = self

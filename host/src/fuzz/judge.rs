@@ -1,14 +1,14 @@
 //! Decides an input and says what is wrong with the decision.
 
 use super::input::Input;
-use super::oracles::{self, Symptom};
+use super::oracles::{self, Oracle, Symptom};
 use super::tables::Tables;
 use crate::decision::case::{Case, Resolution};
 use crate::decision::chain::Chain;
-use crate::decision::ruling::Decision;
+use crate::decision::ruling::{Decision, Ruling};
 use crate::error::Error;
 
-/// All that is wrong with how this input is decided.
+/// All that is wrong with how this input is decided, and if `repeat` is set, in comparison with others.
 pub(super) fn symptoms(chain: &Chain<'_>, tables: &Tables, input: &Input, repeat: bool) -> Vec<Symptom> {
     let Ok(decision) = decide(chain, tables, input) else { return Vec::new() };
     let mut symptoms = oracles::judge(&decision);
@@ -18,15 +18,39 @@ pub(super) fn symptoms(chain: &Chain<'_>, tables: &Tables, input: &Input, repeat
     symptoms
 }
 
-/// Whether an input gets another verdict from another process with other mount ids.
+/// Whether an input gets another verdict from another process with other mount ids, or is denied with one more restriction.
 pub(super) fn repeated(chain: &Chain<'_>, tables: &Tables, input: &Input) -> Option<Symptom> {
     let decision = decide(chain, tables, input).ok()?;
     compared(chain, tables, input, &decision)
 }
 
 fn compared(chain: &Chain<'_>, tables: &Tables, input: &Input, decision: &Decision) -> Option<Symptom> {
-    let again = decide(chain, tables, &input.with_other_incidentals()).ok()?;
-    oracles::compare(decision, &again)
+    let again = decide(chain, tables, &input.with_other_incidentals());
+    let differs = again.ok().and_then(|again| oracles::compare(decision, &again));
+    differs.or_else(|| restricted(chain, tables, input, decision).map(|(symptom, _)| symptom))
+}
+
+/// The first restriction that turns the decision into a denial, and the input with it.
+fn restricted(chain: &Chain<'_>, tables: &Tables, input: &Input, decision: &Decision) -> Option<(Symptom, Input)> {
+    if !matches!(decision.ruling, Ruling::Allow(_)) {
+        return None;
+    }
+    input.restricted().find_map(|(flag, restricted)| {
+        let again = decide(chain, tables, &restricted).ok()?;
+        Some((oracles::compare_restricted(decision, &again, flag)?, restricted))
+    })
+}
+
+/// The input that a finding was compared with.
+pub(super) fn other(chain: &Chain<'_>, tables: &Tables, input: &Input, oracle: Oracle) -> Option<Input> {
+    match oracle {
+        Oracle::TwoVerdicts => Some(input.with_other_incidentals()),
+        Oracle::RestrictionDenied => {
+            let decision = decide(chain, tables, input).ok()?;
+            restricted(chain, tables, input, &decision).map(|(_, restricted)| restricted)
+        }
+        _ => None,
+    }
 }
 
 /// Decides an input.

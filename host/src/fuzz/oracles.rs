@@ -15,6 +15,8 @@ pub enum Oracle {
     HitLimit,
     /// The same input got two different verdicts.
     TwoVerdicts,
+    /// A request was allowed, and the same request with one more restriction denied.
+    RestrictionDenied,
     /// A rewrite changed the request again when it was applied a second time.
     NotIdempotent,
 }
@@ -26,10 +28,57 @@ impl Oracle {
             Self::Failed(kind) => kind.code(),
             Self::HitLimit => "hit-limit",
             Self::TwoVerdicts => "two-verdicts",
+            Self::RestrictionDenied => "restriction-denied",
             Self::NotIdempotent => "not-idempotent",
         }
     }
+
+    /// Whether it compares two decisions.
+    pub(super) fn is_about_two(self) -> bool {
+        matches!(self, Self::TwoVerdicts | Self::RestrictionDenied)
+    }
 }
+
+/// The codes of all oracles, and what they mean.
+pub const EXPLAINED: [(&str, &str); 15] = [
+    (
+        "trap",
+        "The plugin ended in a trap: a panic, an index out of range, an exception. The request was denied. Handle that input.",
+    ),
+    (
+        "fuel",
+        "The plugin used all its fuel: a loop without end, or more work than its limit allows. Bound the work, or raise `fuel`.",
+    ),
+    ("memory", "The plugin wanted more memory than it may have, and failed. Bound what it keeps, or raise `memory`."),
+    (
+        "hit-limit",
+        "The plugin wanted more memory than it may have, and went on without. Its verdict may depend on the limit.",
+    ),
+    ("stack", "The plugin called itself too deeply. Replace the recursion, or bound its depth."),
+    ("host-calls", "The plugin asked the mount table too often. Ask for lists in one call."),
+    (
+        "malformed",
+        "The verdict can't be used: a denial without a reason, a code that isn't in kebab case, control characters.",
+    ),
+    ("gave-up", "The plugin answered with an error. The request was denied. Give a verdict instead."),
+    ("not-permitted", "The plugin rewrote a field that isn't among `rewrites` of the policy."),
+    ("weakened", "The plugin took a restriction away that the request had, such as `nosuid`. No policy may do that."),
+    ("host-refused", "The plugin made a request of it that the host refuses."),
+    ("not-converged", "The policies undo each other's rewrites, and the request never settles."),
+    (
+        "not-idempotent",
+        "The rewrite changed the request again when it was applied to its own result. Applied twice, it must change nothing.",
+    ),
+    (
+        "two-verdicts",
+        "The same request got two verdicts; process id and mount ids differed, on which no verdict may depend.",
+    ),
+    (
+        "restriction-denied",
+        "A request was allowed, and denied with `ro`, `nosuid`, `nodev` or `noexec` in addition. Whoever asks for less than is allowed should \
+         get it. Where that is meant, use `--without restriction-denied`.",
+    ),
+];
 
 /// Something wrong, by whom.
 #[derive(Debug, Clone)]
@@ -98,6 +147,18 @@ pub(super) fn agree(one: Option<&Decision>, other: Option<&Decision>) -> bool {
     ends_early(one) || ends_early(other) || verdicts(one) == verdicts(other)
 }
 
+/// What is wrong if a request is allowed, and denied with this flag as well. Whoever asks for less than is allowed should get it.
+pub(super) fn compare_restricted(one: &Decision, restricted: &Decision, flag: &str) -> Option<Symptom> {
+    match (&one.ruling, &restricted.ruling) {
+        (Ruling::Allow(_), Ruling::Deny { policy, denial }) => Some(Symptom {
+            policy: policy.clone(),
+            oracle: Oracle::RestrictionDenied,
+            message: format!("it denied with {flag} what it allowed without ({})", denial.code),
+        }),
+        _ => None,
+    }
+}
+
 /// Compares two decisions about inputs that differ in nothing that a verdict may depend on.
 pub(super) fn compare(one: &Decision, other: &Decision) -> Option<Symptom> {
     let differs =
@@ -113,4 +174,32 @@ pub(super) fn compare(one: &Decision, other: &Decision) -> Option<Symptom> {
             one.verdict, other.verdict
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_oracle_is_explained() {
+        let failures = [
+            FailureKind::Trap,
+            FailureKind::Fuel,
+            FailureKind::Memory,
+            FailureKind::Stack,
+            FailureKind::HostCalls,
+            FailureKind::Malformed,
+            FailureKind::GaveUp,
+            FailureKind::NotPermitted,
+            FailureKind::Weakened,
+            FailureKind::HostRefused,
+            FailureKind::NotConverged,
+        ];
+        let others = [Oracle::HitLimit, Oracle::NotIdempotent, Oracle::TwoVerdicts, Oracle::RestrictionDenied];
+        let mut codes: Vec<&str> = failures.map(Oracle::Failed).into_iter().chain(others).map(Oracle::code).collect();
+        let mut explained: Vec<&str> = EXPLAINED.iter().map(|(code, _)| *code).collect();
+        codes.sort_unstable();
+        explained.sort_unstable();
+        assert_eq!(codes, explained);
+    }
 }

@@ -11,9 +11,9 @@ use super::dictionary::Dictionary;
 use super::generate::Generator;
 use super::input::Input;
 use super::instrument::notes::comparisons;
-use super::judge::{REPEATED, decide, repeated, symptoms};
+use super::judge::{self, REPEATED, decide, repeated, symptoms};
 use super::mutate::Mutator;
-use super::oracles::{self, Oracle, Symptom};
+use super::oracles::{self, Symptom};
 use super::shrink;
 use super::tables::Tables;
 use crate::decision::chain::Chain;
@@ -26,7 +26,7 @@ pub struct Finding {
     pub symptom: Symptom,
     /// A request that shows it.
     pub input: Input,
-    /// For [`Oracle::TwoVerdicts`]: the other request, which differs in nothing that matters.
+    /// Where two decisions were compared: the other request.
     pub again: Option<Input>,
     /// The policy that was asked by itself; none where the whole chain was.
     pub alone: Option<String>,
@@ -37,9 +37,11 @@ pub struct Finding {
 /// How long to look.
 #[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "named for what they are")]
-pub struct Bounds {
+pub struct Bounds<'b> {
     pub runs: u64,
     pub time: Option<Duration>,
+    /// The codes of findings that are left out.
+    pub without: &'b [String],
 }
 
 /// The same policies three times: as they are, and with plugins that note what they reach and what they compare. Without the last two,
@@ -94,13 +96,14 @@ pub fn run(
     tables: &Tables,
     dictionary: &Dictionary,
     seed: u64,
-    bounds: Bounds,
+    bounds: Bounds<'_>,
     watcher: &mut impl Watcher,
 ) -> Summary {
     let start = Instant::now();
     let mut search = Search {
         policies,
         tables,
+        without: bounds.without,
         generator: Generator::new(seed, dictionary, tables),
         mutator: Mutator::new(seed, dictionary),
         corpus: Corpus::new(seed),
@@ -141,6 +144,7 @@ pub fn run(
 }
 
 struct Search<'s> {
+    without: &'s [String],
     policies: &'s Policies<'s>,
     tables: &'s Tables,
     generator: Generator<'s>,
@@ -229,19 +233,22 @@ impl Search<'_> {
 
     /// Notes a finding, if the policies as they are show it.
     fn note(&mut self, input: &Input, symptom: Symptom, alone: Option<usize>, watcher: &mut impl Watcher) {
+        if self.without.iter().any(|code| code == symptom.oracle.code()) {
+            return;
+        }
         if let Some(known) = self.findings.iter_mut().find(|known| known.symptom.is_like(&symptom)) {
             known.times += 1;
             return;
         }
         let plain = chain(self.policies.plain, alone);
-        let repeat = symptom.oracle == Oracle::TwoVerdicts;
+        let repeat = symptom.oracle.is_about_two();
         let Some(symptom) =
             symptoms(&plain, self.tables, input, repeat).into_iter().find(|shown| shown.is_like(&symptom))
         else {
             return;
         };
         let input = shrink::shrink(&plain, self.tables, input.clone(), &symptom);
-        let again = repeat.then(|| input.with_other_incidentals());
+        let again = judge::other(&plain, self.tables, &input, symptom.oracle);
         let alone = alone.and_then(|number| Some(self.policies.plain.policies().get(number)?.name.clone()));
         let finding = Finding { symptom, input, again, alone, times: 1 };
         watcher.found(&finding);

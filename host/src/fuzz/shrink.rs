@@ -2,7 +2,7 @@
 
 use super::input::Input;
 use super::judge::symptoms;
-use super::oracles::{Oracle, Symptom};
+use super::oracles::Symptom;
 use super::tables::Tables;
 use crate::decision::chain::Chain;
 use crate::model::options::Options;
@@ -10,7 +10,7 @@ use crate::model::paths::lexical;
 use crate::model::requester::Requester;
 
 pub(super) fn shrink(chain: &Chain<'_>, tables: &Tables, mut input: Input, symptom: &Symptom) -> Input {
-    let repeat = symptom.oracle == Oracle::TwoVerdicts;
+    let repeat = symptom.oracle.is_about_two();
     let shows = |input: &Input| symptoms(chain, tables, input, repeat).iter().any(|found| found.is_like(symptom));
     while let Some(smaller) = candidates(&input).into_iter().find(|smaller| shows(smaller)) {
         input = smaller;

@@ -13,7 +13,7 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use tokio::io::AsyncWriteExt;
 
-use crate::failure::Failure;
+use crate::failure::{CHANGED, Failure};
 use crate::layout::{Artifact, Part, digest};
 
 /// How a registry is spoken with.
@@ -166,15 +166,12 @@ impl Drop for Connection {
     }
 }
 
-const DAMAGED: &str =
-    "nothing was changed; what the registry holds was changed or damaged: push it again, or ask whoever runs it";
-
 fn wrong_digest(expected: &str, found: &str) -> Failure {
-    Failure::content(format!("the registry sent {found} where {expected} was asked for"), DAMAGED)
+    Failure::content(format!("the registry sent {found} where {expected} was asked for"), CHANGED)
 }
 
 fn wrong_size(part: &Part) -> Failure {
-    Failure::content(format!("the registry sent another size of {} than {} bytes", part.digest, part.size), DAMAGED)
+    Failure::content(format!("the registry sent another size of {} than {} bytes", part.digest, part.size), CHANGED)
 }
 
 /// What `docker login` and its like have stored.

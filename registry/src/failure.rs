@@ -53,7 +53,8 @@ impl Failure {
     }
 }
 
-const CHANGED: &str =
+/// What to do about content that isn't what its digest says.
+pub(crate) const CHANGED: &str =
     "nothing was changed; what the registry holds was changed or damaged: push it again, or ask whoever runs it";
 const LOG_IN: &str = "log in, so that ~/.docker/config.json has the password: `docker login`, or `skopeo login --compat-auth-file ~/.docker/config.json`";
 const UNREACHABLE: &str =

@@ -29,7 +29,7 @@ pub(super) struct BenchArgs {
     /// The policy directory, if not the one of --policies
     pub(super) directory: Option<PathBuf>,
     /// How often all cases are decided
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{cargo, mountgate, plugins, run, step};
 
 /// The tool, installed below the target directory.
-const MDBOOK: &str = "0.5";
+const MDBOOK: &str = "0.5.4";
 const TOOLS: &str = "target/tools";
 /// Where the pages are collected, and where the site ends up.
 const SOURCE: &str = "target/book/src";
@@ -69,7 +69,9 @@ pub(crate) fn build() -> Result<()> {
 
 /// mdBook, installed if it isn't there.
 fn mdbook() -> Result<PathBuf> {
-    let program = fs::canonicalize(".")?.join(TOOLS).join("bin/mdbook");
+    // A folder for each version: another one is installed anew.
+    let root = format!("{TOOLS}/mdbook-{MDBOOK}");
+    let program = std::path::absolute(&root)?.join("bin/mdbook");
     if !program.exists() {
         step("installing mdBook (some minutes)");
         run(cargo().args([
@@ -80,7 +82,7 @@ fn mdbook() -> Result<PathBuf> {
             "--version",
             MDBOOK,
             "--root",
-            TOOLS,
+            &root,
         ]))?;
     }
     Ok(program)

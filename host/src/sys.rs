@@ -25,7 +25,7 @@ pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::R
     unsafe { Component::deserialize(engine, code) }
 }
 
-/// From now on the first SIGINT or SIGTERM is only noted. A second one ends the process.
+/// From now on the first SIGINT and the first SIGTERM are only noted. A second one of the same kind ends the process.
 ///
 /// # Errors
 /// What sigaction(2) returns.

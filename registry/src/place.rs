@@ -54,7 +54,7 @@ impl Incoming {
     /// Puts it in place, with everything of the old folder that isn't replaced. The old folder is kept beside it, and returned.
     ///
     /// # Errors
-    /// Before the exchange, nothing has changed. After it the new folder is in place, and the message says where the old one is.
+    /// Before the exchange, the old folder is as it was; the one kept from the time before may be gone. After it the new folder is in place, and the message says where the old one is.
     pub(crate) fn put_in_place(mut self, is_replaced: impl Fn(&OsStr) -> bool) -> Result<Option<PathBuf>, Failure> {
         let target = self.target.clone();
         let failed = || Failure::file(&target);

@@ -96,6 +96,12 @@ fn the_same_in_javascript() -> Result<()> {
     succeeds(&project, &["plugin", "build"])?;
     let told = run(&project, &["check", "--policies", "policies", "mount", "-t", "tmpfs", "tmpfs", "/mnt"])?;
     ensure!(status(&told) == 4 && text_of(&told).contains("thrown on purpose"), "{}", text_of(&told));
+    // In `check`, too.
+    let checked =
+        source.replace("    evaluate(", "    check() { throw new Error('thrown in check'); },\n\n    evaluate(");
+    fs::write(&policy, checked)?;
+    succeeds(&project, &["plugin", "build"])?;
+    prepare_fails(&project, "thrown in check")?;
     // A mutating one, from the same tools.
     succeeds(folder.path(), &["plugin", "new", "--lang", "js", "--kind", "mutating", "add-ro"])?;
     let other = folder.path().join("add-ro");
@@ -145,6 +151,21 @@ fn the_same_in_python_and_one_chain_of_all_languages() -> Result<()> {
             text_of(&decided)
         );
     }
+    // What is raised when the settings are checked.
+    let checked = fs::read_to_string(&policy)?.replace(
+        "    def judge(",
+        "    def check(self, settings):\n        raise KeyError(\"raised in check\")\n\n    def judge(",
+    );
+    fs::write(&policy, checked)?;
+    succeeds(&project, &["plugin", "build"])?;
+    prepare_fails(&project, "raised in check")
+}
+
+/// The policies of a project are refused, and what their plugin has raised is told as a problem of its settings.
+fn prepare_fails(project: &Path, said: &str) -> Result<()> {
+    let output = run(project, &["policy", "validate", "policies"])?;
+    let text = text_of(&output);
+    ensure!(status(&output) == 4 && text.contains(said) && !text.contains("trap"), "{text}");
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -298,6 +299,15 @@ fn a_registry_that_fails_is_told() -> Result<()> {
     let registry = Registry::start()?;
     let output = pull(&registry.name(&format!("x@sha256:{digest}")), &target)?;
     ensure!(status(&output) == 1 && content(folder.path())?.is_empty(), "{}", text_of(&output));
+    // Scripts read the same form as from any command, wherever the flag stands.
+    let output = mountgate(&["policy", "pull", "--plain-http"])
+        .arg(format!("oci://127.0.0.1:1/x@sha256:{:064}", 0))
+        .arg(&target)
+        .args(["--json", "--color", "never"])
+        .output()?;
+    let answer: Value = serde_json::from_slice(&output.stdout)?;
+    let error = &answer["error"];
+    ensure!(error["code"] == "registry-failed" && error["exit"] == 1 && error["hint"].is_string(), "{answer}");
     for wrong in ["registry.example/x:1", "oci://x:1", "oci://", "oci://127.0.0.1:1/x@sha512:00"] {
         ensure!(status(&pull(wrong, &target)?) == 2, "{wrong}");
     }
@@ -358,6 +368,17 @@ fn credentials_are_those_of_docker() -> Result<()> {
     let config = format!("{{\"auths\": {{\"127.0.0.1:{}\": {{\"auth\": \"dGVhbTpzZWNyZXQ=\"}}}}}}", registry.port);
     fs::write(folder.path().join("config.json"), config)?;
     let output = push(folder.path())?;
+    ensure!(status(&output) == 0, "{}", text_of(&output));
+    // A store that has none for this registry.
+    let helper = folder.path().join("docker-credential-empty");
+    fs::write(&helper, "#!/bin/sh\necho 'credentials not found in native keychain'; exit 1\n")?;
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755))?;
+    fs::write(folder.path().join("config.json"), "{\"credsStore\": \"empty\"}")?;
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
+    let mut anonymous = run(&["policy", "push"]);
+    let open = Registry::start()?;
+    anonymous.arg(directory.path()).arg(open.name("x:1")).env("DOCKER_CONFIG", folder.path()).env("PATH", path);
+    let output = anonymous.output()?;
     ensure!(status(&output) == 0, "{}", text_of(&output));
     fs::write(folder.path().join("config.json"), "{")?;
     let output = push(folder.path())?;

@@ -185,6 +185,12 @@ fn credentials(registry: &str) -> Result<RegistryAuth, Failure> {
         Ok(DockerCredential::UsernamePassword(user, password)) => Ok(RegistryAuth::Basic(user, password)),
         Ok(DockerCredential::IdentityToken(token)) => Ok(RegistryAuth::Bearer(token)),
         Err(Missing::ConfigNotFound | Missing::NoCredentialConfigured) => Ok(RegistryAuth::Anonymous),
+        // A store of credentials that has none for this registry: it says so in these words, which docker knows it by as well.
+        Err(Missing::HelperFailure { ref stdout, ref stderr, .. })
+            if [stdout, stderr].iter().any(|said| said.contains("credentials not found")) =>
+        {
+            Ok(RegistryAuth::Anonymous)
+        }
         // It says the same of a file that isn't there and of one that can't be read.
         Err(Missing::ConfigReadError) if !has_docker_config() => Ok(RegistryAuth::Anonymous),
         Err(error) => Err(unusable(error)),

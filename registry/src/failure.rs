@@ -19,9 +19,9 @@ pub(crate) enum Failure {
     /// A file or folder of this machine.
     #[error("{path}: {error}", path = path.display())]
     File { path: PathBuf, error: std::io::Error },
-    /// `mountgate` refuses it, in its own words.
+    /// `mountgate` refuses it, in its own words; `answer` is what it says to scripts.
     #[error("{message}")]
-    Judged { message: String, status: u8 },
+    Judged { message: String, status: u8, answer: Option<serde_json::Value> },
 }
 
 impl Failure {
@@ -39,6 +39,17 @@ impl Failure {
         match self {
             Self::Usage { hint, .. } | Self::Registry { hint, .. } | Self::Content { hint, .. } => Some(hint),
             Self::File { .. } | Self::Judged { .. } => None,
+        }
+    }
+
+    /// What kind of failure it is, for scripts.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Usage { .. } => "usage",
+            Self::Registry { .. } => "registry-failed",
+            Self::Content { .. } => "content-invalid",
+            Self::File { .. } => "failed",
+            Self::Judged { .. } => "refused",
         }
     }
 

@@ -1,5 +1,6 @@
 //! `mountgate` itself, which judges what is pushed and pulled. This program only carries bytes.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,16 +12,17 @@ use crate::failure::Failure;
 #[derive(Debug, Clone)]
 pub(crate) struct HostProgram {
     path: PathBuf,
-    trusted_keys: Option<PathBuf>,
+    /// Flags of its own, which it gets as well.
+    flags: Vec<OsString>,
 }
 
 impl HostProgram {
     /// The one beside this program.
-    pub(crate) fn find(trusted_keys: Option<PathBuf>) -> Result<Self, Failure> {
+    pub(crate) fn find(flags: Vec<OsString>) -> Result<Self, Failure> {
         let here = std::env::current_exe().map_err(Failure::file("/proc/self/exe"))?;
         let path = here.with_file_name("mountgate");
         if path.exists() {
-            return Ok(Self { path, trusted_keys });
+            return Ok(Self { path, flags });
         }
         Err(Failure::Usage {
             message: format!("{} isn't there", path.display()),
@@ -37,10 +39,7 @@ impl HostProgram {
         called: &Path,
     ) -> Result<T, Failure> {
         let mut command = Command::new(&self.path);
-        command.args(["--json", "--color", "never"]).args(arguments).arg(path);
-        if let Some(keys) = &self.trusted_keys {
-            command.arg("--trusted-keys").arg(keys);
-        }
+        command.args(["--json", "--color", "never"]).args(&self.flags).args(arguments).arg(path);
         let output = command.output().map_err(Failure::file(&self.path))?;
         if output.status.success() {
             return serde_json::from_slice(&output.stdout).map_err(|error| {
@@ -50,9 +49,13 @@ impl HostProgram {
                 )
             });
         }
-        let said = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
-        let message = said.trim().replace(&*path.to_string_lossy(), &called.to_string_lossy());
+        let text = |bytes: &[u8]| {
+            String::from_utf8_lossy(bytes).trim().replace(&*path.to_string_lossy(), &called.to_string_lossy())
+        };
+        let (said, message) = (text(&output.stdout), text(&output.stderr));
+        let answer = serde_json::from_str(&said).ok();
+        let message = if message.is_empty() { said } else { message };
         let status = output.status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-        Err(Failure::Judged { message, status })
+        Err(Failure::Judged { message, status, answer })
     }
 }

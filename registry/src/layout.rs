@@ -163,7 +163,10 @@ pub(crate) struct Part {
     pub(crate) size: u64,
 }
 
-const NOT_OURS: &str = "nothing was changed; see whether the reference is the right one: plugins and policy directories are pulled by commands of their own";
+pub(crate) const NOT_OURS: &str = "nothing was changed; see whether the reference is the right one: plugins and policy directories are pulled by commands of their own";
+
+/// How many plugins a policy directory in a registry has at most.
+const MAX_PLUGINS: usize = 256;
 
 /// The manifests of a policy directory: that of its own files, and the plugins by file name. Old programs that copy an index leave its
 /// `artifactType` out; the manifest of the files has one as well.
@@ -176,6 +179,9 @@ pub(crate) fn read_index(bytes: &[u8]) -> Result<(Part, Vec<Part>), Failure> {
     let has_name = |entry: &&ImageIndexEntry| entry.annotations.as_ref().is_some_and(|list| list.contains_key(TITLE));
     let (plugins, own): (Vec<_>, Vec<_>) = index.manifests.iter().partition(has_name);
     let [own] = own.as_slice() else { return Err(wrong("it must have one manifest of files")) };
+    if plugins.len() > MAX_PLUGINS {
+        return Err(wrong(&format!("it has {} plugins, where {MAX_PLUGINS} are possible", plugins.len())));
+    }
     let part = |entry: &ImageIndexEntry, name: String| {
         Ok(Part { name, digest: entry.digest.clone(), size: checked_size(entry.size)? })
     };
@@ -250,6 +256,18 @@ fn checked_size(size: i64) -> Result<u64, Failure> {
     })
 }
 
+/// What one pull brings at most.
+const MAX_TOTAL: u64 = 1 << 30;
+
+/// Refuses what is too much to bring, before any of it is brought.
+pub(crate) fn check_total(parts: &[Part]) -> Result<(), Failure> {
+    let total: u64 = parts.iter().map(|part| part.size).sum();
+    if total > MAX_TOTAL {
+        return Err(Failure::content(format!("it has {total} bytes: a pull brings 1 GiB at most"), NOT_OURS));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,5 +298,7 @@ mod tests {
             assert!(checked_size(size).is_err(), "{size}");
         }
         assert_eq!(checked_size(5).ok(), Some(5));
+        let part = Part { name: String::new(), digest: String::new(), size: 256 << 20 };
+        assert!(check_total(&vec![part.clone(); 4]).is_ok() && check_total(&vec![part; 5]).is_err());
     }
 }

@@ -11,6 +11,7 @@ mod plugin;
 mod policies;
 mod reference;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::connection::Speech;
 use crate::failure::Failure;
@@ -48,6 +50,24 @@ struct Flags {
     /// The folder of the keys that policies must be signed with  [default: that of mountgate]
     #[arg(long, global = true, value_name = "DIR")]
     trusted_keys: Option<PathBuf>,
+    /// Where `mountgate` keeps compiled plugins  [default: that of mountgate]
+    #[arg(long, global = true, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = ["auto", "always", "never"])]
+    color: String,
+}
+
+impl Flags {
+    /// Those which `mountgate` takes, too.
+    fn of_mountgate(&self) -> Vec<OsString> {
+        let flags = [("--trusted-keys", &self.trusted_keys), ("--cache", &self.cache)];
+        flags
+            .into_iter()
+            .filter_map(|(flag, path)| Some([flag.into(), path.clone()?.into_os_string()]))
+            .flatten()
+            .collect()
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -104,6 +124,11 @@ enum PluginCommand {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    match cli.flags.color.as_str() {
+        "always" => anstream::ColorChoice::Always.write_global(),
+        "never" => anstream::ColorChoice::Never.write_global(),
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(run(&cli)),
@@ -119,8 +144,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: &Cli) -> Result<(), Failure> {
-    let Flags { plain_http, timeout, ref trusted_keys, .. } = cli.flags;
-    let host = HostProgram::find(trusted_keys.clone())?;
+    let Flags { plain_http, timeout, .. } = cli.flags;
+    let host = HostProgram::find(cli.flags.of_mountgate())?;
     let speech = Speech { is_plain: plain_http, patience: Duration::from_secs(timeout) };
     match &cli.command {
         Command::Policy(PolicyCommand::Push { directory, to }) => {
@@ -170,8 +195,13 @@ fn is_visible(c: char) -> bool {
 fn report(failure: &Failure, json: bool) {
     let message = shown(&failure.to_string());
     if json {
-        let object = serde_json::json!({ "message": message, "hint": failure.hint(), "exit": failure.status() });
-        let _ = writeln!(anstream::stdout(), "{object}");
+        let answer = match failure {
+            Failure::Judged { answer: Some(answer), .. } => answer.clone(),
+            _ => json!({ "error": {
+                "code": failure.code(), "message": message, "causes": [], "hint": failure.hint(), "exit": failure.status()
+            } }),
+        };
+        let _ = writeln!(anstream::stdout(), "{answer}");
     }
     match failure {
         // It has all that an error of `mountgate` has.

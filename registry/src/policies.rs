@@ -6,12 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use oci_client::manifest::ImageIndexEntry;
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{Connection, Speech};
 use crate::failure::Failure;
 use crate::host_program::HostProgram;
-use crate::layout::{self, Artifact, POLICIES, PluginOutline, SIGNATURE, digest};
+use crate::layout::{self, Artifact, NOT_OURS, POLICIES, Part, PluginOutline, SIGNATURE, digest};
 use crate::place::Incoming;
 use crate::reference::OciName;
 
@@ -123,12 +124,18 @@ pub(crate) async fn pull(
     let incoming = Incoming::beside(directory)?;
     let (index, digest) = connection.manifest(&name.0).await?;
     let (own, plugins) = layout::read_index(&index)?;
-    for part in layout::read_files(&connection.manifest_of(&own).await?, POLICIES, &[CONFIG, LOCK])? {
-        connection.fetch(&part, &incoming.path().join(&part.name)).await?;
+    let signatures = connection.referrers(&digest, SIGNATURE).await?.manifests;
+    if name.0.digest().is_none() && signatures.is_empty() {
+        return Err(movable(name, &digest));
     }
-    for plugin in &plugins {
-        let layer = layout::read_plugin(&connection.manifest_of(plugin).await?)?;
-        connection.fetch(&layer, &incoming.path().join(&plugin.name)).await?;
+    let mut parts = layout::read_files(&connection.manifest_of(&own).await?, POLICIES, &[CONFIG, LOCK])?;
+    for plugin in plugins {
+        let layer = layout::read_plugin(&connection.manifest_of(&plugin).await?)?;
+        parts.push(Part { name: plugin.name, ..layer });
+    }
+    layout::check_total(&parts)?;
+    for part in &parts {
+        connection.fetch(part, &incoming.path().join(&part.name)).await?;
     }
     if !incoming.path().join(LOCK).exists() {
         return Err(Failure::content(
@@ -136,19 +143,24 @@ pub(crate) async fn pull(
             "push it with mountgate, which ships only what is locked",
         ));
     }
-    let signer = judge(host, &connection, &incoming, &digest).await?;
+    let signer = judge(host, &connection, &incoming, signatures).await?;
     if name.0.digest().is_none() && signer.is_none() {
-        return Err(Failure::Usage {
-            message: format!(
-                "a tag can be moved by others, and nobody signed this; for now it is {}",
-                name.pinned(&digest)
-            ),
-            hint: "pull by the digest, or sign the directory and trust the key: see docs/policy-directory.md",
-        });
+        return Err(movable(name, &digest));
     }
     let directory = incoming.target().to_owned();
     let previous = incoming.put_in_place(is_shipped)?;
     Ok(Pulled { directory, digest, signer, previous })
+}
+
+/// Why a tag isn't enough.
+fn movable(name: &OciName, digest: &str) -> Failure {
+    Failure::Usage {
+        message: format!(
+            "a tag can be moved by others, and nobody whom you trust signed this; for now it is {}",
+            name.pinned(digest)
+        ),
+        hint: "pull by the digest, or sign the directory and trust the key: see docs/policy-directory.md",
+    }
 }
 
 /// Has `mountgate` check a directory, with each signature that there is until one is trusted.
@@ -156,13 +168,12 @@ async fn judge(
     host: &HostProgram,
     connection: &Connection,
     incoming: &Incoming,
-    digest: &str,
+    signatures: Vec<ImageIndexEntry>,
 ) -> Result<Option<String>, Failure> {
     let validate = || host.ask::<Validated>(&["policy", "validate"], incoming.path(), incoming.target());
     let file = incoming.path().join(SIGNED);
     let mut refusal = None;
-    // The newest are the last.
-    let signatures = connection.referrers(digest, SIGNATURE).await?.manifests;
+    // A push puts the newest last.
     for entry in signatures.into_iter().rev().take(MAX_SIGNATURES) {
         let _ = fs::remove_file(&file);
         if let Err(error) = fetch_signature(connection, entry.digest, &file).await {
@@ -186,11 +197,12 @@ async fn judge(
 
 /// Fetches a signature.
 async fn fetch_signature(connection: &Connection, digest: String, file: &Path) -> Result<(), Failure> {
-    let part = layout::Part { name: String::new(), digest, size: 0 };
-    for part in layout::read_files(&connection.manifest_of(&part).await?, SIGNATURE, &[SIGNED])? {
-        connection.fetch(&part, file).await?;
-    }
-    Ok(())
+    let part = Part { name: String::new(), digest, size: 0 };
+    let parts = layout::read_files(&connection.manifest_of(&part).await?, SIGNATURE, &[SIGNED])?;
+    let [part] = parts.as_slice() else {
+        return Err(Failure::content("a signature must be one file", NOT_OURS));
+    };
+    connection.fetch(part, file).await
 }
 
 /// Whether a file of a directory is one that is shipped.

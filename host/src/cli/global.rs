@@ -1,5 +1,6 @@
 //! Flags that every command takes.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -77,6 +78,19 @@ impl Global {
         choices.note("--sandbox", self.sandbox);
         choices.note("--audit", self.audit.is_some());
         choices
+    }
+
+    /// The flags that the program for registries takes as well.
+    pub(super) fn for_registry(&self) -> Vec<OsString> {
+        let color = self.color.to_possible_value().map(|value| value.get_name().to_owned());
+        let mut flags: Vec<OsString> = ["--color".into(), color.unwrap_or_default().into()].into();
+        if self.json {
+            flags.push("--json".into());
+        }
+        for (flag, path) in [("--trusted-keys", &self.trusted_keys), ("--cache", &self.cache)] {
+            flags.extend(path.iter().flat_map(|path| [flag.into(), path.clone().into_os_string()]));
+        }
+        flags
     }
 
     /// Whether output has colours.

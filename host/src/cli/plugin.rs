@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::global::Global;
 use super::input::read_plain;
 use super::plugin_bench::{self, BenchArgs};
-use super::registry::{self, RegistryArgs};
+use super::registry::{PullPlugin, PushPlugin};
 use crate::author::build::build;
 use crate::author::language::Language;
 use crate::author::scaffold::{new_project, write_sdk};
@@ -73,10 +73,8 @@ enum PluginCommand {
         plugin: PathBuf,
     },
     Bench(BenchArgs),
-    /// Send a plugin to an OCI registry
-    Push(RegistryArgs),
-    /// Bring a plugin from an OCI registry
-    Pull(RegistryArgs),
+    Push(PushPlugin),
+    Pull(PullPlugin),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -101,8 +99,8 @@ pub(super) fn run(global: &Global, args: &PluginArgs) -> anyhow::Result<ExitStat
             let directory = args.directory.clone().unwrap_or_else(|| global.policies().to_owned());
             plugin_bench::run(global, &directory, args)
         }
-        PluginCommand::Push(args) => return registry::run(global, ["plugin", "push"], args),
-        PluginCommand::Pull(args) => return registry::run(global, ["plugin", "pull"], args),
+        PluginCommand::Push(args) => return args.run(global),
+        PluginCommand::Pull(args) => return args.run(global),
         PluginCommand::Inspect { plugin } => print(global, plugin, &look(global, plugin)?),
     }?;
     Ok(ExitStatus::Done)

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::global::Global;
 use super::input::read_plain;
 use super::policy_test::{self, TestArgs};
-use super::registry::{self, RegistryArgs};
+use super::registry::{PullPolicies, PushPolicies};
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::gate::Gate;
@@ -61,10 +61,8 @@ enum PolicyCommand {
         #[arg(short, long)]
         yes: bool,
     },
-    /// Send a locked policy directory to an OCI registry
-    Push(RegistryArgs),
-    /// Bring a policy directory from an OCI registry, and put it in place if it is sound
-    Pull(RegistryArgs),
+    Push(PushPolicies),
+    Pull(PullPolicies),
 }
 
 pub(super) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStatus> {
@@ -74,8 +72,8 @@ pub(super) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStat
         PolicyCommand::Test(args) => return policy_test::run(global, &chosen(&args.directory), args),
         PolicyCommand::Validate { directory } => run_validate(global, &chosen(directory)),
         PolicyCommand::Compile { directory } => run_compile(global, &chosen(directory)),
-        PolicyCommand::Push(args) => return registry::run(global, ["policy", "push"], args),
-        PolicyCommand::Pull(args) => return registry::run(global, ["policy", "pull"], args),
+        PolicyCommand::Push(args) => return args.run(global),
+        PolicyCommand::Pull(args) => return args.run(global),
         PolicyCommand::Lock { directory, yes } => return run_lock(global, &chosen(directory), *yes),
     }?;
     Ok(ExitStatus::Done)
@@ -138,6 +136,10 @@ fn run_compile(global: &Global, path: &Path) -> anyhow::Result<()> {
         let hint = Some("name a folder that only you can enter, with --cache or MOUNTGATE_CACHE");
         Error::from(Refusals::one("--cache", "compiled plugins can't be kept anywhere".to_owned(), hint))
     })?;
+    if let Some(why) = cache.unkept() {
+        let hint = Some("see whether the file system is full or read-only, then run it again");
+        return Err(Error::from(Refusals::one("--cache", why, hint)).into());
+    }
     let (count, seconds) = (gate.policies().len(), begun.elapsed().as_secs_f64());
     let mut out = anstream::stdout().lock();
     if global.json {

@@ -10,6 +10,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use wasmtime::component::Component;
@@ -26,12 +27,14 @@ pub struct Cache {
     path: Option<PathBuf>,
     /// Whether records of earlier runs aren't believed.
     looks_again: bool,
+    /// Why something couldn't be kept.
+    unkept: OnceLock<String>,
 }
 
 impl Cache {
     /// A cache that keeps nothing.
     pub fn none() -> Self {
-        Self { folder: None, path: None, looks_again: true }
+        Self { folder: None, path: None, looks_again: true, unkept: OnceLock::new() }
     }
 
     /// The cache in a folder, which is made where it's missing. Without a usable one nothing is kept, and the log
@@ -39,7 +42,7 @@ impl Cache {
     pub fn open(path: &Path) -> Self {
         let folder = open_private(path)
             .inspect_err(|error| tracing::warn!("compiled plugins aren't kept in {}: {error}", path.display()));
-        Self { folder: folder.ok(), path: Some(path.to_owned()), looks_again: false }
+        Self { folder: folder.ok(), path: Some(path.to_owned()), looks_again: false, unkept: OnceLock::new() }
     }
 
     /// A cache whose records aren't believed: every plugin is hashed and asked again.
@@ -119,7 +122,14 @@ impl Cache {
             && let Err(error) = replace(folder, &compiled_name(key), Mode::RUSR | Mode::WUSR, code)
         {
             tracing::warn!("a compiled plugin couldn't be kept: {error:#}");
+            // The first one is enough to be told.
+            let _ = self.unkept.set(format!("a compiled plugin couldn't be kept: {error:#}"));
         }
+    }
+
+    /// Why something couldn't be kept, if so.
+    pub(crate) fn unkept(&self) -> Option<String> {
+        self.unkept.get().cloned()
     }
 
     /// A file of the folder, if it is there and belongs to this user alone.

@@ -178,17 +178,24 @@ impl<'s> Check<'s> {
         }
     }
 
-    /// One of several schemas must fit. If none does, the problems of the one that comes closest are told.
+    /// One of several schemas must fit, of `oneOf` one only. If none does, the problems of the one that comes closest are told.
     fn alternatives(&mut self, rules: &'s Map<String, Value>, value: &Value, path: &str, depth: usize) {
         for keyword in ["anyOf", "oneOf"] {
-            let tries = list(rules, keyword).iter().map(|one| {
-                let mut check = Check { root: self.root, limits: self.limits, problems: Vec::new() };
-                if self.limits.step() {
-                    check.value(one, value, path, depth + 1);
-                }
-                check.problems
-            });
-            if let Some(closest) = tries.min_by_key(|problems| (problems.len(), is_about(problems, path))) {
+            let tries: Vec<_> = list(rules, keyword)
+                .iter()
+                .map(|one| {
+                    let mut check = Check { root: self.root, limits: self.limits, problems: Vec::new() };
+                    if self.limits.step() {
+                        check.value(one, value, path, depth + 1);
+                    }
+                    check.problems
+                })
+                .collect();
+            let fitting = tries.iter().filter(|problems| problems.is_empty()).count();
+            if keyword == "oneOf" && fitting > 1 {
+                self.note(path, format!("it fits {fitting} of several forms, where it must fit one"));
+            }
+            if let Some(closest) = tries.into_iter().min_by_key(|problems| (problems.len(), is_about(problems, path))) {
                 self.problems.extend(closest);
             }
         }

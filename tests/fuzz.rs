@@ -1,13 +1,16 @@
 //! `fuzz` finds what a misbehaving plugin does, and nothing in the shipped policies.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::support::{folder, mountgate, policies, root, status, text_of};
+use tempfile::TempDir;
+
+use crate::support::{folder, mountgate, policies, root, status, text_of, unpinned};
 
 tests! {
     plain every_misdeed_is_found_shrunk_and_replayed,
@@ -16,6 +19,12 @@ tests! {
     plain a_fault_behind_a_denial_is_found,
     plain a_label_of_eight_bytes_is_found_by_what_it_is_compared_with,
     plain a_search_that_is_interrupted_keeps_what_it_found,
+    plain a_finding_is_a_case_and_its_place_is_reported,
+    plain what_is_meant_is_left_out_with_a_reason,
+    plain a_corpus_is_kept_merged_and_begun_with,
+    plain an_engine_runs_the_target_with_the_flags_of_libfuzzer,
+    plain searches_side_by_side_share_what_they_find,
+    plain the_job_of_the_documentation_runs,
 }
 
 const SUSPECT: &str = "[[policy]]
@@ -54,7 +63,7 @@ fn every_misdeed_is_found_shrunk_and_replayed() -> Result<()> {
         };
         let replayed = replay(file)?;
         if ["two-verdicts", "restriction-denied"].contains(&code) {
-            let again = replay(&file.replace(".json", "-again.json"))?;
+            let again = replay(&file.replace("request.json", "again.json"))?;
             ensure!(replayed["verdict"] != again["verdict"], "{replayed}\n{again}");
         } else {
             ensure!(replayed["denied_by"]["code"] == code, "{code}: {replayed}");
@@ -150,5 +159,186 @@ fn the_shipped_policies_have_no_findings() -> Result<()> {
         let output = fuzz.arg(out.path()).arg("--policies").arg(root().join("policies").join(name)).output()?;
         ensure!(output.status.success(), "{}", text_of(&output));
     }
+    Ok(())
+}
+
+/// Fuzzes the suspect with these arguments. Returns what it prints, and the folder that findings are in.
+fn fuzz_suspect(arguments: &[&str]) -> Result<(Value, TempDir)> {
+    let (directory, out) = (policies(SUSPECT, &["misbehaving-guest"])?, folder()?);
+    let mut fuzz = mountgate(&["fuzz", "--json", "--policies"]);
+    let output = fuzz.arg(directory.path()).arg("--output").arg(out.path()).args(arguments).output()?;
+    ensure!([0, 5].contains(&status(&output)), "{}", text_of(&output));
+    Ok((serde_json::from_slice(&output.stdout)?, out))
+}
+
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn a_finding_is_a_case_and_its_place_is_reported() -> Result<()> {
+    let reports = folder()?;
+    let report = |form: &str| format!("{form}={}", reports.path().join(form).display());
+    let all = [report("sarif"), report("json"), report("junit")].join(",");
+    let (json, out) = fuzz_suspect(&["--runs", "20000", "--report", &all])?;
+    ensure!(json["findings"].as_array().is_some_and(|list| list.len() > 4), "{json}");
+    let sarif: Value = serde_json::from_slice(&fs::read(reports.path().join("sarif"))?)?;
+    let result = &sarif["runs"][0]["results"][0];
+    let place = &result["locations"][0]["physicalLocation"];
+    ensure!(place["region"]["startLine"] == 2, "{place}");
+    ensure!(place["artifactLocation"]["uri"].as_str().is_some_and(|uri| uri.ends_with("/policies.toml")), "{place}");
+    let written: Value = serde_json::from_slice(&fs::read(reports.path().join("json"))?)?;
+    ensure!(written["findings"] == json["findings"]);
+    // Each is a case that passes, because it expects what happens now.
+    let directory = policies(SUSPECT, &["misbehaving-guest"])?;
+    fs::create_dir(directory.path().join("cases"))?;
+    for finding in names(out.path())? {
+        let folder = out.path().join(&finding);
+        // A case can't say which process asks, on which this verdict depends.
+        if finding.contains("two-verdicts") {
+            continue;
+        }
+        ensure!(
+            names(&folder)?.len() >= 4 && fs::read_to_string(folder.join("README.md"))?.contains("mountgate check")
+        );
+        fs::copy(folder.join("case.toml"), directory.path().join("cases").join(format!("{finding}.toml")))?;
+    }
+    let output = mountgate(&["policy", "test"]).arg(directory.path()).output()?;
+    ensure!(status(&output) == 0, "{}", text_of(&output));
+    Ok(())
+}
+
+fn what_is_meant_is_left_out_with_a_reason() -> Result<()> {
+    let with = |without: &str| -> Result<Output> {
+        let text = SUSPECT.replace("rewrites", &format!("fuzz-without = {without}\nrewrites"));
+        let is_sound = !without.contains("\" \"");
+        let directory = if is_sound { policies } else { unpinned }(&text, &["misbehaving-guest"])?;
+        let out = folder()?;
+        let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "20000", "--policies"]);
+        Ok(fuzz.arg(directory.path()).arg("--output").arg(out.path()).output()?)
+    };
+    let output = with("{ trap = \"it traps on purpose\" }")?;
+    let text = text_of(&output);
+    ensure!(status(&output) == 5 && text.contains("\"fuel\"") && !text.contains("\"trap\""), "{text}");
+    for (without, said) in [("{ trap = \" \" }", "doesn't say why"), ("{ traps = \"x\" }", "no code of a finding")] {
+        let output = with(without)?;
+        ensure!([2, 4].contains(&status(&output)) && text_of(&output).contains(said), "{}", text_of(&output));
+    }
+    Ok(())
+}
+
+fn a_corpus_is_kept_merged_and_begun_with() -> Result<()> {
+    let corpora = folder()?;
+    let at = |name: &str| corpora.path().join(name).display().to_string();
+    let (json, _) = fuzz_suspect(&["--runs", "4000", "--corpus", &at("all")])?;
+    let all = names(&corpora.path().join("all"))?;
+    ensure!(all.len() > 10 && json["corpus"].as_u64().is_some_and(|count| count >= all.len() as u64), "{all:?}");
+    for name in &all {
+        let text = fs::read(corpora.path().join("all").join(name))?;
+        let sum = Command::new("sha1sum").arg(corpora.path().join("all").join(name)).output()?;
+        ensure!(String::from_utf8_lossy(&sum.stdout).starts_with(name.as_str()) && text.ends_with(b"}\n"), "{name}");
+    }
+    // A file of it is a request file.
+    let directory = policies(SUSPECT, &["misbehaving-guest"])?;
+    let mut check = mountgate(&["check", "--json", "--policies"]);
+    let output = check.arg(directory.path()).arg("--request").arg(format!("{}/{}", at("all"), all[0])).output()?;
+    ensure!([0, 3, 4].contains(&status(&output)), "{}", text_of(&output));
+    // A smaller one reaches the same, and a second merge adds nothing.
+    let merge = || fuzz_suspect(&["--", "-merge=1", &at("few"), &at("all")]);
+    let merged = merge()?.0["added"].as_u64().context("nothing is said of a merge")?;
+    ensure!(merged > 0 && merged <= all.len() as u64, "{merged} of {}", all.len());
+    ensure!(merge()?.0["added"] == 0 && names(&corpora.path().join("few"))?.len() as u64 == merged);
+    // A search that begins with it reaches no less with no more than it.
+    let (begun, _) = fuzz_suspect(&["--runs", &format!("{}", merged * 2), "--corpus", &at("few")])?;
+    let edges = |json: &Value| json["reached"][0]["edges"].as_u64();
+    ensure!(edges(&begun) >= edges(&json), "{begun}\n{json}");
+    // What isn't a request is told, and no reason to end.
+    fs::write(corpora.path().join("few/garbage"), "x")?;
+    let (json, _) = fuzz_suspect(&["--runs", "10", "--corpus", &at("few")])?;
+    ensure!(json["runs"] == 10);
+    Ok(())
+}
+
+fn an_engine_runs_the_target_with_the_flags_of_libfuzzer() -> Result<()> {
+    let (directory, out) = (policies(SUSPECT, &["misbehaving-guest"])?, folder()?);
+    let named = folder()?;
+    let named = named.path().join("suspect");
+    std::os::unix::fs::symlink(directory.path(), &named)?;
+    fs::rename(directory.path(), named.with_file_name("real"))?;
+    let named = named.with_file_name("real");
+    let output = mountgate(&["fuzz-target"]).arg(&named).arg(out.path()).output()?;
+    ensure!(status(&output) == 0 && text_of(&output).contains("real_fuzzer"), "{}", text_of(&output));
+    ensure!(names(out.path())? == ["mountgate", "real_fuzzer", "real_policies"]);
+    let work = folder()?;
+    let target = |arguments: &[&str]| -> Result<Output> {
+        let mut target = Command::new(out.path().join("real_fuzzer"));
+        target.args(arguments).current_dir(work.path()).env("TMPDIR", work.path());
+        Ok(target.env("MOUNTGATE_CACHE", crate::support::cache()).output()?)
+    };
+    let found =
+        target(&["-runs=20000", "-seed=3", "-rss_limit_mb=2560", "-timeout=25", "-artifact_prefix=art-", "corpus"])?;
+    let text = text_of(&found);
+    ensure!(status(&found) == 5 && text.contains("ERROR: libFuzzer: suspect"), "{text}");
+    let unit = text.lines().find_map(|line| line.strip_prefix("Test unit written to ")).context("no unit")?;
+    ensure!(unit.starts_with("art-crash-") && work.path().join("corpus").is_dir(), "{unit}");
+    // It's still there, and can be made smaller.
+    ensure!(status(&target(&[unit])?) == 5);
+    let output = target(&["-minimize_crash=1", "-exact_artifact_path=small", unit])?;
+    ensure!(status(&output) == 5 && status(&target(&["small"])?) == 5, "{}", text_of(&output));
+    fs::write(
+        work.path().join("fine"),
+        "{\"request\": {\"operation\": \"mount\", \"target\": \"/x\", \"fstype\": \"tmpfs\"}}",
+    )?;
+    ensure!(status(&target(&["fine"])?) == 0 && status(&target(&["-runs=x"])?) == 2);
+    Ok(())
+}
+
+fn searches_side_by_side_share_what_they_find() -> Result<()> {
+    let corpora = folder()?;
+    let corpus = corpora.path().join("shared").display().to_string();
+    let (json, out) = fuzz_suspect(&["--runs", "8000", "--jobs", "2", "--corpus", &corpus])?;
+    ensure!(json["runs"] == 16000 && json["changed"] == 0, "{json}");
+    let findings = json["findings"].as_array().context("no findings")?;
+    ensure!(findings.iter().filter(|finding| finding["code"] == "trap").count() == 1, "{json}");
+    ensure!(names(out.path())?.len() >= findings.len() && names(Path::new(&corpus))?.len() > 10);
+    Ok(())
+}
+
+/// The commands of the job in docs/fuzzing.md, with another time.
+fn the_job_of_the_documentation_runs() -> Result<()> {
+    let text = fs::read_to_string(root().join("docs/fuzzing.md"))?;
+    let job = text.split("```yaml").nth(1).and_then(|rest| rest.split("```").next()).context("no job")?;
+    let mut lines = job.lines();
+    let mut script = String::from("set -e\n");
+    while let Some(line) = lines.next() {
+        if line.trim_start_matches([' ', '-']) != "run: |" {
+            continue;
+        }
+        let commands = lines.clone().take_while(|line| line.starts_with("          "));
+        script.extend(commands.map(|command| format!("{}\n", command.trim().replace("10m", "2s"))));
+    }
+    ensure!(script.lines().count() == 7, "{script}");
+    let (work, directory) = (folder()?, policies(SUSPECT, &["misbehaving-guest"])?);
+    let types = "[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"tmpfs\"] }\n";
+    let sound = policies(types, &["fstype-allow"])?;
+    let place = work.path().join("policies");
+    let path = format!(
+        "{}:{}",
+        crate::support::program().parent().context("no folder")?.display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    for (policies, ends) in [(sound.path(), 0), (directory.path(), 5)] {
+        let _ = fs::remove_file(&place);
+        std::os::unix::fs::symlink(policies, &place)?;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).current_dir(work.path()).env("PATH", &path);
+        let output = shell.env("MOUNTGATE_CACHE", crate::support::cache()).output()?;
+        ensure!(status(&output) == ends, "{}", text_of(&output));
+    }
+    ensure!(work.path().join("fuzz.sarif").exists() && !names(&work.path().join("corpus"))?.is_empty());
     Ok(())
 }

@@ -32,6 +32,7 @@ enum Command {
     Policy(policy::PolicyArgs),
     Replay(replay::ReplayArgs),
     Fuzz(fuzz::FuzzArgs),
+    FuzzTarget(fuzz::target::FuzzTargetArgs),
     Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     Man(man::ManArgs),
@@ -92,6 +93,7 @@ fn choices(cli: &Cli) -> Choices {
         Command::Policy(_) => choices.note("policy", true),
         Command::Replay(_) => choices.note("replay", true),
         Command::Fuzz(_) => choices.note("fuzz", true),
+        Command::FuzzTarget(_) => choices.note("fuzz-target", true),
         Command::List(args) => choices.note("--file", args.reads_file()),
         Command::Check(args) => choices.note("--request", args.reads_file()),
         Command::Mount(_) | Command::Umount(_) | Command::Completions(_) | Command::Man(_) => {}
@@ -111,6 +113,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Policy(args) => policy::run(global, args),
         Command::Replay(args) => replay::run(global, args),
         Command::Fuzz(args) => fuzz::run(global, args),
+        Command::FuzzTarget(args) => fuzz::target::run(global, args),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(args, Cli::command()),
     }

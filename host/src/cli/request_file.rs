@@ -27,9 +27,26 @@ pub(super) struct RequestFile {
     /// Who asks.
     #[serde(default)]
     pub(super) requester: Requester,
-    /// A file in the format of mountinfo, beside this one unless absolute; an empty table where it's left out.
+    /// The host's mounts; none where it's left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) mount_table: Option<PathBuf>,
+    pub(super) mount_table: Option<Mounts>,
+}
+
+/// Mounts, in the format of mountinfo.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Mounts {
+    /// A file, beside the request file unless absolute.
+    File(PathBuf),
+    /// The lines themselves.
+    Lines(Lines),
+}
+
+/// Lines of mountinfo.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Lines {
+    pub(super) lines: String,
 }
 
 impl RequestFile {
@@ -40,13 +57,16 @@ impl RequestFile {
             let hint = Some("docs/policy-directory.md shows the form of a request file");
             Error::from(Refusals::one("--request", format!("{}: {error}", path.display()), hint))
         })?;
-        let table = match &file.mount_table {
-            Some(table) => {
-                let table = path.parent().unwrap_or(Path::new(".")).join(table);
-                MountTable::parse(read_plain(&table)?)?
-            }
-            None => MountTable::parse(Vec::new())?,
-        };
+        let table = MountTable::parse(file.mounts(path)?)?;
         Ok((file, table))
+    }
+
+    /// The mounts of a file that lies here, as text.
+    pub(super) fn mounts(&self, path: &Path) -> anyhow::Result<Vec<u8>> {
+        match &self.mount_table {
+            Some(Mounts::File(file)) => read_plain(&path.parent().unwrap_or(Path::new(".")).join(file)),
+            Some(Mounts::Lines(Lines { lines })) => Ok(lines.clone().into_bytes()),
+            None => Ok(Vec::new()),
+        }
     }
 }

@@ -26,6 +26,15 @@ impl Dictionary {
     }
 }
 
+impl Dictionary {
+    /// Adds words that somebody has chosen.
+    pub fn add(&mut self, words: impl IntoIterator<Item = String>) {
+        let (paths, words): (Vec<String>, Vec<String>) = words.into_iter().partition(|word| word.starts_with('/'));
+        self.paths.extend(paths);
+        self.words.extend(words);
+    }
+}
+
 fn collect(value: &serde_json::Value, texts: &mut Vec<String>) {
     match value {
         serde_json::Value::String(text) => texts.push(text.clone()),

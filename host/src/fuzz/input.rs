@@ -1,6 +1,8 @@
 //! What one run of the fuzzer decides.
 
-use super::tables::SHIFT;
+use std::sync::Arc;
+
+use super::tables::{SHIFT, Table};
 use crate::model::ends::ResolvedPath;
 use crate::model::options::MountOption;
 use crate::model::request::MountRequest;
@@ -20,8 +22,8 @@ pub struct Input {
     pub target: ResolvedPath,
     /// Who asks.
     pub requester: Requester,
-    /// Which table it meets.
-    pub table: usize,
+    /// The mounts that it meets.
+    pub table: Arc<Table>,
 }
 
 impl Input {
@@ -38,14 +40,17 @@ impl Input {
     }
 
     /// How large it is, roughly in bytes.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         let options = self
             .request
             .options
             .iter()
             .map(|option| 16 + option.name.len() + option.value.as_ref().map_or(0, String::len));
         let labels = self.requester.labels.iter().map(|label| 16 + label.key.len() + label.value.len());
-        let size = options.chain(labels).sum::<usize>() + self.request.target.len() + self.target.symlinks.len() * 32;
+        let size = options.chain(labels).sum::<usize>()
+            + self.request.target.len()
+            + self.target.symlinks.len() * 32
+            + self.table.text().len() / 4;
         u64::try_from(size).unwrap_or(u64::MAX)
     }
 
@@ -54,10 +59,9 @@ impl Input {
     pub(super) fn with_other_incidentals(&self) -> Self {
         let mut other = self.clone();
         other.requester.pid += 1;
-        other.table ^= 1;
+        other.table = self.table.twin();
         for end in [other.source.as_mut(), Some(&mut other.target)].into_iter().flatten() {
-            end.covering_mount =
-                end.covering_mount.map(|id| if self.table.is_multiple_of(2) { id + SHIFT } else { id - SHIFT });
+            end.covering_mount = end.covering_mount.map(|id| id + SHIFT);
         }
         other
     }

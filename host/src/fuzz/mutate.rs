@@ -1,13 +1,15 @@
 //! Changes inputs as values: paths, options, labels, numbers, ends. Never as bytes, so that most of what comes of it is a request.
 
+use std::sync::Arc;
+
 use fastrand::Rng;
 
 use super::dictionary::{Dictionary, OPTIONS};
 use super::input::Input;
 use super::instrument::notes::Comparison;
-use super::tables::Tables;
+use super::tables::{Table, Tables};
 use crate::model::ends::{FileKind, ResolvedPath};
-use crate::model::location::Device;
+use crate::model::location::{Device, Location};
 use crate::model::options::{MountOption, Options};
 use crate::model::paths::lexical;
 use crate::model::requester::Label;
@@ -16,6 +18,8 @@ use crate::model::requester::Label;
 const MAX_WORDS: usize = 512;
 /// How long a text may become.
 const MAX_TEXT: usize = 1500;
+/// How many mounts a table may have.
+const MAX_MOUNTS: usize = 5000;
 const NUMBERS: [u32; 9] = [0, 1, 7, 100, 1000, 1001, 65_534, 65_535, u32::MAX];
 const CHARACTERS: [char; 14] = ['a', 'A', '0', '9', '-', '_', '.', '/', ' ', ':', '=', 'ü', '\u{a0}', '\u{1f600}'];
 
@@ -45,7 +49,7 @@ impl<'d> Mutator<'d> {
                 8 | 9 => self.change_labels(&mut input),
                 10 => self.change_numbers(&mut input),
                 11 => self.change_ends(&mut input),
-                12 => input.table = tables.pick(&mut self.random),
+                12 => self.change_table(&mut input, other, tables),
                 13 => {
                     if let Some(fstype) = &mut input.request.fstype {
                         *fstype = self.changed(fstype);
@@ -260,14 +264,63 @@ impl<'d> Mutator<'d> {
 
     fn change_numbers(&mut self, input: &mut Input) {
         let number = u32::try_from(self.number()).unwrap_or(u32::MAX);
+        let word = self.word();
         let requester = &mut input.requester;
-        match self.random.u8(0..5) {
+        match self.random.u8(0..7) {
             0 => requester.uid = number,
             1 => requester.gid = number,
             2 => requester.uid = requester.gid,
             3 => requester.gid = requester.uid.wrapping_add(number),
+            4 => requester.cgroup = Some(format!("/{}", word.trim_start_matches('/'))),
+            5 => requester.cgroup = None,
             _ => requester.uid ^= 1 << self.random.u32(0..32),
         }
+    }
+
+    /// Meets other mounts: those of another input, some that a search begins with, or its own with a small change.
+    fn change_table(&mut self, input: &mut Input, other: &Input, tables: &Tables) {
+        input.table = match self.random.u8(0..6) {
+            0 => tables.pick(&mut self.random),
+            1 => other.table.clone(),
+            _ => self.changed_table(input).unwrap_or_else(|| tables.pick(&mut self.random)),
+        };
+    }
+
+    /// The table of an input with one line added, removed or changed, or with many more.
+    fn changed_table(&mut self, input: &Input) -> Option<Arc<Table>> {
+        let mut lines: Vec<String> = input.table.text().lines().map(str::to_owned).collect();
+        if lines.is_empty() {
+            lines.push("20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw".to_owned());
+        }
+        let at = self.random.usize(0..lines.len());
+        let next = lines.iter().filter_map(|line| line.split(' ').next()?.parse::<u64>().ok()).max()? + 1;
+        match self.random.u8(0..8) {
+            0 => drop(lines.remove(at)),
+            1 | 2 => {
+                let mount_point =
+                    if self.random.bool() { input.request.target.clone() } else { self.changed_path("/mnt") };
+                let device = self.random.u32(30..60);
+                lines.push(format!("{next} 20 0:{device} / {} rw - tmpfs tmpfs rw", escaped(&mount_point)));
+            }
+            3 => {
+                let count = [1, 10, 100, 1000, 5000][usize::from(self.random.u8(0..20) % 17 / 4).min(4)];
+                let more = (0..count).map(|n| format!("{} 20 0:{} / /mnt/m{n} rw - tmpfs tmpfs rw", next + n, 100 + n));
+                lines.extend(more);
+            }
+            _ => {
+                let mut fields: Vec<String> = lines[at].split(' ').map(str::to_owned).collect();
+                let field = self.random.usize(2..fields.len().max(3));
+                let word = if self.random.bool() { self.word() } else { self.changed(fields.get(field)?) };
+                *fields.get_mut(field)? = match field {
+                    2 => format!("0:{}", self.random.u32(0..64)),
+                    3 | 4 => escaped(&format!("/{}", word.trim_start_matches('/'))),
+                    _ => escaped(&word),
+                };
+                lines[at] = fields.join(" ");
+            }
+        }
+        lines.truncate(MAX_MOUNTS);
+        Table::parse(lines.join("\n") + "\n").ok().filter(|table| table.is_of_a_host())
     }
 
     fn change_ends(&mut self, input: &mut Input) {
@@ -281,7 +334,7 @@ impl<'d> Mutator<'d> {
         ];
         let (kind, number) = (kinds[self.random.usize(0..6)], self.number());
         let word = self.word();
-        let what = self.random.u8(0..5);
+        let what = self.random.u8(0..6);
         let is_source = self.random.bool();
         let path = input.request.source.clone().unwrap_or_default();
         let end: &mut ResolvedPath = match &mut input.source {
@@ -292,7 +345,12 @@ impl<'d> Mutator<'d> {
             0 => end.kind = kind,
             1 => end.device = Some(Device { major: 8, minor: u32::try_from(number).unwrap_or(1) % 256 }),
             2 => end.symlinks.push(if word.starts_with('/') { word } else { format!("/{word}") }),
-            3 => end.symlinks.push(if path.starts_with('/') { path } else { end.path.clone() }),
+            3 => {
+                let major = [0, 8][usize::from(is_source)];
+                let device = Device { major, minor: u32::try_from(number).unwrap_or(1) % 64 };
+                end.location = (number % 3 > 0).then(|| Location { device, path: lexical(&format!("/{word}")) });
+            }
+            4 => end.symlinks.push(if path.starts_with('/') { path } else { end.path.clone() }),
             _ => end.covering_mount = Some(20 + number % 8),
         }
         end.symlinks.truncate(20);
@@ -315,6 +373,15 @@ impl<'d> Mutator<'d> {
             }
         }
     }
+}
+
+/// A word of mountinfo, as the kernel escapes it.
+fn escaped(text: &str) -> String {
+    let escape = |c: char| match c {
+        ' ' | '\t' | '\n' | '\\' => format!("\\{:03o}", u32::from(c)),
+        c => c.to_string(),
+    };
+    text.chars().map(escape).collect()
 }
 
 /// What the host would have found at the paths that are written now.
@@ -340,6 +407,7 @@ fn texts(input: &mut Input) -> Vec<&mut String> {
     let mut texts = vec![&mut input.request.target];
     texts.extend(&mut input.request.source);
     texts.extend(&mut input.request.fstype);
+    texts.extend(&mut input.requester.cgroup);
     for label in &mut input.requester.labels {
         texts.extend([&mut label.key, &mut label.value]);
     }

@@ -87,11 +87,18 @@ pub struct Symptom {
     pub policy: String,
     pub oracle: Oracle,
     pub message: String,
+    /// What tells it from others of its kind: the same cause is one finding.
+    pub(super) cause: String,
 }
 
 impl Symptom {
     /// Whether it's the same fault of the same policy.
     pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.is_of_kind(other) && self.cause == other.cause
+    }
+
+    /// Whether it's the same kind of fault of the same policy.
+    pub(super) fn is_of_kind(&self, other: &Self) -> bool {
         self.policy == other.policy && self.oracle == other.oracle
     }
 }
@@ -107,15 +114,40 @@ pub(super) fn judge(decision: &Decision) -> Vec<Symptom> {
     let mut symptoms = Vec::new();
     if let Ruling::Fail { policy, failure } = &decision.ruling {
         let message = failure.message.clone();
-        symptoms.push(Symptom { policy: policy.clone(), oracle: Oracle::Failed(failure.kind), message });
+        // Where it trapped tells traps apart; what the request says doesn't.
+        let cause = if failure.kind == FailureKind::Trap { without_particulars(&message) } else { String::new() };
+        symptoms.push(Symptom { policy: policy.clone(), oracle: Oracle::Failed(failure.kind), message, cause });
         return symptoms;
     }
     if let Some(entry) = decision.trace.iter().find(|entry| entry.hit_limit) {
         let message = "it wanted more memory than it may have, and went on without".to_owned();
-        symptoms.push(Symptom { policy: entry.policy.clone(), oracle: Oracle::HitLimit, message });
+        symptoms.push(Symptom {
+            policy: entry.policy.clone(),
+            oracle: Oracle::HitLimit,
+            message,
+            cause: String::new(),
+        });
     }
     symptoms.extend(not_idempotent(decision));
     symptoms
+}
+
+/// A message without its numbers, but for those of a place in a source, and without what is in quotes.
+fn without_particulars(message: &str) -> String {
+    let mut kept = String::new();
+    let mut quote = None;
+    let mut before = ' ';
+    for c in message.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '`') => quote = Some(c),
+            (None, c) if c.is_ascii_digit() && before != ':' && !kept.ends_with(|c: char| c.is_ascii_digit()) => {}
+            (None, c) => kept.push(c),
+        }
+        before = c;
+    }
+    kept
 }
 
 /// Where one policy rewrites, the second round must change nothing, and there must be no third.
@@ -129,6 +161,7 @@ fn not_idempotent(decision: &Decision) -> Option<Symptom> {
             policy: (*policy).to_owned(),
             oracle: Oracle::NotIdempotent,
             message: "its rewrite changed the request again when it was applied a second time".to_owned(),
+            cause: String::new(),
         }),
         _ => None,
     }
@@ -154,6 +187,7 @@ pub(super) fn compare_restricted(one: &Decision, restricted: &Decision, flag: &s
             policy: policy.clone(),
             oracle: Oracle::RestrictionDenied,
             message: format!("it denied with {flag} what it allowed without ({})", denial.code),
+            cause: denial.code.clone(),
         }),
         _ => None,
     }
@@ -173,12 +207,19 @@ pub(super) fn compare(one: &Decision, other: &Decision) -> Option<Symptom> {
             "it answered {} and {} to the same request from processes with different ids",
             one.verdict, other.verdict
         ),
+        cause: String::new(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn causes_have_no_particulars() {
+        let cause = without_particulars("panicked at src/lib.rs:17:9: no \"/mnt/7\" among 12 of `x`");
+        assert_eq!(cause, "panicked at src/lib.rs:17:9: no  among  of ");
+    }
 
     #[test]
     fn each_oracle_is_explained() {

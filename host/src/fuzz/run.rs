@@ -17,6 +17,7 @@ use super::oracles::{self, Symptom};
 use super::shrink;
 use super::tables::Tables;
 use crate::decision::chain::Chain;
+use crate::decision::trace::TraceEntry;
 use crate::gate::Gate;
 
 /// Something that a policy did wrong, with the smallest request that shows it.
@@ -30,18 +31,38 @@ pub struct Finding {
     pub again: Option<Input>,
     /// The policy that was asked by itself; none where the whole chain was.
     pub alone: Option<String>,
+    /// What each policy was asked and said.
+    pub trace: Vec<TraceEntry>,
     /// How often it was seen.
     pub times: u64,
 }
 
-/// How long to look.
-#[derive(Debug, Clone, Copy)]
-#[expect(missing_docs, reason = "named for what they are")]
-pub struct Bounds<'b> {
+/// What a search begins with, and how long it looks.
+#[derive(Debug)]
+pub struct Plan<'p> {
+    /// The tables that requests meet.
+    pub tables: &'p Tables,
+    /// Words to make requests of.
+    pub dictionary: &'p Dictionary,
+    /// Inputs to begin with.
+    pub corpus: Vec<Input>,
+    /// The same seed makes the same requests.
+    pub seed: u64,
+    /// How many runs.
     pub runs: u64,
+    /// How long.
     pub time: Option<Duration>,
-    /// The codes of findings that are left out.
-    pub without: &'b [String],
+    /// Which findings are left out.
+    pub without: &'p [Without],
+}
+
+/// Findings that are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Without {
+    /// Of this policy; of any where it's left out.
+    pub policy: Option<String>,
+    /// The code of their kind.
+    pub code: String,
 }
 
 /// The same policies three times: as they are, and with plugins that note what they reach and what they compare. Without the last two,
@@ -86,45 +107,32 @@ pub trait Watcher {
     fn progress(&mut self, runs: u64, findings: usize);
     /// Hears of each finding at once.
     fn found(&mut self, finding: &Finding);
+    /// Hears of each input that reached something new.
+    fn kept(&mut self, input: &Input);
+    /// Inputs that others have found in the meantime.
+    fn arrived(&mut self) -> Vec<Input>;
     /// Whether to stop.
     fn stops(&self) -> bool;
 }
 
 /// Runs until a bound is reached, or the watcher stops it.
-pub fn run(
-    policies: &Policies<'_>,
-    tables: &Tables,
-    dictionary: &Dictionary,
-    seed: u64,
-    bounds: Bounds<'_>,
-    watcher: &mut impl Watcher,
-) -> Summary {
+pub fn run(policies: &Policies<'_>, plan: Plan<'_>, watcher: &mut impl Watcher) -> Summary {
     let start = Instant::now();
-    let mut search = Search {
-        policies,
-        tables,
-        without: bounds.without,
-        generator: Generator::new(seed, dictionary, tables),
-        mutator: Mutator::new(seed, dictionary),
-        corpus: Corpus::new(seed),
-        coverage: Coverage::default(),
-        derived: VecDeque::new(),
-        turns: Rng::with_seed(seed ^ 0x7475_726e),
-        in_chain: vec![false; policies.plain.policies().len()],
-        findings: Vec::new(),
-        changed: 0,
-    };
+    let mut search = Search::new(policies, &plan);
+    let bounds = (plan.runs, plan.time);
+    search.given.extend(plan.corpus);
     let mut runs = 0;
     let over = |runs: u64, stops: bool| {
-        stops
-            || runs >= bounds.runs
-            || (runs.is_multiple_of(64) && bounds.time.is_some_and(|time| start.elapsed() >= time))
+        stops || runs >= bounds.0 || (runs.is_multiple_of(64) && bounds.1.is_some_and(|time| start.elapsed() >= time))
     };
     while !over(runs, watcher.stops()) {
         search.step(runs, watcher);
         runs += 1;
         if runs.is_multiple_of(1024) {
             watcher.progress(runs, search.findings.len());
+        }
+        if runs.is_multiple_of(ARRIVALS) {
+            search.given.extend(watcher.arrived());
         }
     }
     let names = policies.plain.policies().iter().map(|policy| policy.name.clone());
@@ -143,14 +151,49 @@ pub fn run(
     }
 }
 
+/// What is wrong with how inputs are decided, by the chain and by each policy alone.
+pub fn examine(policies: &Policies<'_>, plan: &Plan<'_>, inputs: &[Input], watcher: &mut impl Watcher) -> Vec<Finding> {
+    let mut search = Search::new(policies, plan);
+    let count = policies.plain.policies().len();
+    for input in inputs {
+        for alone in std::iter::once(None).chain((0..count).map(Some)) {
+            for symptom in symptoms(&chain(policies.plain, alone), input, true) {
+                search.note(input, symptom, alone, watcher);
+            }
+        }
+    }
+    search.findings
+}
+
+/// The numbers of the inputs that reach something that none before them does: of the known ones first, then of the others.
+pub fn merge(policies: &Policies<'_>, known: &[Input], others: &[Input]) -> Vec<usize> {
+    let guided = policies.edges.unwrap_or(policies.plain);
+    let mut coverage = Coverage::default();
+    let mut reach = |input: &Input| {
+        let count = guided.policies().len();
+        let mut is_new = false;
+        for alone in std::iter::once(None).chain((0..count).map(Some)) {
+            let decision = decide(&chain(guided, alone), input).ok();
+            is_new |= coverage.count(&reached(guided.policies(), decision.as_ref())).1;
+        }
+        is_new
+    };
+    for input in known {
+        reach(input);
+    }
+    others.iter().enumerate().filter_map(|(number, input)| reach(input).then_some(number)).collect()
+}
+
 struct Search<'s> {
-    without: &'s [String],
+    without: &'s [Without],
     policies: &'s Policies<'s>,
     tables: &'s Tables,
     generator: Generator<'s>,
     mutator: Mutator<'s>,
     corpus: Corpus,
     coverage: Coverage,
+    /// Inputs that somebody else has made, to be tried first by the chain and by each policy.
+    given: VecDeque<Input>,
     /// Inputs that were made of comparisons, to be tried next, each with the policy that has made them.
     derived: VecDeque<(Input, Option<usize>)>,
     /// Chooses who is asked.
@@ -164,12 +207,35 @@ struct Search<'s> {
 const MAX_DERIVED: usize = 4096;
 /// One run in so many is a request that has nothing to do with those before.
 const FRESH: u64 = 8;
+/// After so many runs others may have found something.
+const ARRIVALS: u64 = 4096;
+/// How many causes of one kind are told of one policy.
+const MAX_CAUSES: usize = 8;
 
-impl Search<'_> {
+impl<'s> Search<'s> {
+    fn new(policies: &'s Policies<'s>, plan: &Plan<'s>) -> Self {
+        let seed = plan.seed;
+        Self {
+            policies,
+            tables: plan.tables,
+            without: plan.without,
+            generator: Generator::new(seed, plan.dictionary, plan.tables),
+            mutator: Mutator::new(seed, plan.dictionary),
+            corpus: Corpus::new(seed),
+            coverage: Coverage::default(),
+            given: VecDeque::new(),
+            derived: VecDeque::new(),
+            turns: Rng::with_seed(seed ^ 0x7475_726e),
+            in_chain: vec![false; policies.plain.policies().len()],
+            findings: Vec::new(),
+            changed: 0,
+        }
+    }
+
     fn step(&mut self, run: u64, watcher: &mut impl Watcher) {
         let (input, alone) = self.next(run);
         let guided = self.policies.edges.unwrap_or(self.policies.plain);
-        let decision = decide(&chain(guided, alone), self.tables, &input).ok();
+        let decision = decide(&chain(guided, alone), &input).ok();
         let reached = reached(guided.policies(), decision.as_ref());
         let (rarest, is_new) = self.coverage.count(&reached);
         if alone.is_none() {
@@ -183,7 +249,8 @@ impl Search<'_> {
         let mut found = Vec::new();
         if let (Some(rarest), true) = (rarest, is_new) {
             self.corpus.add(input.clone(), rarest);
-            let plain = decide(&chain(self.policies.plain, alone), self.tables, &input).ok();
+            watcher.kept(&input);
+            let plain = decide(&chain(self.policies.plain, alone), &input).ok();
             self.changed += usize::from(!oracles::agree(plain.as_ref(), decision.as_ref()));
             // An instrumented plugin has more fuel.
             found.extend(plain.as_ref().map(oracles::judge).unwrap_or_default());
@@ -192,7 +259,7 @@ impl Search<'_> {
         found.extend(decision.as_ref().map(oracles::judge).unwrap_or_default());
         if run.is_multiple_of(REPEATED) && found.is_empty() {
             let plain = chain(self.policies.plain, alone);
-            found.extend(repeated(&plain, self.tables, &input));
+            found.extend(repeated(&plain, &input));
         }
         for symptom in found {
             self.note(&input, symptom, alone, watcher);
@@ -201,11 +268,17 @@ impl Search<'_> {
 
     /// The next input, and the policy that is asked by itself; the whole chain, without one.
     fn next(&mut self, run: u64) -> (Input, Option<usize>) {
+        let count = self.policies.plain.policies().len();
+        if let Some(given) = self.given.pop_front() {
+            if count > 1 {
+                self.derived.extend((0..count).map(|alone| (given.clone(), Some(alone))));
+            }
+            return (given, None);
+        }
         if let Some(next) = self.derived.pop_front() {
             return next;
         }
         // Each policy by itself as well: what stands before it may deny all that would reach it.
-        let count = self.policies.plain.policies().len();
         let alone = if count > 1 { self.turns.usize(0..=count).checked_sub(1) } else { None };
         if run.is_multiple_of(FRESH) {
             return (self.generator.input(), alone);
@@ -217,7 +290,7 @@ impl Search<'_> {
     /// Sees what a new input is compared with, and makes inputs of that.
     fn compare(&mut self, input: &Input, alone: Option<usize>) {
         let Some(gate) = self.policies.comparisons else { return };
-        let _ = decide(&chain(gate, alone), self.tables, input);
+        let _ = decide(&chain(gate, alone), input);
         let mut seen: Vec<_> = gate
             .policies()
             .iter()
@@ -233,24 +306,30 @@ impl Search<'_> {
 
     /// Notes a finding, if the policies as they are show it.
     fn note(&mut self, input: &Input, symptom: Symptom, alone: Option<usize>, watcher: &mut impl Watcher) {
-        if self.without.iter().any(|code| code == symptom.oracle.code()) {
+        let is_meant = |without: &Without| {
+            without.code == symptom.oracle.code()
+                && without.policy.as_ref().is_none_or(|policy| *policy == symptom.policy)
+        };
+        if self.without.iter().any(is_meant) {
             return;
         }
         if let Some(known) = self.findings.iter_mut().find(|known| known.symptom.is_like(&symptom)) {
             known.times += 1;
             return;
         }
+        if self.findings.iter().filter(|known| known.symptom.is_of_kind(&symptom)).count() >= MAX_CAUSES {
+            return;
+        }
         let plain = chain(self.policies.plain, alone);
         let repeat = symptom.oracle.is_about_two();
-        let Some(symptom) =
-            symptoms(&plain, self.tables, input, repeat).into_iter().find(|shown| shown.is_like(&symptom))
-        else {
+        let Some(symptom) = symptoms(&plain, input, repeat).into_iter().find(|shown| shown.is_like(&symptom)) else {
             return;
         };
-        let input = shrink::shrink(&plain, self.tables, input.clone(), &symptom);
-        let again = judge::other(&plain, self.tables, &input, symptom.oracle);
+        let input = shrink::shrink(&plain, input.clone(), &symptom);
+        let again = judge::other(&plain, &input, symptom.oracle);
+        let trace = decide(&plain, &input).map(|decision| decision.trace).unwrap_or_default();
         let alone = alone.and_then(|number| Some(self.policies.plain.policies().get(number)?.name.clone()));
-        let finding = Finding { symptom, input, again, alone, times: 1 };
+        let finding = Finding { symptom, input, again, alone, trace, times: 1 };
         watcher.found(&finding);
         self.findings.push(finding);
     }

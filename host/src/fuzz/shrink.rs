@@ -3,15 +3,18 @@
 use super::input::Input;
 use super::judge::symptoms;
 use super::oracles::Symptom;
-use super::tables::Tables;
+use super::tables::Table;
 use crate::decision::chain::Chain;
 use crate::model::options::Options;
 use crate::model::paths::lexical;
 use crate::model::requester::Requester;
 
-pub(super) fn shrink(chain: &Chain<'_>, tables: &Tables, mut input: Input, symptom: &Symptom) -> Input {
+/// How many lines of a table are left out one by one.
+const MAX_LINES: usize = 20;
+
+pub(super) fn shrink(chain: &Chain<'_>, mut input: Input, symptom: &Symptom) -> Input {
     let repeat = symptom.oracle.is_about_two();
-    let shows = |input: &Input| symptoms(chain, tables, input, repeat).iter().any(|found| found.is_like(symptom));
+    let shows = |input: &Input| symptoms(chain, input, repeat).iter().any(|found| found.is_like(symptom));
     while let Some(smaller) = candidates(&input).into_iter().find(|smaller| shows(smaller)) {
         input = smaller;
     }
@@ -46,8 +49,26 @@ fn candidates(input: &Input) -> Vec<Input> {
             });
         }
     }
-    if input.table > 1 {
-        with(&|input| input.table %= 2);
+    let lines: Vec<&str> = input.table.text().lines().collect();
+    let mut with_lines = |left: &[&str]| {
+        if let Ok(table) = Table::parse(left.iter().map(|line| format!("{line}\n")).collect())
+            && table.is_of_a_host()
+        {
+            with(&|input| input.table = table.clone());
+        }
+    };
+    if !lines.is_empty() {
+        with_lines(&[]);
+        with_lines(&lines[..1]);
+    }
+    if lines.len() > 2 {
+        with_lines(&lines[..lines.len() / 2]);
+        with_lines(&lines[lines.len() / 2..]);
+    }
+    // Line by line where there are few.
+    for i in 0..if lines.len() <= MAX_LINES { lines.len() } else { 0 } {
+        let left: Vec<&str> = lines.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, line)| *line).collect();
+        with_lines(&left);
     }
     if input.target.path != input.request.target || !input.target.symlinks.is_empty() {
         with(&|input| {
@@ -79,6 +100,16 @@ fn candidates(input: &Input) -> Vec<Input> {
     if input.requester != plain {
         with(&|input| input.requester = plain.clone());
     }
+    for i in 0..input.requester.labels.len() {
+        with(&|input| drop(input.requester.labels.remove(i)));
+    }
+    with(&|input| input.requester.cgroup = None);
+    if input.request.source.as_deref().is_some_and(|source| !source.starts_with('/')) {
+        with(&|input| input.request.source = Some("x".to_owned()));
+    }
+    if input.target.location.is_some() {
+        with(&|input| input.target.location = None);
+    }
     if input.target.covering_mount.is_some() {
         with(&|input| input.target.covering_mount = None);
     }
@@ -90,11 +121,18 @@ fn candidates(input: &Input) -> Vec<Input> {
 /// What shrinks.
 fn size(input: &Input) -> usize {
     let options: usize = input.request.options.iter().map(|option| 100 + option.to_string().len()).sum();
-    let requester =
-        usize::from(input.requester.uid != 0) + input.requester.labels.len() + usize::from(input.requester.pid > 3);
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let labels: usize = input.requester.labels.iter().map(|label| 10 + label.key.len() + label.value.len()).sum();
+    let requester = usize::from(input.requester.uid != 0)
+        + usize::from(input.requester.gid != 0)
+        + usize::from(input.requester.pid > 3)
+        + text(&input.requester.cgroup)
+        + labels;
     options
-        + usize::from(input.table > 1) * 50
+        + input.table.text().len()
         + requester
+        + text(&input.request.source)
+        + usize::from(input.target.location.is_some())
         + input.target.symlinks.len() * 10
         + input.request.target.len()
         + usize::from(input.request.target != "/mnt")

@@ -1,7 +1,8 @@
 //! The mount tables that requests meet.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, OnceLock};
 
 use fastrand::Rng;
 
@@ -13,52 +14,87 @@ const LARGE: usize = 8 << 10;
 /// How far the ids of a table's twin are from its own.
 pub(super) const SHIFT: u64 = 100_000;
 
-/// The tables that requests meet, each followed by a twin that differs in its mount ids alone.
+/// A mount table.
+pub struct Table {
+    text: String,
+    snapshot: Arc<Snapshot>,
+    /// The same with other mount ids.
+    twin: OnceLock<Option<Arc<Table>>>,
+}
+
+impl Table {
+    /// Reads a table in the format of mountinfo.
+    ///
+    /// # Errors
+    /// For a text that isn't one.
+    pub fn parse(text: String) -> io::Result<Arc<Self>> {
+        let snapshot = Arc::new(Snapshot::of(MountTable::parse(text.clone().into_bytes())?));
+        Ok(Arc::new(Self { text, snapshot, twin: OnceLock::new() }))
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.clone()
+    }
+
+    /// The same table with all mount ids shifted.
+    pub(super) fn twin(self: &Arc<Self>) -> Arc<Self> {
+        let twin = self.twin.get_or_init(|| Self::parse(shifted(&self.text)).ok());
+        twin.clone().unwrap_or_else(|| self.clone())
+    }
+
+    /// Whether it's one that a host may have: there is no host without a `/`. Without any mount, nothing is known of the host.
+    pub(super) fn is_of_a_host(&self) -> bool {
+        self.text.is_empty() || matches!(self.snapshot.locate("/"), Ok(Some(_)))
+    }
+
+    pub(super) fn is_large(&self) -> bool {
+        self.text.len() >= LARGE
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Table").field(&self.text).finish()
+    }
+}
+
+/// The tables that a search begins with.
 #[derive(Debug)]
-pub struct Tables(Vec<(String, Arc<Snapshot>)>);
+pub struct Tables(Vec<Arc<Table>>);
 
 impl Tables {
-    /// Some made up, and the given ones, which should be real.
-    pub fn new(real: &[String]) -> Self {
-        let mut texts = vec![String::new()];
-        texts.push(
-            "20 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
-             21 20 0:5 / /proc rw,nosuid - proc proc rw\n\
-             22 20 0:30 / /mnt rw - tmpfs tmpfs rw\n\
-             23 22 8:17 / /mnt/a rw - ext4 /dev/sdb1 rw\n\
-             24 22 0:32 / /mnt/a\\040b ro,nosuid - nfs4 server:/export ro\n\
-             25 23 0:33 / /mnt/a rw - tmpfs  rw\n\
-             26 20 8:1 /home//deleted /srv rw - ext4 /dev/sda1 rw\n"
-                .to_owned(),
-        );
+    /// Some made up, and the given ones.
+    pub fn new(given: impl IntoIterator<Item = Arc<Table>>) -> Self {
         let mut many = "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n".to_owned();
         for i in 0..500 {
             let _ = writeln!(many, "{} 20 0:{i} / /mnt/{i} rw - tmpfs tmpfs rw", 100 + i);
         }
-        texts.push(many);
-        texts.extend(real.iter().cloned());
-        let twins = texts.into_iter().flat_map(|text| [text.clone(), shifted(&text)]);
-        let table = |text: &str| MountTable::parse(text.as_bytes().to_vec()).ok().map(Snapshot::of).map(Arc::new);
-        Self(twins.filter_map(|text| Some((text.clone(), table(&text)?))).collect())
+        let made_up = [String::new(), SMALL.to_owned(), many].into_iter().filter_map(|text| Table::parse(text).ok());
+        Self(made_up.chain(given).collect())
     }
 
     /// One of them: the large ones, which take long, now and then.
-    pub(super) fn pick(&self, random: &mut Rng) -> usize {
-        let originals = (0..self.0.len()).step_by(2);
+    pub(super) fn pick(&self, random: &mut Rng) -> Arc<Table> {
         let with_large = random.u8(0..16) == 0;
-        let choice: Vec<usize> = originals.filter(|table| with_large || self.0[*table].0.len() < LARGE).collect();
-        choice.get(random.usize(0..choice.len().max(1))).copied().unwrap_or(0)
-    }
-
-    pub(super) fn snapshot(&self, table: usize) -> Arc<Snapshot> {
-        self.0[table].1.clone()
-    }
-
-    /// The text of a table.
-    pub fn text(&self, table: usize) -> &str {
-        &self.0[table].0
+        let choice: Vec<&Arc<Table>> = self.0.iter().filter(|table| with_large || !table.is_large()).collect();
+        choice.get(random.usize(0..choice.len().max(1))).copied().unwrap_or(&self.0[0]).clone()
     }
 }
+
+/// A table of some mounts as hosts have them, and of some that are odd.
+const SMALL: &str = "20 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+21 20 0:5 / /proc rw,nosuid - proc proc rw
+22 20 0:30 / /mnt rw - tmpfs tmpfs rw
+23 22 8:17 / /mnt/a rw - ext4 /dev/sdb1 rw
+24 22 0:32 / /mnt/a\\040b ro,nosuid - nfs4 server:/export ro
+25 23 0:33 / /mnt/a rw - tmpfs  rw
+26 20 8:1 /home//deleted /srv rw - ext4 /dev/sda1 rw
+";
 
 /// A table with all mount ids shifted.
 fn shifted(text: &str) -> String {

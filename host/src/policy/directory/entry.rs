@@ -1,5 +1,6 @@
 //! A policy as the policy directory describes it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -38,6 +39,8 @@ pub struct PolicyEntry {
     pub mode: Mode,
     /// What it may use up.
     pub limits: Limits,
+    /// The codes of findings that `mountgate fuzz` leaves out, and why.
+    pub fuzz_without: BTreeMap<String, String>,
     /// Its settings as a JSON object.
     pub settings: String,
     /// Its line in `policies.toml`, from 1.

@@ -63,6 +63,8 @@ struct RawPolicy {
     mode: Mode,
     #[serde(default)]
     limits: RawLimits,
+    #[serde(default, rename = "fuzz-without")]
+    fuzz_without: Option<Spanned<BTreeMap<String, String>>>,
     #[serde(default)]
     settings: toml::Table,
 }
@@ -174,6 +176,17 @@ impl Config<'_> {
             let message = format!("{name} is `for` nobody in particular");
             return Err(self.error(nobody.span(), message, "name a uid, a gid or a cgroup, or take `for` away"));
         }
+        let is_bare = |without: &&Spanned<BTreeMap<String, String>>| {
+            without.get_ref().values().any(|reason| reason.trim().is_empty())
+        };
+        if let Some(bare) = policy.fuzz_without.as_ref().filter(is_bare) {
+            let message = format!("`fuzz-without` of {name} leaves findings out and doesn't say why");
+            return Err(self.error(
+                bare.span(),
+                message,
+                "write the reason, e.g. { restriction-denied = \"why that is meant\" }",
+            ));
+        }
         let written = policy.sha256.map(|sha| WrittenDigest { line: self.line(sha.span()), text: sha.into_inner() });
         let entry = PolicyEntry {
             name,
@@ -185,6 +198,7 @@ impl Config<'_> {
             callers: policy.callers.map(Spanned::into_inner),
             mode: policy.mode,
             limits,
+            fuzz_without: policy.fuzz_without.map(Spanned::into_inner).unwrap_or_default(),
             settings,
             line: self.line(span),
         };

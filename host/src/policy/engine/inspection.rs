@@ -45,6 +45,7 @@ pub fn inspect(engine: &Engine, path: &Path, bytes: &[u8], cache: &Cache) -> Res
         callers: None,
         mode: Mode::Enforce,
         limits: Limits { fuel: 1_000_000_000, memory: 256 << 20, deadline: Duration::from_secs(10) },
+        fuzz_without: Default::default(),
         settings: "{}".to_owned(),
         line: 0,
     };

@@ -1,0 +1,65 @@
+//! A corpus on disk: one request a file, each of which reached something that those before it hadn't.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::input_file::{canonical, name, read, read_folder, write_whole};
+use crate::fuzz::input::Input;
+
+/// Folders of requests. What is new goes to the first.
+#[derive(Debug)]
+pub(super) struct CorpusFolder {
+    first: Option<PathBuf>,
+    known: BTreeSet<OsString>,
+}
+
+impl CorpusFolder {
+    /// Opens folders, and reads what they hold. The first is made where it's missing.
+    pub(super) fn open(folders: &[PathBuf]) -> anyhow::Result<(Self, Vec<Input>)> {
+        if let Some(first) = folders.first() {
+            fs::create_dir_all(first).with_context(|| format!("{} can't be made", first.display()))?;
+        }
+        let (mut known, mut inputs) = (BTreeSet::new(), Vec::new());
+        for folder in folders {
+            for (path, input) in read_folder(folder)? {
+                known.extend(path.file_name().map(ToOwned::to_owned));
+                inputs.push(input);
+            }
+        }
+        Ok((Self { first: folders.first().cloned(), known }, inputs))
+    }
+
+    /// Adds a request.
+    pub(super) fn add(&mut self, input: &Input) -> anyhow::Result<()> {
+        let Some(folder) = &self.first else { return Ok(()) };
+        let text = canonical(input)?;
+        let name = OsString::from(name(&text));
+        if self.known.contains(&name) {
+            return Ok(());
+        }
+        write_whole(&folder.join(&name), &text)?;
+        self.known.insert(name);
+        Ok(())
+    }
+
+    /// What others have added since.
+    pub(super) fn arrived(&mut self) -> Vec<Input> {
+        let Some(folder) = &self.first else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+        let is_new = |name: &OsString| !name.as_encoded_bytes().starts_with(b".") && !self.known.contains(name);
+        let mut names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).filter(is_new).collect();
+        names.sort();
+        let inputs = names.iter().filter_map(|name| read(&folder.join(name)).ok()).collect();
+        self.known.extend(names);
+        inputs
+    }
+
+    /// The folder that new requests go to.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.first.as_deref()
+    }
+}

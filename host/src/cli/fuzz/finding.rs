@@ -1,0 +1,127 @@
+//! A finding as a folder: the request, a case for `mountgate policy test`, and what it means.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde_json::json;
+
+use super::input_file::canonical;
+use crate::fuzz::input::Input;
+use crate::fuzz::oracles::EXPLAINED;
+use crate::fuzz::run::Finding;
+use crate::model::untrusted::for_people;
+
+/// The request, in the folder of a finding.
+pub(super) const REQUEST: &str = "request.json";
+/// The other request, where two were compared.
+const AGAIN: &str = "again.json";
+
+/// Writes a finding, in the place of the one of its name that an earlier search has found. Returns its folder.
+pub(super) fn write(folder: &Path, finding: &Finding, number: usize, policies: &Path) -> anyhow::Result<PathBuf> {
+    let name: String =
+        finding.symptom.policy.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let number = if number == 0 { String::new() } else { format!("-{}", number + 1) };
+    let name = format!("finding-{name}-{}{number}", finding.symptom.oracle.code());
+    let (path, new) = (folder.join(&name), folder.join(format!(".{name}.{}", std::process::id())));
+    let replace = || -> anyhow::Result<()> {
+        if new.exists() {
+            fs::remove_dir_all(&new)?;
+        }
+        fs::create_dir_all(&new)?;
+        fs::write(new.join(REQUEST), canonical(&finding.input)?)?;
+        if let Some(again) = &finding.again {
+            fs::write(new.join(AGAIN), canonical(again)?)?;
+        }
+        fs::write(new.join("case.toml"), case(finding)?)?;
+        fs::write(new.join("trace.json"), serde_json::to_string_pretty(&finding.trace)? + "\n")?;
+        fs::write(new.join("README.md"), explanation(finding, &path, policies))?;
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        Ok(fs::rename(&new, &path)?)
+    };
+    replace().with_context(|| format!("{} can't be written", path.display()))?;
+    Ok(path)
+}
+
+/// The command that shows a finding.
+pub(super) fn command(finding: &Finding, folder: &Path, policies: &Path) -> String {
+    let quoted = |path: &Path| shell_word(&path.to_string_lossy());
+    let only = finding.alone.as_ref().map(|policy| format!(" --only {}", shell_word(policy))).unwrap_or_default();
+    format!("mountgate check --policies {}{only} --request {}", quoted(policies), quoted(&folder.join(REQUEST)))
+}
+
+/// A word of a command line of sh(1).
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/:=@%+,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+fn explanation(finding: &Finding, folder: &Path, policies: &Path) -> String {
+    let symptom = &finding.symptom;
+    let code = symptom.oracle.code();
+    let meaning = EXPLAINED.iter().find(|(known, _)| *known == code).map_or("", |(_, meaning)| meaning);
+    let mut text = format!(
+        "# {}: {code}\n\n{}\n\n{meaning}\n\nThe request: `{}`\n\n    {}\n",
+        for_people(&symptom.policy),
+        for_people(&symptom.message),
+        for_people(&finding.input.request.to_string()),
+        command(finding, folder, policies)
+    );
+    if finding.again.is_some() {
+        let _ = write!(text, "\n`{AGAIN}` is the other request, which got another verdict.\n");
+    }
+    let _ = write!(
+        text,
+        "\n`case.toml` has the request as a case of `mountgate policy test`. It expects what happens now: write down what should happen, and \
+         put it among the cases of the policy directory. `trace.json` says what each policy was asked and answered.\n"
+    );
+    text
+}
+
+/// The request as a case of `mountgate policy test`.
+fn case(finding: &Finding) -> anyhow::Result<String> {
+    let Input { request, source, target, requester, table } = &finding.input;
+    let found = |end: &crate::model::ends::ResolvedPath| {
+        let mut found = json!({ "path": end.path, "kind": end.kind });
+        if let Some(device) = end.device {
+            found["device"] = json!(device.to_string());
+        }
+        if !end.symlinks.is_empty() {
+            found["symlinks"] = json!(end.symlinks);
+        }
+        found
+    };
+    let labels: serde_json::Map<_, _> =
+        requester.labels.iter().map(|label| (label.key.clone(), json!(label.value))).collect();
+    let mut asker = json!({ "uid": requester.uid, "gid": requester.gid });
+    if let Some(cgroup) = &requester.cgroup {
+        asker["cgroup"] = json!(cgroup);
+    }
+    if !labels.is_empty() {
+        asker["labels"] = labels.into();
+    }
+    let denied = finding.trace.iter().rev().find(|entry| entry.verdict == "fail" || entry.verdict == "deny");
+    let verdict = denied.map_or("allow", |entry| entry.verdict);
+    let mut case = json!({
+        "name": format!("{}: {}", finding.symptom.policy, finding.symptom.oracle.code()),
+        "request": request,
+        "requester": asker,
+        "target": found(target),
+        "expect": { "verdict": verdict },
+    });
+    if let Some(source) = source {
+        case["source"] = found(source);
+    }
+    if !table.text().is_empty() {
+        case["mount-table"] = json!(table.text());
+    }
+    let file = json!({ "case": [case] });
+    Ok(format!("# What happens now. Write down what should happen.\n{}", toml::to_string_pretty(&file)?))
+}

@@ -1,0 +1,71 @@
+//! Inputs of the fuzzer as request files, which `mountgate check --request` reads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use sha1::{Digest, Sha1};
+
+use crate::cli::request_file::{Lines, Mounts, RequestFile};
+use crate::fuzz::input::Input;
+use crate::fuzz::tables::Table;
+use crate::model::ends::{FileKind, ResolvedPath};
+use crate::model::paths::lexical;
+
+/// An input in its one form: a line of JSON, with its mounts.
+pub(super) fn canonical(input: &Input) -> anyhow::Result<String> {
+    let lines = input.table.text().to_owned();
+    let file = RequestFile {
+        request: input.request.clone(),
+        source: input.source.clone(),
+        target: Some(input.target.clone()),
+        requester: input.requester.clone(),
+        mount_table: (!lines.is_empty()).then_some(Mounts::Lines(Lines { lines })),
+    };
+    Ok(serde_json::to_string(&file)? + "\n")
+}
+
+/// The name of an input's file: SHA-1 of its text, as libFuzzer names them.
+pub(super) fn name(text: &str) -> String {
+    Sha1::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads a request file.
+pub(super) fn read(path: &Path) -> anyhow::Result<Input> {
+    let (file, _) = RequestFile::read(path)?;
+    let table = Table::parse(String::from_utf8_lossy(&file.mounts(path)?).into_owned())?;
+    let target = file.target.unwrap_or_else(|| ResolvedPath {
+        path: lexical(&file.request.target),
+        kind: FileKind::Directory,
+        location: None,
+        device: None,
+        symlinks: Vec::new(),
+        covering_mount: None,
+    });
+    Ok(Input { request: file.request, source: file.source, target, requester: file.requester, table })
+}
+
+/// Writes a file in one piece.
+pub(super) fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    fs::write(&new, text)
+        .and_then(|()| fs::rename(&new, path))
+        .with_context(|| format!("{} can't be written", path.display()))
+}
+
+/// The requests of a folder by name. What isn't one is told, and left out.
+pub(super) fn read_folder(folder: &Path) -> anyhow::Result<Vec<(PathBuf, Input)>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("{} can't be listed", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
+    paths.sort();
+    let input = |path: PathBuf| match read(&path) {
+        Ok(input) => Some((path, input)),
+        Err(error) => {
+            tracing::warn!("{} isn't used: {error:#}", path.display());
+            None
+        }
+    };
+    Ok(paths.into_iter().filter_map(input).collect())
+}

@@ -1,0 +1,444 @@
+//! `mountgate fuzz`
+
+mod corpus_folder;
+mod engine_flags;
+mod finding;
+mod input_file;
+mod jobs;
+mod report;
+pub(super) mod target;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::builder::PossibleValuesParser;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use self::corpus_folder::CorpusFolder;
+use self::engine_flags::EngineFlags;
+use self::report::ReportFile;
+use super::global::Global;
+use super::input::read_plain;
+use crate::error::{Error, with_causes};
+use crate::exit::ExitStatus;
+use crate::fuzz::dictionary::Dictionary;
+use crate::fuzz::input::Input;
+use crate::fuzz::instrument::{Noting, instrument};
+use crate::fuzz::oracles::EXPLAINED;
+use crate::fuzz::run::{self, Finding, Plan, Policies, Summary, Watcher, Without};
+use crate::fuzz::tables::{Table, Tables};
+use crate::gate::Gate;
+use crate::model::refusals::Refusals;
+use crate::policy::directory::units::parse_duration;
+use crate::policy::engine::{Engine, Rewriting};
+
+/// Look for requests that make policies misbehave
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mountgate fuzz --policies policies/baseline --runs 200000
+  mountgate fuzz --policies . --max-time 10m --corpus corpus --report junit=fuzz.xml,sarif=fuzz.sarif
+  mountgate fuzz --policies . -- -merge=1 corpus new-requests
+  mountgate fuzz --explain two-verdicts
+
+Each finding is a folder: the request, which `mountgate check --request FILE` replays, a case for `mountgate policy test`, and what it
+means. After `--` stand folders of a corpus, request files that are run, and the flags of libFuzzer: -runs, -max_total_time, -seed, -jobs,
+-merge=1, -minimize_crash=1, -artifact_prefix, -exact_artifact_path, -dict. Others are left out.
+
+Exit status: 0 nothing found, 4 the policy directory isn't sound, 5 something found")]
+pub(super) struct FuzzArgs {
+    /// How many requests to try
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_if("max_time", clap::builder::ArgPredicate::IsPresent, "18446744073709551615"),
+        default_value = "100000"
+    )]
+    runs: u64,
+    /// How long to try, e.g. 30s or 10m
+    #[arg(long, value_name = "T", value_parser = time)]
+    max_time: Option<Duration>,
+    /// The same seed makes the same requests
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// A folder of requests to begin with, which those are added to that reach something new; may be given several times: what is new
+    /// goes to the first
+    #[arg(long, value_name = "DIR")]
+    corpus: Vec<PathBuf>,
+    /// How many searches run side by side, with seeds of their own. They share the corpus
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
+    jobs: u64,
+    /// Which of them this is
+    #[arg(long, hide = true)]
+    job: Option<u64>,
+    /// A mount table that requests meet, in the format of /proc/self/mountinfo; may be given several times
+    #[arg(long, value_name = "FILE")]
+    mount_table: Vec<PathBuf>,
+    /// Stop at the first finding
+    #[arg(long)]
+    first: bool,
+    /// What guides the search
+    #[arg(long, value_enum, default_value = "comparisons")]
+    guide: Guide,
+    /// Leave a kind of finding out, by its code, e.g. restriction-denied where that is meant. `fuzz-without` in policies.toml does so for
+    /// one policy
+    #[arg(long, value_name = "CODE", value_parser = codes())]
+    without: Vec<String>,
+    /// Say what a kind of finding means, and search nothing
+    #[arg(long, value_name = "CODE", value_parser = codes())]
+    explain: Option<String>,
+    /// Write a report for CI: junit=FILE, json=FILE, sarif=FILE
+    #[arg(long, value_name = "FORM=FILE", value_delimiter = ',')]
+    report: Vec<ReportFile>,
+    /// Where findings are written
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    /// Folders, request files, and flags of libFuzzer
+    #[arg(last = true, value_name = "LIBFUZZER")]
+    engine: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Guide {
+    /// Nothing
+    Blind,
+    /// Which branches of the plugins are taken
+    Edges,
+    /// That, and what the plugins compare
+    Comparisons,
+}
+
+/// The codes of findings.
+fn codes() -> PossibleValuesParser {
+    PossibleValuesParser::new(EXPLAINED.map(|(code, _)| code))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "write a time as 30s or 10m".to_owned())
+}
+
+pub(super) fn junit(text: &str) -> Result<PathBuf, String> {
+    text.strip_prefix("junit=").map(PathBuf::from).ok_or_else(|| "write it as junit=FILE".to_owned())
+}
+
+pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus> {
+    if let Some((code, meaning)) = EXPLAINED.iter().find(|(code, _)| args.explain.as_deref() == Some(code)) {
+        writeln!(anstream::stdout(), "{code}: {meaning}")?;
+        return Ok(ExitStatus::Done);
+    }
+    let flags = EngineFlags::parse(&args.engine)
+        .map_err(|message| Error::from(Refusals::one("--", message, Some("mountgate fuzz --help names the flags"))))?;
+    let subject = Subject::load(global, args, &flags)?;
+    if flags.merges {
+        return subject.merge(&flags);
+    }
+    if !flags.files.is_empty() {
+        return subject.examine(&flags);
+    }
+    let jobs = flags.jobs.unwrap_or(args.jobs);
+    if jobs > 1 && args.job.is_none() { subject.search_in_jobs(jobs) } else { subject.search(&flags) }
+}
+
+const EDGES: Rewriting = Rewriting { name: "edges", rewrite: |plugin| instrument(plugin, Noting::Edges) };
+const COMPARISONS: Rewriting =
+    Rewriting { name: "comparisons", rewrite: |plugin| instrument(plugin, Noting::Comparisons) };
+
+/// What is searched, and with what.
+struct Subject<'a> {
+    global: &'a Global,
+    args: &'a FuzzArgs,
+    plain: Gate,
+    edges: Option<Gate>,
+    comparisons: Option<Gate>,
+    tables: Tables,
+    dictionary: Dictionary,
+    without: Vec<Without>,
+}
+
+impl<'a> Subject<'a> {
+    fn load(global: &'a Global, args: &'a FuzzArgs, flags: &EngineFlags) -> anyhow::Result<Self> {
+        let cache = global.cache();
+        let mut directory = global.open_directory(global.policies(), &cache)?;
+        for entry in &mut directory.policies {
+            entry.limits = entry.limits.without_clock();
+        }
+        let mut dictionary = Dictionary::of(directory.policies.iter().map(|entry| entry.settings.as_str()));
+        dictionary.add(flags.words()?);
+        let given = |file: &PathBuf| -> anyhow::Result<_> {
+            Ok(Table::parse(String::from_utf8_lossy(&read_plain(file)?).into_owned())?)
+        };
+        let tables = Tables::new(args.mount_table.iter().map(given).collect::<Result<Vec<_>, _>>()?);
+        let mut without = Vec::new();
+        without.extend(args.without.iter().map(|code| Without { policy: None, code: code.clone() }));
+        for entry in &directory.policies {
+            let is_known = |code: &String| EXPLAINED.iter().any(|(known, _)| known == code);
+            if let Some(code) = entry.fuzz_without.keys().find(|code| !is_known(code)) {
+                let message = format!("`fuzz-without` of {} names {code:?}, which is no code of a finding", entry.name);
+                let hint = Some("mountgate fuzz --help lists them, at --without");
+                return Err(Error::from(Refusals::one("policies.toml", message, hint)).into());
+            }
+            let of_policy = |code: &String| Without { policy: Some(entry.name.clone()), code: code.clone() };
+            without.extend(entry.fuzz_without.keys().map(of_policy));
+        }
+        // A busy machine must not make a finding: only fuel ends a plugin.
+        let plain = Gate::load(&Engine::without_deadlines().map_err(Error::Sandbox)?, directory.clone(), &cache)?;
+        let rewritten = |rewriting| -> anyhow::Result<Option<Gate>> {
+            let engine = Engine::rewriting(rewriting).map_err(Error::Sandbox)?;
+            Ok(Gate::load(&engine, directory.clone(), &cache)
+                // The plugins as they are were loaded: it's their instrumented form that is too much.
+                .inspect_err(|error| tracing::warn!("searching with less guidance: {}", with_causes(error)))
+                .ok())
+        };
+        let edges = if args.guide == Guide::Blind { None } else { rewritten(EDGES)? };
+        let comparisons =
+            if args.guide == Guide::Comparisons && edges.is_some() { rewritten(COMPARISONS)? } else { None };
+        Ok(Self { global, args, plain, edges, comparisons, tables, dictionary, without })
+    }
+
+    fn policies(&self) -> Policies<'_> {
+        Policies { plain: &self.plain, edges: self.edges.as_ref(), comparisons: self.comparisons.as_ref() }
+    }
+
+    fn plan(&self, flags: &EngineFlags, corpus: Vec<Input>) -> Plan<'_> {
+        let seed = flags.seed.unwrap_or(self.args.seed).wrapping_add(self.args.job.unwrap_or(0));
+        let is_bounded = flags.runs.is_none() && flags.time.is_none();
+        let runs = flags.runs.unwrap_or(if is_bounded { self.args.runs } else { u64::MAX });
+        let time = flags.time.or(self.args.max_time);
+        let Self { tables, dictionary, without, .. } = self;
+        Plan { tables, dictionary, corpus, seed, runs, time, without }
+    }
+
+    fn search(&self, flags: &EngineFlags) -> anyhow::Result<ExitStatus> {
+        let folders: Vec<PathBuf> = self.args.corpus.iter().chain(&flags.folders).cloned().collect();
+        let (corpus, inputs) = CorpusFolder::open(&folders)?;
+        let plan = self.plan(flags, inputs);
+        let (seed, runs) = (plan.seed, plan.runs);
+        let mut watcher = ToFiles::new(self, flags, corpus, runs)?;
+        let summary = run::run(&self.policies(), plan, &mut watcher);
+        watcher.bar.finish_and_clear();
+        if let Some(error) = watcher.failed {
+            return Err(error);
+        }
+        self.report(seed, &summary, &watcher.folders)?;
+        if summary.changed > 0 {
+            tracing::warn!(
+                "{} verdicts of instrumented plugins are others: report this, with the plugins",
+                summary.changed
+            );
+        }
+        Ok(if summary.findings.is_empty() { ExitStatus::Done } else { ExitStatus::Found })
+    }
+
+    /// Runs request files, as an engine does to see whether a finding is still there, or to make one smaller.
+    fn examine(&self, flags: &EngineFlags) -> anyhow::Result<ExitStatus> {
+        let plan = self.plan(flags, Vec::new());
+        let mut watcher = ToFiles::new(self, flags, CorpusFolder::open(&[])?.0, 0)?;
+        watcher.makes_artifacts = flags.minimizes;
+        let read = |path: &PathBuf| {
+            anstream::eprintln!("Running: {}", path.display());
+            input_file::read(path)
+        };
+        let inputs = flags.files.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+        let findings = run::examine(&self.policies(), &plan, &inputs, &mut watcher);
+        watcher.bar.finish_and_clear();
+        if let Some(error) = watcher.failed {
+            return Err(error);
+        }
+        let summary = Summary {
+            runs: u64::try_from(flags.files.len()).unwrap_or(u64::MAX),
+            elapsed: Duration::ZERO,
+            reached: Vec::new(),
+            corpus: 0,
+            changed: 0,
+            findings,
+        };
+        self.report(plan.seed, &summary, &watcher.folders)?;
+        Ok(if summary.findings.is_empty() { ExitStatus::Done } else { ExitStatus::Found })
+    }
+
+    /// Adds to the first folder what the others have that reaches something new.
+    fn merge(&self, flags: &EngineFlags) -> anyhow::Result<ExitStatus> {
+        let Some((first, others)) = flags.folders.split_first() else {
+            let hint = Some("e.g. mountgate fuzz --policies DIR -- -merge=1 corpus new-requests");
+            return Err(
+                Error::from(Refusals::one("-merge=1", "it needs a folder to merge into".to_owned(), hint)).into()
+            );
+        };
+        let (mut corpus, known) = CorpusFolder::open(std::slice::from_ref(first))?;
+        let mut new = Vec::new();
+        for folder in others {
+            new.extend(input_file::read_folder(folder)?.into_iter().map(|(_, input)| input));
+        }
+        // The small ones first: a large one that reaches the same isn't needed then.
+        new.sort_by_key(Input::size);
+        let chosen = run::merge(&self.policies(), &known, &new);
+        for number in &chosen {
+            corpus.add(&new[*number])?;
+        }
+        let folder = corpus.path().unwrap_or(first).display().to_string();
+        if self.global.json {
+            let object = json!({ "corpus": folder, "before": known.len(), "read": new.len(), "added": chosen.len() });
+            writeln!(anstream::stdout(), "{object}")?;
+        } else {
+            writeln!(anstream::stdout(), "{folder}: {} of {} requests reach something new", chosen.len(), new.len())?;
+        }
+        Ok(ExitStatus::Done)
+    }
+
+    fn report(&self, seed: u64, summary: &Summary, folders: &[PathBuf]) -> anyhow::Result<()> {
+        let policies = self.global.policies();
+        let object = as_json(seed, summary, folders);
+        if self.args.job.is_none() {
+            for report in &self.args.report {
+                report.write(policies, self.plain.entries(), &summary.findings, &object)?;
+            }
+        }
+        let mut out = anstream::stdout().lock();
+        if self.global.json || self.args.job.is_some() {
+            writeln!(out, "{object}")?;
+            return Ok(());
+        }
+        for (finding, folder) in summary.findings.iter().zip(folders) {
+            let alone = if finding.alone.is_some() { ", asked by itself" } else { "" };
+            writeln!(out, "{}{alone}\n  {} times, e.g. {}", finding.symptom, finding.times, finding.input.request)?;
+            writeln!(out, "  {}", finding::command(finding, folder, policies))?;
+        }
+        for reached in summary.reached.iter().filter(|reached| !reached.in_chain) {
+            writeln!(
+                out,
+                "not reached  {}: the policies before it let nothing through, or it is for none of the callers",
+                reached.policy
+            )?;
+        }
+        let (found, rate) = (summary.findings.len(), rate(summary));
+        writeln!(out, "{} runs with seed {seed}, {rate:.0} a second: {found} findings", summary.runs)?;
+        Ok(())
+    }
+}
+
+/// Runs a second.
+fn rate(summary: &Summary) -> f64 {
+    summary.runs as f64 / summary.elapsed.as_secs_f64().max(1e-9)
+}
+
+fn as_json(seed: u64, summary: &Summary, folders: &[PathBuf]) -> Value {
+    let finding = |(finding, folder): (&Finding, &PathBuf)| {
+        let symptom = &finding.symptom;
+        json!({ "policy": symptom.policy, "code": symptom.oracle.code(), "message": symptom.message, "times": finding.times,
+                "alone": finding.alone.is_some(), "file": folder.join(finding::REQUEST), "request": finding.input.request })
+    };
+    let findings: Vec<Value> = summary.findings.iter().zip(folders).map(finding).collect();
+    let reached: Vec<Value> = summary
+        .reached
+        .iter()
+        .map(|reached| json!({ "policy": reached.policy, "in_chain": reached.in_chain, "edges": reached.edges }))
+        .collect();
+    json!({ "runs": summary.runs, "seed": seed, "runs_per_second": rate(summary).round(), "findings": findings,
+            "corpus": summary.corpus, "changed": summary.changed, "reached": reached })
+}
+
+/// Writes each finding at once, so that whatever ends the search loses none.
+struct ToFiles<'f> {
+    bar: ProgressBar,
+    args: &'f FuzzArgs,
+    flags: &'f EngineFlags,
+    policies: &'f Path,
+    corpus: CorpusFolder,
+    /// The folders of the findings.
+    folders: Vec<PathBuf>,
+    /// The policy and the code of each.
+    kinds: Vec<(String, &'static str)>,
+    failed: Option<anyhow::Error>,
+    /// Whether an engine wants findings as files that it names.
+    makes_artifacts: bool,
+    stops_at_first: bool,
+    interrupted: &'static AtomicBool,
+}
+
+impl<'f> ToFiles<'f> {
+    fn new(subject: &'f Subject<'_>, flags: &'f EngineFlags, corpus: CorpusFolder, runs: u64) -> anyhow::Result<Self> {
+        let interrupted = crate::sys::note_interrupts().context("SIGINT can't be handled")?;
+        let args = subject.args;
+        // Only a search that an engine has begun ends at the first finding, as those of libFuzzer do.
+        let is_of_engine = !args.engine.is_empty();
+        Ok(Self {
+            bar: progress(args, runs),
+            args,
+            flags,
+            policies: subject.global.policies(),
+            corpus,
+            folders: Vec::new(),
+            kinds: Vec::new(),
+            failed: None,
+            makes_artifacts: is_of_engine,
+            stops_at_first: args.first || is_of_engine,
+            interrupted,
+        })
+    }
+
+    fn write(&mut self, finding: &Finding) -> anyhow::Result<()> {
+        let kind = (finding.symptom.policy.clone(), finding.symptom.oracle.code());
+        let number = self.kinds.iter().filter(|known| **known == kind).count();
+        self.kinds.push(kind);
+        self.folders.push(finding::write(&self.args.output, finding, number, self.policies)?);
+        if self.makes_artifacts {
+            let text = input_file::canonical(&finding.input)?;
+            let prefix = self.flags.artifact_prefix.as_deref().unwrap_or("./");
+            let word = if self.flags.minimizes { "minimized-from" } else { "crash" };
+            let path = match &self.flags.exact_artifact_path {
+                Some(path) => path.clone(),
+                None => PathBuf::from(format!("{prefix}{word}-{}", input_file::name(&text))),
+            };
+            input_file::write_whole(&path, &text)?;
+            // Engines look for these two lines.
+            anstream::eprintln!("=={}== ERROR: libFuzzer: {}", std::process::id(), finding.symptom);
+            anstream::eprintln!("Test unit written to {}", path.display());
+        }
+        Ok(())
+    }
+}
+
+impl Watcher for ToFiles<'_> {
+    fn progress(&mut self, runs: u64, findings: usize) {
+        self.bar.set_position(runs);
+        self.bar.set_message(format!("{findings} findings"));
+    }
+
+    fn found(&mut self, finding: &Finding) {
+        if let Err(error) = self.write(finding) {
+            self.failed = Some(error);
+        }
+    }
+
+    fn kept(&mut self, input: &Input) {
+        if let Err(error) = self.corpus.add(input) {
+            self.failed = Some(error);
+        }
+    }
+
+    fn arrived(&mut self) -> Vec<Input> {
+        // Only beside others: a search by itself does the same each time.
+        if self.args.job.is_some() { self.corpus.arrived() } else { Vec::new() }
+    }
+
+    fn stops(&self) -> bool {
+        let is_enough = self.stops_at_first && !self.folders.is_empty();
+        is_enough || self.failed.is_some() || self.interrupted.load(Ordering::Relaxed)
+    }
+}
+
+fn progress(args: &FuzzArgs, runs: u64) -> ProgressBar {
+    let bar = match runs {
+        _ if args.job.is_some() => ProgressBar::hidden(),
+        u64::MAX => ProgressBar::new_spinner(),
+        runs => ProgressBar::new(runs),
+    };
+    let style = ProgressStyle::with_template("{elapsed} {wide_bar} {pos} runs, {per_sec}, {msg}");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

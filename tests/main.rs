@@ -12,6 +12,7 @@ mod callers;
 mod claims;
 mod cli;
 mod deadlines;
+mod diff;
 mod directory;
 mod drop_in;
 mod faults;
@@ -68,6 +69,7 @@ fn main() {
 fn all_tests() -> Vec<Trial> {
     let groups = [
         cli::tests(),
+        diff::tests(),
         directory::tests(),
         misbehaving::tests(),
         fuzz::tests(),

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::global::Global;
 use super::input::read_plain;
+use super::policy_diff::{self, DiffArgs};
 use super::policy_test::{self, TestArgs};
 use super::registry::{PullPolicies, PushPolicies};
 use crate::error::Error;
@@ -61,6 +62,7 @@ enum PolicyCommand {
         #[arg(short, long)]
         yes: bool,
     },
+    Diff(DiffArgs),
     Push(PushPolicies),
     Pull(PullPolicies),
 }
@@ -72,6 +74,7 @@ pub(super) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStat
         PolicyCommand::Test(args) => return policy_test::run(global, &chosen(&args.directory), args),
         PolicyCommand::Validate { directory } => run_validate(global, &chosen(directory)),
         PolicyCommand::Compile { directory } => run_compile(global, &chosen(directory)),
+        PolicyCommand::Diff(args) => return policy_diff::run(global, args),
         PolicyCommand::Push(args) => return args.run(global),
         PolicyCommand::Pull(args) => return args.run(global),
         PolicyCommand::Lock { directory, yes } => return run_lock(global, &chosen(directory), *yes),

@@ -1,8 +1,9 @@
 //! `mountgate replay`
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::anyhow;
@@ -16,6 +17,8 @@ use crate::audit::read::{Audited, read};
 use crate::decision::case::{Case, Resolution};
 use crate::error::Error;
 use crate::exit::ExitStatus;
+use crate::fuzz::input::Input;
+use crate::fuzz::tables::Table;
 use crate::gate::Gate;
 use crate::json;
 use crate::model::untrusted::for_people;
@@ -42,7 +45,7 @@ pub(super) struct ReplayArgs {
 
 /// What came of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Came {
+pub(super) struct Came {
     verdict: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
@@ -54,20 +57,53 @@ struct Came {
 
 /// A verdict that is another one now.
 #[derive(Debug, Serialize)]
-struct Flip {
-    line: usize,
-    request: String,
-    was: Came,
-    is: Came,
+pub(super) struct Flip {
+    pub(super) line: usize,
+    pub(super) request: String,
+    pub(super) was: Came,
+    pub(super) is: Came,
+}
+
+/// What two policy directories make of the requests of an audit file.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    pub(super) decided: usize,
+    pub(super) flips: Vec<Flip>,
+    /// The requests, as inputs of a search.
+    pub(super) inputs: Vec<Input>,
+}
+
+/// The requests of an audit file.
+fn open(file: &Path) -> anyhow::Result<Vec<Audited>> {
+    read(&read_plain(file)?).map_err(|problem| {
+        let hint = "an audit file is what --audit or [host] audit wrote, whole and unchanged".into();
+        let error = DirectoryError { file: file.to_owned(), line: None, message: problem, hint };
+        Error::Unsound(error).into()
+    })
+}
+
+/// Decides the requests of an audit file with two policy directories.
+pub(super) fn differences(file: &Path, old: &Gate, new: &Gate) -> anyhow::Result<Replayed> {
+    let mut replayed = Replayed::default();
+    for (i, entry) in open(file)?.iter().enumerate() {
+        let line = i + 1;
+        let decide = |gate| again(gate, entry).map_err(|error| anyhow!("line {line}: {error:#}"));
+        let (was, is) = (decide(old)?, decide(new)?);
+        replayed.decided += 1;
+        if was != is {
+            replayed.flips.push(Flip { line, request: entry.request.to_string(), was, is });
+        }
+        if let (Some(target), Ok(table)) = (&entry.target, Table::parse(entry.mounts.clone())) {
+            let (request, requester) = (entry.request.clone(), entry.requester.clone());
+            let (source, target) = (entry.source.clone(), target.clone());
+            replayed.inputs.push(Input { request, source, target, requester, table });
+        }
+    }
+    Ok(replayed)
 }
 
 pub(super) fn run(global: &Global, args: &ReplayArgs) -> anyhow::Result<ExitStatus> {
-    let text = read_plain(&args.file)?;
-    let entries = read(&text).map_err(|problem| {
-        let hint = "an audit file is what --audit or [host] audit wrote, whole and unchanged".into();
-        let error = DirectoryError { file: args.file.clone(), line: None, message: problem, hint };
-        anyhow::Error::from(Error::Unsound(error))
-    })?;
+    let entries = open(&args.file)?;
     if args.monitor {
         return monitor(global, &entries);
     }
@@ -140,25 +176,21 @@ fn print(global: &Global, decided: usize, flips: &[Flip]) -> anyhow::Result<()> 
     }
     for Flip { line, request, was, is } in flips {
         writeln!(out, "line {line}: {}", for_people(request))?;
-        writeln!(out, "  - {}\n  + {}", words(was), words(is))?;
+        writeln!(out, "  - {was}\n  + {is}")?;
     }
     writeln!(out, "{decided} requests: {} verdicts would be others", flips.len())?;
     Ok(())
 }
 
-fn words(came: &Came) -> String {
-    let by = |policy: &String| format!(" by {policy}");
-    let code = |code: &String| format!(" ({code})");
-    let (policy, code) = (came.policy.as_ref().map(by), came.code.as_ref().map(code));
-    let last = came.final_request.as_ref().filter(|_| came.verdict == "allow").map(|text| format!(": {text}"));
-    for_people(&format!(
-        "{}{}{}{}",
-        came.verdict,
-        policy.unwrap_or_default(),
-        code.unwrap_or_default(),
-        last.unwrap_or_default()
-    ))
-    .to_string()
+impl fmt::Display for Came {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = |policy: &String| format!(" by {policy}");
+        let code = |code: &String| format!(" ({code})");
+        let (policy, code) = (self.policy.as_ref().map(by), self.code.as_ref().map(code));
+        let last = self.final_request.as_ref().filter(|_| self.verdict == "allow").map(|text| format!(": {text}"));
+        let rest = [policy, code, last].map(Option::unwrap_or_default).concat();
+        write!(f, "{}", for_people(&format!("{}{rest}", self.verdict)))
+    }
 }
 
 /// What the policies that are only watched would have denied.

@@ -16,6 +16,10 @@ impl Dictionary {
                 collect(&value, &mut texts);
             }
         }
+        let parts: Vec<String> = texts.iter().flat_map(|text| parts(text)).collect();
+        texts.extend(parts);
+        texts.sort();
+        texts.dedup();
         let (mut paths, mut words): (Vec<String>, Vec<String>) =
             texts.into_iter().partition(|text| text.starts_with('/'));
         let near: Vec<String> = paths.iter().flat_map(|path| [format!("{path}x"), format!("{path}/below")]).collect();
@@ -33,6 +37,13 @@ impl Dictionary {
         self.paths.extend(paths);
         self.words.extend(words);
     }
+}
+
+/// The words of a text that is more than one, such as an expression.
+fn parts(text: &str) -> Vec<String> {
+    let is_of_word = |c: char| c.is_alphanumeric() || "_-./:".contains(c);
+    let parts = text.split(|c: char| !is_of_word(c)).filter(|part| part.len() > 1 && *part != text);
+    parts.map(str::to_owned).collect()
 }
 
 fn collect(value: &serde_json::Value, texts: &mut Vec<String>) {
@@ -105,3 +116,18 @@ pub(super) const OPTIONS: [&str; 30] = [
 
 /// See [`OPTIONS`].
 pub(super) const FLAGS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_expressions_are_words() {
+        let settings = r#"{ "rules": [{ "match": "requester.labels['tier'] == 'gold' || target.path == '/srv/x'" }] }"#;
+        let dictionary = Dictionary::of([settings].into_iter());
+        for word in ["tier", "gold"] {
+            assert!(dictionary.words.iter().any(|known| known == word), "{word}");
+        }
+        assert!(dictionary.paths.iter().any(|path| path == "/srv/x"));
+    }
+}

@@ -4,6 +4,7 @@
 mod corpus;
 mod coverage;
 pub mod dictionary;
+pub mod diff;
 pub mod generate;
 pub mod input;
 pub(crate) mod instrument;

@@ -14,7 +14,7 @@ use super::instrument::notes::comparisons;
 use super::judge::{self, REPEATED, decide, repeated, symptoms};
 use super::mutate::Mutator;
 use super::oracles::{self, Symptom};
-use super::shrink;
+use super::shrink::shrink;
 use super::tables::Tables;
 use crate::decision::chain::Chain;
 use crate::decision::trace::TraceEntry;
@@ -325,7 +325,8 @@ impl<'s> Search<'s> {
         let Some(symptom) = symptoms(&plain, input, repeat).into_iter().find(|shown| shown.is_like(&symptom)) else {
             return;
         };
-        let input = shrink::shrink(&plain, input.clone(), &symptom);
+        let shows = |input: &Input| symptoms(&plain, input, repeat).iter().any(|found| found.is_like(&symptom));
+        let input = shrink(input.clone(), shows);
         let again = judge::other(&plain, &input, symptom.oracle);
         let trace = decide(&plain, &input).map(|decision| decision.trace).unwrap_or_default();
         let alone = alone.and_then(|number| Some(self.policies.plain.policies().get(number)?.name.clone()));

@@ -1,10 +1,7 @@
-//! Makes an input smaller for as long as it shows the same symptom.
+//! Makes an input smaller for as long as it shows the same.
 
 use super::input::Input;
-use super::judge::symptoms;
-use super::oracles::Symptom;
 use super::tables::Table;
-use crate::decision::chain::Chain;
 use crate::model::options::Options;
 use crate::model::paths::lexical;
 use crate::model::requester::Requester;
@@ -12,9 +9,7 @@ use crate::model::requester::Requester;
 /// How many lines of a table are left out one by one.
 const MAX_LINES: usize = 20;
 
-pub(super) fn shrink(chain: &Chain<'_>, mut input: Input, symptom: &Symptom) -> Input {
-    let repeat = symptom.oracle.is_about_two();
-    let shows = |input: &Input| symptoms(chain, input, repeat).iter().any(|found| found.is_like(symptom));
+pub(super) fn shrink(mut input: Input, shows: impl Fn(&Input) -> bool) -> Input {
     while let Some(smaller) = candidates(&input).into_iter().find(|smaller| shows(smaller)) {
         input = smaller;
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::json;
 
-use super::input_file::canonical;
+use super::input_file::{canonical, shell_word};
 use crate::fuzz::input::Input;
 use crate::fuzz::oracles::EXPLAINED;
 use crate::fuzz::run::Finding;
@@ -51,16 +51,6 @@ pub(super) fn command(finding: &Finding, folder: &Path, policies: &Path) -> Stri
     let quoted = |path: &Path| shell_word(&path.to_string_lossy());
     let only = finding.alone.as_ref().map(|policy| format!(" --only {}", shell_word(policy))).unwrap_or_default();
     format!("mountgate check --policies {}{only} --request {}", quoted(policies), quoted(&folder.join(REQUEST)))
-}
-
-/// A word of a command line of sh(1).
-fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/:=@%+,".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
 }
 
 fn explanation(finding: &Finding, folder: &Path, policies: &Path) -> String {

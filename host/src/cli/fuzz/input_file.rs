@@ -13,7 +13,7 @@ use crate::model::ends::{FileKind, ResolvedPath};
 use crate::model::paths::lexical;
 
 /// An input in its one form: a line of JSON, with its mounts.
-pub(super) fn canonical(input: &Input) -> anyhow::Result<String> {
+pub(in crate::cli) fn canonical(input: &Input) -> anyhow::Result<String> {
     let lines = input.table.text().to_owned();
     let file = RequestFile {
         request: input.request.clone(),
@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Input> {
 }
 
 /// Writes a file in one piece.
-pub(super) fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(in crate::cli) fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
     fs::write(&new, text)
@@ -55,7 +55,7 @@ pub(super) fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 /// The requests of a folder by name. What isn't one is told, and left out.
-pub(super) fn read_folder(folder: &Path) -> anyhow::Result<Vec<(PathBuf, Input)>> {
+pub(in crate::cli) fn read_folder(folder: &Path) -> anyhow::Result<Vec<(PathBuf, Input)>> {
     let entries = fs::read_dir(folder).with_context(|| format!("{} can't be listed", folder.display()))?;
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
@@ -68,4 +68,14 @@ pub(super) fn read_folder(folder: &Path) -> anyhow::Result<Vec<(PathBuf, Input)>
         }
     };
     Ok(paths.into_iter().filter_map(input).collect())
+}
+
+/// A word of a command line of sh(1).
+pub(in crate::cli) fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/:=@%+,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }

@@ -48,7 +48,7 @@ impl Subject<'_> {
         if let Some(error) = watcher.failed {
             return Err(error);
         }
-        let names = self.plain.policies().iter().map(|policy| policy.name.clone());
+        let names = self.guides.plain.policies().iter().map(|policy| policy.name.clone());
         let reached = names.map(|policy| {
             let of_policy: Vec<&Value> = lists("reached").filter(|entry| entry["policy"] == policy).collect();
             let edges = of_policy.iter().map(|entry| number(&entry["edges"])).max().unwrap_or(0);

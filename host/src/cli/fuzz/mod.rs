@@ -3,7 +3,8 @@
 mod corpus_folder;
 mod engine_flags;
 mod finding;
-mod input_file;
+mod guides;
+pub(super) mod input_file;
 mod jobs;
 mod report;
 pub(super) mod target;
@@ -15,28 +16,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::Args;
 use clap::builder::PossibleValuesParser;
-use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use self::corpus_folder::CorpusFolder;
 use self::engine_flags::EngineFlags;
+pub(super) use self::guides::{Guide, Guides};
 use self::report::ReportFile;
 use super::global::Global;
 use super::input::read_plain;
-use crate::error::{Error, with_causes};
+use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::fuzz::dictionary::Dictionary;
 use crate::fuzz::input::Input;
-use crate::fuzz::instrument::{Noting, instrument};
 use crate::fuzz::oracles::EXPLAINED;
 use crate::fuzz::run::{self, Finding, Plan, Policies, Summary, Watcher, Without};
 use crate::fuzz::tables::{Table, Tables};
-use crate::gate::Gate;
 use crate::model::refusals::Refusals;
 use crate::policy::directory::units::parse_duration;
-use crate::policy::engine::{Engine, Rewriting};
 
 /// Look for requests that make policies misbehave
 #[derive(Debug, Args)]
@@ -104,22 +103,12 @@ pub(super) struct FuzzArgs {
     engine: Vec<OsString>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Guide {
-    /// Nothing
-    Blind,
-    /// Which branches of the plugins are taken
-    Edges,
-    /// That, and what the plugins compare
-    Comparisons,
-}
-
 /// The codes of findings.
 fn codes() -> PossibleValuesParser {
     PossibleValuesParser::new(EXPLAINED.map(|(code, _)| code))
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write a time as 30s or 10m".to_owned())
 }
 
@@ -145,17 +134,11 @@ pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus
     if jobs > 1 && args.job.is_none() { subject.search_in_jobs(jobs) } else { subject.search(&flags) }
 }
 
-const EDGES: Rewriting = Rewriting { name: "edges", rewrite: |plugin| instrument(plugin, Noting::Edges) };
-const COMPARISONS: Rewriting =
-    Rewriting { name: "comparisons", rewrite: |plugin| instrument(plugin, Noting::Comparisons) };
-
 /// What is searched, and with what.
 struct Subject<'a> {
     global: &'a Global,
     args: &'a FuzzArgs,
-    plain: Gate,
-    edges: Option<Gate>,
-    comparisons: Option<Gate>,
+    guides: Guides,
     tables: Tables,
     dictionary: Dictionary,
     without: Vec<Without>,
@@ -163,12 +146,9 @@ struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     fn load(global: &'a Global, args: &'a FuzzArgs, flags: &EngineFlags) -> anyhow::Result<Self> {
-        let cache = global.cache();
-        let mut directory = global.open_directory(global.policies(), &cache)?;
-        for entry in &mut directory.policies {
-            entry.limits = entry.limits.without_clock();
-        }
-        let mut dictionary = Dictionary::of(directory.policies.iter().map(|entry| entry.settings.as_str()));
+        let guides = Guides::load(global, global.policies(), args.guide)?;
+        let entries = guides.plain.entries();
+        let mut dictionary = Dictionary::of(entries.iter().map(|entry| entry.settings.as_str()));
         dictionary.add(flags.words()?);
         let given = |file: &PathBuf| -> anyhow::Result<_> {
             Ok(Table::parse(String::from_utf8_lossy(&read_plain(file)?).into_owned())?)
@@ -176,7 +156,7 @@ impl<'a> Subject<'a> {
         let tables = Tables::new(args.mount_table.iter().map(given).collect::<Result<Vec<_>, _>>()?);
         let mut without = Vec::new();
         without.extend(args.without.iter().map(|code| Without { policy: None, code: code.clone() }));
-        for entry in &directory.policies {
+        for entry in entries {
             let is_known = |code: &String| EXPLAINED.iter().any(|(known, _)| known == code);
             if let Some(code) = entry.fuzz_without.keys().find(|code| !is_known(code)) {
                 let message = format!("`fuzz-without` of {} names {code:?}, which is no code of a finding", entry.name);
@@ -186,23 +166,11 @@ impl<'a> Subject<'a> {
             let of_policy = |code: &String| Without { policy: Some(entry.name.clone()), code: code.clone() };
             without.extend(entry.fuzz_without.keys().map(of_policy));
         }
-        // A busy machine must not make a finding: only fuel ends a plugin.
-        let plain = Gate::load(&Engine::without_deadlines().map_err(Error::Sandbox)?, directory.clone(), &cache)?;
-        let rewritten = |rewriting| -> anyhow::Result<Option<Gate>> {
-            let engine = Engine::rewriting(rewriting).map_err(Error::Sandbox)?;
-            Ok(Gate::load(&engine, directory.clone(), &cache)
-                // The plugins as they are were loaded: it's their instrumented form that is too much.
-                .inspect_err(|error| tracing::warn!("searching with less guidance: {}", with_causes(error)))
-                .ok())
-        };
-        let edges = if args.guide == Guide::Blind { None } else { rewritten(EDGES)? };
-        let comparisons =
-            if args.guide == Guide::Comparisons && edges.is_some() { rewritten(COMPARISONS)? } else { None };
-        Ok(Self { global, args, plain, edges, comparisons, tables, dictionary, without })
+        Ok(Self { global, args, guides, tables, dictionary, without })
     }
 
     fn policies(&self) -> Policies<'_> {
-        Policies { plain: &self.plain, edges: self.edges.as_ref(), comparisons: self.comparisons.as_ref() }
+        self.guides.policies()
     }
 
     fn plan(&self, flags: &EngineFlags, corpus: Vec<Input>) -> Plan<'_> {
@@ -296,7 +264,7 @@ impl<'a> Subject<'a> {
         let object = as_json(seed, summary, folders);
         if self.args.job.is_none() {
             for report in &self.args.report {
-                report.write(policies, self.plain.entries(), &summary.findings, &object)?;
+                report.write(policies, self.guides.plain.entries(), &summary.findings, &object)?;
             }
         }
         let mut out = anstream::stdout().lock();

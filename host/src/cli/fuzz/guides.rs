@@ -1,0 +1,61 @@
+//! A policy directory three times: as it is, and with plugins that note what they reach and compare.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::cli::global::Global;
+use crate::error::{Error, with_causes};
+use crate::fuzz::instrument::{Noting, instrument};
+use crate::fuzz::run::Policies;
+use crate::gate::Gate;
+use crate::policy::engine::{Engine, Rewriting};
+
+/// What guides a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Guide {
+    /// Nothing
+    Blind,
+    /// Which branches of the plugins are taken
+    Edges,
+    /// That, and what the plugins compare
+    Comparisons,
+}
+
+/// A policy directory three times.
+pub(in crate::cli) struct Guides {
+    pub(in crate::cli) plain: Gate,
+    edges: Option<Gate>,
+    comparisons: Option<Gate>,
+}
+
+const EDGES: Rewriting = Rewriting { name: "edges", rewrite: |plugin| instrument(plugin, Noting::Edges) };
+const COMPARISONS: Rewriting =
+    Rewriting { name: "comparisons", rewrite: |plugin| instrument(plugin, Noting::Comparisons) };
+
+impl Guides {
+    /// Loads a directory. A plugin that can't be changed is searched with less guidance.
+    pub(in crate::cli) fn load(global: &Global, path: &Path, guide: Guide) -> anyhow::Result<Self> {
+        let cache = global.cache();
+        let mut directory = global.open_directory(path, &cache)?;
+        for entry in &mut directory.policies {
+            entry.limits = entry.limits.without_clock();
+        }
+        // A busy machine must not make a finding: only fuel ends a plugin.
+        let plain = Gate::load(&Engine::without_deadlines().map_err(Error::Sandbox)?, directory.clone(), &cache)?;
+        let rewritten = |rewriting| -> anyhow::Result<Option<Gate>> {
+            let engine = Engine::rewriting(rewriting).map_err(Error::Sandbox)?;
+            Ok(Gate::load(&engine, directory.clone(), &cache)
+                // The plugins as they are were loaded: it's their instrumented form that is too much.
+                .inspect_err(|error| tracing::warn!("searching with less guidance: {}", with_causes(error)))
+                .ok())
+        };
+        let edges = if guide == Guide::Blind { None } else { rewritten(EDGES)? };
+        let comparisons = if guide == Guide::Comparisons && edges.is_some() { rewritten(COMPARISONS)? } else { None };
+        Ok(Self { plain, edges, comparisons })
+    }
+
+    pub(in crate::cli) fn policies(&self) -> Policies<'_> {
+        Policies { plain: &self.plain, edges: self.edges.as_ref(), comparisons: self.comparisons.as_ref() }
+    }
+}

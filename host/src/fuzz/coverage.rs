@@ -22,16 +22,18 @@ impl Coverage {
     /// Counts what a run has reached. Returns its rarest feature, and whether one is new.
     pub(super) fn count(&mut self, reached: &[Feature]) -> (Option<Feature>, bool) {
         let (mut rarest, mut is_new) = (None, false);
-        for feature @ (policy, module, number) in reached.iter().copied() {
-            let hits = self.hits.entry((policy, module)).or_default();
-            if hits.len() <= number {
-                hits.resize(number + 1, 0);
-            }
-            is_new |= hits[number] == 0;
-            hits[number] = hits[number].saturating_add(1);
-            let count = hits[number];
-            if rarest.is_none_or(|(least, _)| count < least) {
-                rarest = Some((count, feature));
+        for group in reached.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
+            let hits = self.hits.entry((group[0].0, group[0].1)).or_default();
+            for feature @ (_, _, number) in group.iter().copied() {
+                if hits.len() <= number {
+                    hits.resize(number + 1, 0);
+                }
+                is_new |= hits[number] == 0;
+                hits[number] = hits[number].saturating_add(1);
+                let count = hits[number];
+                if rarest.is_none_or(|(least, _)| count < least) {
+                    rarest = Some((count, feature));
+                }
             }
         }
         (rarest.map(|(_, feature)| feature), is_new)

@@ -71,5 +71,6 @@ pub(super) fn decide(chain: &Chain<'_>, input: &Input) -> Result<Decision, Error
     chain.decide(&case, false)
 }
 
-/// One run in so many is decided a second time with another caller and other mount ids, to see the same verdict.
-pub(super) const REPEATED: u64 = 4;
+/// One run in so many is decided a second time with another caller and other mount ids, to see the same verdict, and each that reached
+/// something new. Each costs up to six decisions more.
+pub(super) const REPEATED: u64 = 16;

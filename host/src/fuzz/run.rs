@@ -257,7 +257,7 @@ impl<'s> Search<'s> {
             self.compare(&input, alone);
         }
         found.extend(decision.as_ref().map(oracles::judge).unwrap_or_default());
-        if run.is_multiple_of(REPEATED) && found.is_empty() {
+        if (is_new || run.is_multiple_of(REPEATED)) && found.is_empty() {
             let plain = chain(self.policies.plain, alone);
             found.extend(repeated(&plain, &input));
         }

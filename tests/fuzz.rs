@@ -25,6 +25,7 @@ tests! {
     plain an_engine_runs_the_target_with_the_flags_of_libfuzzer,
     plain searches_side_by_side_share_what_they_find,
     plain the_job_of_the_documentation_runs,
+    plain a_property_that_does_not_hold_is_found,
 }
 
 const SUSPECT: &str = "[[policy]]
@@ -340,5 +341,40 @@ fn the_job_of_the_documentation_runs() -> Result<()> {
         ensure!(status(&output) == ends, "{}", text_of(&output));
     }
     ensure!(work.path().join("fuzz.sarif").exists() && !names(&work.path().join("corpus"))?.is_empty());
+    Ok(())
+}
+
+/// The property of docs/fuzzing.md, and policies of which some keep it.
+fn a_property_that_does_not_hold_is_found() -> Result<()> {
+    let text = fs::read_to_string(root().join("docs/fuzzing.md"))?;
+    let property = text
+        .split("```toml\n")
+        .filter_map(|rest| rest.split("```").next())
+        .find(|block| block.contains("never-below-etc"))
+        .context("no property")?;
+    let guard =
+        "[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = { deny-targets = [\"/etc\"] }\n";
+    let types =
+        "[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"tmpfs\", \"ext4\"] }\n";
+    for (policies_of, plugin, ends) in [(guard, "path-guard", 0), (types, "fstype-allow", 5)] {
+        let (directory, stated, out) = (policies(policies_of, &[plugin])?, policies(property, &["rules"])?, folder()?);
+        let inside = directory.path().join("properties");
+        ensure!(Command::new("cp").arg("-r").arg(stated.path()).arg(&inside).status()?.success());
+        let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "10000", "--policies"]);
+        let output = fuzz.arg(directory.path()).arg("--output").arg(out.path()).output()?;
+        ensure!(status(&output) == ends, "{plugin}: {}", text_of(&output));
+        let json: Value = serde_json::from_slice(&output.stdout)?;
+        if ends == 5 {
+            let finding = &json["findings"][0];
+            ensure!(finding["code"] == "property-violated" && finding["policy"] == "never-below-etc", "{json}");
+            // The policies allow it, and the property denies what they allow.
+            let file = finding["file"].as_str().context("no file")?;
+            let check = |policies: &Path, file: &str| -> Result<i32> {
+                Ok(status(&mountgate(&["check", "--request", file, "--policies"]).arg(policies).output()?))
+            };
+            ensure!(check(directory.path(), file)? == 0);
+            ensure!(check(&inside, &file.replace("request.json", "again.json"))? == 3);
+        }
+    }
     Ok(())
 }

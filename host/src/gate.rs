@@ -83,6 +83,11 @@ impl Gate {
         Chain::new(only, &self.directory.host, &self.own_state)
     }
 
+    /// A chain of other policies, with the rules of this host.
+    pub(crate) fn chain_with<'g>(&'g self, policies: &'g [Policy]) -> Chain<'g> {
+        Chain::new(policies, &self.directory.host, &self.own_state)
+    }
+
     /// The policies as the directory describes them.
     pub(crate) fn entries(&self) -> &[PolicyEntry] {
         &self.directory.policies

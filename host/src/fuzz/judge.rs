@@ -7,48 +7,78 @@ use crate::decision::chain::Chain;
 use crate::decision::ruling::{Decision, Ruling};
 use crate::error::Error;
 
-/// All that is wrong with how this input is decided, and if `repeat` is set, in comparison with others.
-pub(super) fn symptoms(chain: &Chain<'_>, input: &Input, repeat: bool) -> Vec<Symptom> {
-    let Ok(decision) = decide(chain, input) else { return Vec::new() };
-    let mut symptoms = oracles::judge(&decision);
-    if repeat && symptoms.is_empty() {
-        symptoms.extend(compared(chain, input, &decision));
-    }
-    symptoms
+/// Who decides, and what must hold of that.
+pub(super) struct Judge<'j> {
+    pub(super) chain: Chain<'j>,
+    /// What its author states: a chain that denies what must never be allowed.
+    pub(super) properties: Option<Chain<'j>>,
 }
 
-/// Whether an input gets another verdict from another process with other mount ids, or is denied with one more restriction.
-pub(super) fn repeated(chain: &Chain<'_>, input: &Input) -> Option<Symptom> {
-    let decision = decide(chain, input).ok()?;
-    compared(chain, input, &decision)
-}
-
-fn compared(chain: &Chain<'_>, input: &Input, decision: &Decision) -> Option<Symptom> {
-    let again = decide(chain, &input.with_other_incidentals());
-    let differs = again.ok().and_then(|again| oracles::compare(decision, &again));
-    differs.or_else(|| restricted(chain, input, decision).map(|(symptom, _)| symptom))
-}
-
-/// The first restriction that turns the decision into a denial, and the input with it.
-fn restricted(chain: &Chain<'_>, input: &Input, decision: &Decision) -> Option<(Symptom, Input)> {
-    if !matches!(decision.ruling, Ruling::Allow(_)) {
-        return None;
-    }
-    input.restricted().find_map(|(flag, restricted)| {
-        let again = decide(chain, &restricted).ok()?;
-        Some((oracles::compare_restricted(decision, &again, flag)?, restricted))
-    })
-}
-
-/// The input that a finding was compared with.
-pub(super) fn other(chain: &Chain<'_>, input: &Input, oracle: Oracle) -> Option<Input> {
-    match oracle {
-        Oracle::TwoVerdicts => Some(input.with_other_incidentals()),
-        Oracle::RestrictionDenied => {
-            let decision = decide(chain, input).ok()?;
-            restricted(chain, input, &decision).map(|(_, restricted)| restricted)
+impl Judge<'_> {
+    /// All that is wrong with how this input is decided, and if `repeat` is set, in comparison with others.
+    pub(super) fn symptoms(&self, input: &Input, repeat: bool) -> Vec<Symptom> {
+        let Ok(decision) = decide(&self.chain, input) else { return Vec::new() };
+        let mut symptoms = self.wrong(input, &decision);
+        if repeat && symptoms.is_empty() {
+            symptoms.extend(self.compared(input, &decision));
         }
-        _ => None,
+        symptoms
+    }
+
+    /// What is wrong with a decision by itself.
+    pub(super) fn wrong(&self, input: &Input, decision: &Decision) -> Vec<Symptom> {
+        let mut symptoms = oracles::judge(decision);
+        symptoms.extend(self.violated(input, decision).map(|(symptom, _)| symptom));
+        symptoms
+    }
+
+    /// Whether an input gets another verdict from another process with other mount ids, or is denied with one more restriction.
+    pub(super) fn repeated(&self, input: &Input) -> Vec<Symptom> {
+        decide(&self.chain, input).map(|decision| self.compared(input, &decision)).unwrap_or_default()
+    }
+
+    fn compared(&self, input: &Input, decision: &Decision) -> Vec<Symptom> {
+        let again = decide(&self.chain, &input.with_other_incidentals()).ok();
+        let differs = again.and_then(|again| oracles::compare(decision, &again));
+        differs.into_iter().chain(self.restricted(input, decision).map(|(symptom, _)| symptom)).collect()
+    }
+
+    /// The first restriction that turns the decision into a denial, and the input with it.
+    fn restricted(&self, input: &Input, decision: &Decision) -> Option<(Symptom, Input)> {
+        if !matches!(decision.ruling, Ruling::Allow(_)) {
+            return None;
+        }
+        input.restricted().find_map(|(flag, restricted)| {
+            let again = decide(&self.chain, &restricted).ok()?;
+            Some((oracles::compare_restricted(decision, &again, flag)?, restricted))
+        })
+    }
+
+    /// The property that doesn't hold of what is allowed, and that as an input.
+    fn violated(&self, input: &Input, decision: &Decision) -> Option<(Symptom, Input)> {
+        let properties = self.properties.as_ref()?;
+        if !matches!(decision.ruling, Ruling::Allow(_)) {
+            return None;
+        }
+        let allowed = Input {
+            request: decision.final_request.clone(),
+            source: decision.source.clone(),
+            target: decision.target.clone(),
+            ..input.clone()
+        };
+        let judged = decide(properties, &allowed).ok()?;
+        Some((oracles::property(&judged)?, allowed))
+    }
+
+    /// The input that a finding was compared with.
+    pub(super) fn other(&self, input: &Input, oracle: Oracle) -> Option<Input> {
+        let decision = || decide(&self.chain, input).ok();
+        match oracle {
+            Oracle::TwoVerdicts => Some(input.with_other_incidentals()),
+            Oracle::RestrictionDenied => self.restricted(input, &decision()?).map(|(_, restricted)| restricted),
+            Oracle::PropertyViolated => self.violated(input, &decision()?).map(|(_, allowed)| allowed),
+            _ => None,
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Oracle {
     RestrictionDenied,
     /// A rewrite changed the request again when it was applied a second time.
     NotIdempotent,
+    /// The policies allow what a property denies.
+    PropertyViolated,
 }
 
 impl Oracle {
@@ -30,6 +32,7 @@ impl Oracle {
             Self::TwoVerdicts => "two-verdicts",
             Self::RestrictionDenied => "restriction-denied",
             Self::NotIdempotent => "not-idempotent",
+            Self::PropertyViolated => "property-violated",
         }
     }
 
@@ -40,7 +43,7 @@ impl Oracle {
 }
 
 /// The codes of all oracles, and what they mean.
-pub const EXPLAINED: [(&str, &str); 15] = [
+pub const EXPLAINED: [(&str, &str); 16] = [
     (
         "trap",
         "The plugin ended in a trap: a panic, an index out of range, an exception. The request was denied. Handle that input.",
@@ -68,6 +71,10 @@ pub const EXPLAINED: [(&str, &str); 15] = [
     (
         "not-idempotent",
         "The rewrite changed the request again when it was applied to its own result. Applied twice, it must change nothing.",
+    ),
+    (
+        "property-violated",
+        "The policies allow a request that a policy in `properties` denies. Either the policies allow too much, or the property says too much.",
     ),
     (
         "two-verdicts",
@@ -130,6 +137,25 @@ pub(super) fn judge(decision: &Decision) -> Vec<Symptom> {
     }
     symptoms.extend(not_idempotent(decision));
     symptoms
+}
+
+/// What the decision of the properties says of an allowed request. One that can't judge it doesn't hold either.
+pub(super) fn property(judged: &Decision) -> Option<Symptom> {
+    match &judged.ruling {
+        Ruling::Allow(_) => None,
+        Ruling::Deny { policy, denial } => Some(Symptom {
+            policy: policy.clone(),
+            oracle: Oracle::PropertyViolated,
+            message: format!("the policies allow what this property denies: {} ({})", denial.reason, denial.code),
+            cause: denial.code.clone(),
+        }),
+        Ruling::Fail { policy, failure } => Some(Symptom {
+            policy: policy.clone(),
+            oracle: Oracle::Failed(failure.kind),
+            message: format!("this property can't judge what the policies allow: {}", failure.message),
+            cause: "property".to_owned(),
+        }),
+    }
 }
 
 /// A message without its numbers, but for those of a place in a source, and without what is in quotes.
@@ -236,7 +262,13 @@ mod tests {
             FailureKind::HostRefused,
             FailureKind::NotConverged,
         ];
-        let others = [Oracle::HitLimit, Oracle::NotIdempotent, Oracle::TwoVerdicts, Oracle::RestrictionDenied];
+        let others = [
+            Oracle::HitLimit,
+            Oracle::NotIdempotent,
+            Oracle::PropertyViolated,
+            Oracle::TwoVerdicts,
+            Oracle::RestrictionDenied,
+        ];
         let mut codes: Vec<&str> = failures.map(Oracle::Failed).into_iter().chain(others).map(Oracle::code).collect();
         let mut explained: Vec<&str> = EXPLAINED.iter().map(|(code, _)| *code).collect();
         codes.sort_unstable();

@@ -11,7 +11,7 @@ use super::dictionary::Dictionary;
 use super::generate::Generator;
 use super::input::Input;
 use super::instrument::notes::comparisons;
-use super::judge::{self, REPEATED, decide, repeated, symptoms};
+use super::judge::{Judge, REPEATED, decide};
 use super::mutate::Mutator;
 use super::oracles::{self, Symptom};
 use super::shrink::shrink;
@@ -74,6 +74,19 @@ pub struct Policies<'g> {
     pub edges: Option<&'g Gate>,
     /// Those that note comparisons as well.
     pub comparisons: Option<&'g Gate>,
+    /// Policies that deny what must never be allowed.
+    pub properties: Option<&'g Gate>,
+}
+
+impl<'g> Policies<'g> {
+    /// All policies as they are with the properties, or one by itself.
+    fn judge(&self, alone: Option<usize>) -> Judge<'g> {
+        let properties = self.properties.filter(|_| alone.is_none());
+        Judge {
+            chain: chain(self.plain, alone),
+            properties: properties.map(|gate| self.plain.chain_with(gate.policies())),
+        }
+    }
 }
 
 /// What a search knows of one policy.
@@ -157,7 +170,7 @@ pub fn examine(policies: &Policies<'_>, plan: &Plan<'_>, inputs: &[Input], watch
     let count = policies.plain.policies().len();
     for input in inputs {
         for alone in std::iter::once(None).chain((0..count).map(Some)) {
-            for symptom in symptoms(&chain(policies.plain, alone), input, true) {
+            for symptom in policies.judge(alone).symptoms(input, true) {
                 search.note(input, symptom, alone, watcher);
             }
         }
@@ -247,19 +260,19 @@ impl<'s> Search<'s> {
             }
         }
         let mut found = Vec::new();
+        let judge = self.policies.judge(alone);
         if let (Some(rarest), true) = (rarest, is_new) {
             self.corpus.add(input.clone(), rarest);
             watcher.kept(&input);
             let plain = decide(&chain(self.policies.plain, alone), &input).ok();
             self.changed += usize::from(!oracles::agree(plain.as_ref(), decision.as_ref()));
             // An instrumented plugin has more fuel.
-            found.extend(plain.as_ref().map(oracles::judge).unwrap_or_default());
+            found.extend(plain.as_ref().map(|plain| judge.wrong(&input, plain)).unwrap_or_default());
             self.compare(&input, alone);
         }
-        found.extend(decision.as_ref().map(oracles::judge).unwrap_or_default());
+        found.extend(decision.as_ref().map(|decision| judge.wrong(&input, decision)).unwrap_or_default());
         if (is_new || run.is_multiple_of(REPEATED)) && found.is_empty() {
-            let plain = chain(self.policies.plain, alone);
-            found.extend(repeated(&plain, &input));
+            found.extend(judge.repeated(&input));
         }
         for symptom in found {
             self.note(&input, symptom, alone, watcher);
@@ -320,15 +333,15 @@ impl<'s> Search<'s> {
         if self.findings.iter().filter(|known| known.symptom.is_of_kind(&symptom)).count() >= MAX_CAUSES {
             return;
         }
-        let plain = chain(self.policies.plain, alone);
+        let judge = self.policies.judge(alone);
         let repeat = symptom.oracle.is_about_two();
-        let Some(symptom) = symptoms(&plain, input, repeat).into_iter().find(|shown| shown.is_like(&symptom)) else {
+        let Some(symptom) = judge.symptoms(input, repeat).into_iter().find(|shown| shown.is_like(&symptom)) else {
             return;
         };
-        let shows = |input: &Input| symptoms(&plain, input, repeat).iter().any(|found| found.is_like(&symptom));
+        let shows = |input: &Input| judge.symptoms(input, repeat).iter().any(|found| found.is_like(&symptom));
         let input = shrink(input.clone(), shows);
-        let again = judge::other(&plain, &input, symptom.oracle);
-        let trace = decide(&plain, &input).map(|decision| decision.trace).unwrap_or_default();
+        let again = judge.other(&input, symptom.oracle);
+        let trace = decide(&judge.chain, &input).map(|decision| decision.trace).unwrap_or_default();
         let alone = alone.and_then(|number| Some(self.policies.plain.policies().get(number)?.name.clone()));
         let finding = Finding { symptom, input, again, alone, trace, times: 1 };
         watcher.found(&finding);

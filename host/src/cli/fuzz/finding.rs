@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::input_file::{canonical, shell_word};
 use crate::fuzz::input::Input;
-use crate::fuzz::oracles::EXPLAINED;
+use crate::fuzz::oracles::{EXPLAINED, Oracle};
 use crate::fuzz::run::Finding;
 use crate::model::untrusted::for_people;
 
@@ -65,7 +65,11 @@ fn explanation(finding: &Finding, folder: &Path, policies: &Path) -> String {
         command(finding, folder, policies)
     );
     if finding.again.is_some() {
-        let _ = write!(text, "\n`{AGAIN}` is the other request, which got another verdict.\n");
+        let what = match symptom.oracle {
+            Oracle::PropertyViolated => "what the policies allow: the property denies it",
+            _ => "the other request, which got another verdict",
+        };
+        let _ = write!(text, "\n`{AGAIN}` is {what}.\n");
     }
     let _ = write!(
         text,

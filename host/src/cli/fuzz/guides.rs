@@ -22,11 +22,15 @@ pub(in crate::cli) enum Guide {
     Comparisons,
 }
 
-/// A policy directory three times.
+/// The folder of a policy directory with policies that deny what must never be allowed.
+const PROPERTIES: &str = "properties";
+
+/// A policy directory three times, and what must hold of it.
 pub(in crate::cli) struct Guides {
     pub(in crate::cli) plain: Gate,
     edges: Option<Gate>,
     comparisons: Option<Gate>,
+    pub(in crate::cli) properties: Option<Gate>,
 }
 
 const EDGES: Rewriting = Rewriting { name: "edges", rewrite: |plugin| instrument(plugin, Noting::Edges) };
@@ -52,10 +56,26 @@ impl Guides {
         };
         let edges = if guide == Guide::Blind { None } else { rewritten(EDGES)? };
         let comparisons = if guide == Guide::Comparisons && edges.is_some() { rewritten(COMPARISONS)? } else { None };
-        Ok(Self { plain, edges, comparisons })
+        let stated = path.join(PROPERTIES);
+        let properties = match stated.symlink_metadata() {
+            Ok(_) => {
+                let mut directory = global.open_directory(&stated, &cache)?;
+                for entry in &mut directory.policies {
+                    entry.limits = entry.limits.without_clock();
+                }
+                Some(Gate::load(&Engine::without_deadlines().map_err(Error::Sandbox)?, directory, &cache)?)
+            }
+            Err(_) => None,
+        };
+        Ok(Self { plain, edges, comparisons, properties })
     }
 
     pub(in crate::cli) fn policies(&self) -> Policies<'_> {
-        Policies { plain: &self.plain, edges: self.edges.as_ref(), comparisons: self.comparisons.as_ref() }
+        Policies {
+            plain: &self.plain,
+            edges: self.edges.as_ref(),
+            comparisons: self.comparisons.as_ref(),
+            properties: self.properties.as_ref(),
+        }
     }
 }

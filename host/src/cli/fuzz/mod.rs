@@ -34,6 +34,7 @@ use crate::fuzz::input::Input;
 use crate::fuzz::oracles::EXPLAINED;
 use crate::fuzz::run::{self, Finding, Plan, Policies, Summary, Watcher, Without};
 use crate::fuzz::tables::{Table, Tables};
+use crate::gate::Gate;
 use crate::model::refusals::Refusals;
 use crate::policy::directory::units::parse_duration;
 
@@ -148,7 +149,8 @@ impl<'a> Subject<'a> {
     fn load(global: &'a Global, args: &'a FuzzArgs, flags: &EngineFlags) -> anyhow::Result<Self> {
         let guides = Guides::load(global, global.policies(), args.guide)?;
         let entries = guides.plain.entries();
-        let mut dictionary = Dictionary::of(entries.iter().map(|entry| entry.settings.as_str()));
+        let stated = guides.properties.iter().flat_map(Gate::entries);
+        let mut dictionary = Dictionary::of(entries.iter().chain(stated).map(|entry| entry.settings.as_str()));
         dictionary.add(flags.words()?);
         let given = |file: &PathBuf| -> anyhow::Result<_> {
             Ok(Table::parse(String::from_utf8_lossy(&read_plain(file)?).into_owned())?)

@@ -26,6 +26,7 @@ tests! {
     plain searches_side_by_side_share_what_they_find,
     plain the_job_of_the_documentation_runs,
     plain a_property_that_does_not_hold_is_found,
+    plain settings_that_are_accepted_and_cannot_be_used_are_found,
 }
 
 const SUSPECT: &str = "[[policy]]
@@ -200,7 +201,7 @@ fn a_finding_is_a_case_and_its_place_is_reported() -> Result<()> {
     for finding in names(out.path())? {
         let folder = out.path().join(&finding);
         // A case can't say which process asks, on which this verdict depends.
-        if finding.contains("two-verdicts") {
+        if finding.contains("two-verdicts") || finding.contains("settings-unusable") {
             continue;
         }
         ensure!(
@@ -224,7 +225,7 @@ fn what_is_meant_is_left_out_with_a_reason() -> Result<()> {
     };
     let output = with("{ trap = \"it traps on purpose\" }")?;
     let text = text_of(&output);
-    ensure!(status(&output) == 5 && text.contains("\"fuel\"") && !text.contains("\"trap\""), "{text}");
+    ensure!(status(&output) == 5 && text.contains("\"fuel\"") && !text.contains("\"code\":\"trap\""), "{text}");
     for (without, said) in [("{ trap = \" \" }", "doesn't say why"), ("{ traps = \"x\" }", "no code of a finding")] {
         let output = with(without)?;
         ensure!([2, 4].contains(&status(&output)) && text_of(&output).contains(said), "{}", text_of(&output));
@@ -376,5 +377,21 @@ fn a_property_that_does_not_hold_is_found() -> Result<()> {
             ensure!(check(&inside, &file.replace("request.json", "again.json"))? == 3);
         }
     }
+    Ok(())
+}
+
+fn settings_that_are_accepted_and_cannot_be_used_are_found() -> Result<()> {
+    // Nobody asks for this target, but for fewer words in the rule.
+    let text = "[[policy]]\nname = \"suspect\"\nplugin = \"misbehaving-guest.wasm\"\n\
+                settings = { rules = [{ target = \"/never/asked/for\", option = \"nor-this\", act = \"trap\" }] }\n";
+    let (directory, out) = (policies(text, &["misbehaving-guest"])?, folder()?);
+    let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "10000", "--without", "trap", "--policies"]);
+    let output = fuzz.arg(directory.path()).arg("--output").arg(out.path()).output()?;
+    let json: Value = serde_json::from_slice(&output.stdout)?;
+    let finding = &json["findings"][0];
+    ensure!(status(&output) == 5 && finding["code"] == "settings-unusable", "{}", text_of(&output));
+    ensure!(finding["settings"] == serde_json::json!({ "rules": [{ "act": "trap" }] }), "{finding}");
+    let settings = fs::read_to_string(out.path().join("finding-suspect-settings-unusable/settings.toml"))?;
+    ensure!(settings.contains("act = \"trap\""), "{settings}");
     Ok(())
 }

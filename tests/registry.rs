@@ -371,7 +371,7 @@ fn credentials_are_those_of_docker() -> Result<()> {
     ensure!(status(&output) == 0, "{}", text_of(&output));
     // A store that has none for this registry.
     let helper = folder.path().join("docker-credential-empty");
-    fs::write(&helper, "#!/bin/sh\necho 'credentials not found in native keychain'; exit 1\n")?;
+    fs::write(&helper, "#!/bin/sh\ncat > /dev/null\necho 'credentials not found in native keychain'; exit 1\n")?;
     fs::set_permissions(&helper, fs::Permissions::from_mode(0o755))?;
     fs::write(folder.path().join("config.json"), "{\"credsStore\": \"empty\"}")?;
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());

@@ -88,7 +88,7 @@ pub(super) fn run(global: &Global, args: &DiffArgs) -> anyhow::Result<ExitStatus
         without: &[],
     };
     let mut progress = Progress::new(args)?;
-    let compared = compare(&old.policies(), &new.policies(), plan, &mut progress);
+    let compared = compare(&old.policies(&[]), &new.policies(&[]), plan, &mut progress);
     progress.bar.finish_and_clear();
     let files = compared
         .differences

@@ -12,5 +12,6 @@ mod judge;
 mod mutate;
 pub mod oracles;
 pub mod run;
+mod settings;
 mod shrink;
 pub mod tables;

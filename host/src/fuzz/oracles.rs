@@ -21,6 +21,10 @@ pub enum Oracle {
     NotIdempotent,
     /// The policies allow what a property denies.
     PropertyViolated,
+    /// The plugin failed over settings that it was to prepare.
+    PrepareFailed,
+    /// The plugin accepted settings, and failed over a request with them.
+    SettingsUnusable,
 }
 
 impl Oracle {
@@ -33,7 +37,14 @@ impl Oracle {
             Self::RestrictionDenied => "restriction-denied",
             Self::NotIdempotent => "not-idempotent",
             Self::PropertyViolated => "property-violated",
+            Self::PrepareFailed => "prepare-failed",
+            Self::SettingsUnusable => "settings-unusable",
         }
+    }
+
+    /// Whether settings that were accepted mustn't lead to it. A policy may say that a path of its settings leads nowhere.
+    pub(super) fn is_of_settings(self) -> bool {
+        matches!(self, Self::Failed(kind) if kind != FailureKind::GaveUp && kind != FailureKind::NotPermitted && kind != FailureKind::HostRefused)
     }
 
     /// Whether it compares two decisions.
@@ -43,7 +54,7 @@ impl Oracle {
 }
 
 /// The codes of all oracles, and what they mean.
-pub const EXPLAINED: [(&str, &str); 16] = [
+pub const EXPLAINED: [(&str, &str); 18] = [
     (
         "trap",
         "The plugin ended in a trap: a panic, an index out of range, an exception. The request was denied. Handle that input.",
@@ -73,6 +84,14 @@ pub const EXPLAINED: [(&str, &str); 16] = [
         "The rewrite changed the request again when it was applied to its own result. Applied twice, it must change nothing.",
     ),
     (
+        "prepare-failed",
+        "The plugin failed over settings that it was to check, in a trap or at a limit. Name what is wrong with them instead.",
+    ),
+    (
+        "settings-unusable",
+        "The plugin accepted settings, and failed over a request with them. Refuse such settings in `prepare`, or handle them.",
+    ),
+    (
         "property-violated",
         "The policies allow a request that a policy in `properties` denies. Either the policies allow too much, or the property says too much.",
     ),
@@ -99,6 +118,11 @@ pub struct Symptom {
 }
 
 impl Symptom {
+    /// A fault of a policy with other settings than its own.
+    pub(super) fn of_settings(policy: &str, oracle: Oracle, message: String) -> Self {
+        Self { policy: policy.to_owned(), oracle, message, cause: String::new() }
+    }
+
     /// Whether it's the same fault of the same policy.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self.is_of_kind(other) && self.cause == other.cause
@@ -266,6 +290,8 @@ mod tests {
             Oracle::HitLimit,
             Oracle::NotIdempotent,
             Oracle::PropertyViolated,
+            Oracle::PrepareFailed,
+            Oracle::SettingsUnusable,
             Oracle::TwoVerdicts,
             Oracle::RestrictionDenied,
         ];

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use serde_json::Value;
 
 use super::corpus::Corpus;
 use super::coverage::{Coverage, reached};
@@ -13,12 +14,14 @@ use super::input::Input;
 use super::instrument::notes::comparisons;
 use super::judge::{Judge, REPEATED, decide};
 use super::mutate::Mutator;
-use super::oracles::{self, Symptom};
+use super::oracles::{self, Oracle, Symptom};
+use super::settings::{smaller, varied};
 use super::shrink::shrink;
 use super::tables::Tables;
 use crate::decision::chain::Chain;
 use crate::decision::trace::TraceEntry;
 use crate::gate::Gate;
+use crate::policy::engine::{Trial, Tried};
 
 /// Something that a policy did wrong, with the smallest request that shows it.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub struct Finding {
     pub trace: Vec<TraceEntry>,
     /// How often it was seen.
     pub times: u64,
+    /// The settings that the policy must have, where they aren't its own.
+    pub settings: Option<Value>,
 }
 
 /// What a search begins with, and how long it looks.
@@ -76,6 +81,8 @@ pub struct Policies<'g> {
     pub comparisons: Option<&'g Gate>,
     /// Policies that deny what must never be allowed.
     pub properties: Option<&'g Gate>,
+    /// The policies as they are, to be given other settings.
+    pub trials: &'g [Trial<'g>],
 }
 
 impl<'g> Policies<'g> {
@@ -141,6 +148,9 @@ pub fn run(policies: &Policies<'_>, plan: Plan<'_>, watcher: &mut impl Watcher) 
     while !over(runs, watcher.stops()) {
         search.step(runs, watcher);
         runs += 1;
+        if runs.is_multiple_of(SETTINGS) {
+            search.try_settings(watcher);
+        }
         if runs.is_multiple_of(1024) {
             watcher.progress(runs, search.findings.len());
         }
@@ -214,6 +224,9 @@ struct Search<'s> {
     in_chain: Vec<bool>,
     findings: Vec<Finding>,
     changed: usize,
+    dictionary: &'s Dictionary,
+    /// Of each policy the settings that were tried last and taken.
+    settings: Vec<Value>,
 }
 
 /// How many inputs wait to be tried. What is compared in a loop makes more than can be.
@@ -222,6 +235,10 @@ const MAX_DERIVED: usize = 4096;
 const FRESH: u64 = 8;
 /// After so many runs others may have found something.
 const ARRIVALS: u64 = 4096;
+/// After so many runs a policy is given other settings.
+const SETTINGS: u64 = 32;
+/// How many requests it gets with them.
+const REQUESTS: usize = 4;
 /// How many causes of one kind are told of one policy.
 const MAX_CAUSES: usize = 8;
 
@@ -242,7 +259,79 @@ impl<'s> Search<'s> {
             in_chain: vec![false; policies.plain.policies().len()],
             findings: Vec::new(),
             changed: 0,
+            dictionary: plan.dictionary,
+            settings: policies.trials.iter().map(own_settings).collect(),
         }
+    }
+
+    /// Gives a policy other settings, and if it takes them, some requests.
+    fn try_settings(&mut self, watcher: &mut impl Watcher) {
+        let trials = self.policies.trials;
+        if trials.is_empty() {
+            return;
+        }
+        let number = self.turns.usize(0..trials.len());
+        let trial = &trials[number];
+        let Some(policy) = self.policies.plain.policies().get(number) else { return };
+        let schema = serde_json::from_str(trial.schema()).unwrap_or_default();
+        let base = if self.turns.bool() { self.settings[number].clone() } else { own_settings(trial) };
+        let settings = varied(&mut self.turns, &base, &schema, self.dictionary);
+        let inputs: Vec<Input> = (0..REQUESTS)
+            .map(|_| match self.corpus.pick(&self.coverage) {
+                Some((one, other)) => self.mutator.mutate(one, other, self.tables),
+                None => self.generator.input(),
+            })
+            .collect();
+        let fails = |settings: &Value, inputs: &[Input]| -> Option<(Oracle, String, Input)> {
+            match trial.with(settings.to_string()) {
+                Tried::Failed(message) => Some((Oracle::PrepareFailed, message, inputs.first()?.clone())),
+                Tried::Refused => None,
+                Tried::Ready(policy) => inputs.iter().find_map(|input| {
+                    let chain = self.policies.plain.chain_with(std::slice::from_ref(&*policy));
+                    let decision = decide(&chain, input).ok()?;
+                    let symptom =
+                        oracles::judge(&decision).into_iter().find(|symptom| symptom.oracle.is_of_settings())?;
+                    Some((Oracle::SettingsUnusable, symptom.message, input.clone()))
+                }),
+            }
+        };
+        let Some((oracle, message, input)) = fails(&settings, &inputs) else {
+            if matches!(trial.with(settings.to_string()), Tried::Ready(_)) {
+                self.settings[number] = settings;
+            }
+            return;
+        };
+        // What fails with its own settings is found without this.
+        let mut symptom = Symptom::of_settings(&policy.name, oracle, message);
+        let is_own = fails(&own_settings(trial), std::slice::from_ref(&input)).is_some();
+        let is_meant = self.is_meant(&symptom) || self.findings.iter().any(|known| known.symptom.is_of_kind(&symptom));
+        if is_own || is_meant {
+            return;
+        }
+        let shows = |settings: &Value, input: &Input| {
+            fails(settings, std::slice::from_ref(input)).is_some_and(|(found, ..)| found == oracle)
+        };
+        let mut small = settings;
+        while let Some(smaller) = smaller(&small).into_iter().find(|smaller| shows(smaller, &input)) {
+            small = smaller;
+        }
+        let input = shrink(input, |input| shows(&small, input));
+        if let Some((_, message, _)) = fails(&small, std::slice::from_ref(&input)) {
+            symptom.message = message;
+        }
+        let alone = Some(policy.name.clone());
+        let finding =
+            Finding { symptom, input, again: None, alone, trace: Vec::new(), times: 1, settings: Some(small) };
+        watcher.found(&finding);
+        self.findings.push(finding);
+    }
+
+    /// Whether a finding is left out.
+    fn is_meant(&self, symptom: &Symptom) -> bool {
+        self.without.iter().any(|without| {
+            without.code == symptom.oracle.code()
+                && without.policy.as_ref().is_none_or(|policy| *policy == symptom.policy)
+        })
     }
 
     fn step(&mut self, run: u64, watcher: &mut impl Watcher) {
@@ -319,11 +408,7 @@ impl<'s> Search<'s> {
 
     /// Notes a finding, if the policies as they are show it.
     fn note(&mut self, input: &Input, symptom: Symptom, alone: Option<usize>, watcher: &mut impl Watcher) {
-        let is_meant = |without: &Without| {
-            without.code == symptom.oracle.code()
-                && without.policy.as_ref().is_none_or(|policy| *policy == symptom.policy)
-        };
-        if self.without.iter().any(is_meant) {
+        if self.is_meant(&symptom) {
             return;
         }
         if let Some(known) = self.findings.iter_mut().find(|known| known.symptom.is_like(&symptom)) {
@@ -343,10 +428,14 @@ impl<'s> Search<'s> {
         let again = judge.other(&input, symptom.oracle);
         let trace = decide(&judge.chain, &input).map(|decision| decision.trace).unwrap_or_default();
         let alone = alone.and_then(|number| Some(self.policies.plain.policies().get(number)?.name.clone()));
-        let finding = Finding { symptom, input, again, alone, trace, times: 1 };
+        let finding = Finding { symptom, input, again, alone, trace, times: 1, settings: None };
         watcher.found(&finding);
         self.findings.push(finding);
     }
+}
+
+fn own_settings(trial: &Trial<'_>) -> Value {
+    serde_json::from_str(trial.settings()).unwrap_or_default()
 }
 
 /// The chain of all policies, or of one.

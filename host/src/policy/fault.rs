@@ -7,10 +7,17 @@ use crate::model::hint::Hint;
 pub(super) struct Fault {
     pub(super) message: String,
     pub(super) hint: Hint,
+    /// Whether the plugin failed, and not what it was given.
+    pub(super) is_failure: bool,
 }
 
 impl Fault {
     pub(super) fn new(message: String, hint: impl Into<Hint>) -> Self {
-        Self { message, hint: hint.into() }
+        Self { message, hint: hint.into(), is_failure: false }
+    }
+
+    /// The plugin failed by itself.
+    pub(super) fn failed(message: String, hint: impl Into<Hint>) -> Self {
+        Self { is_failure: true, ..Self::new(message, hint) }
     }
 }

@@ -17,6 +17,8 @@ use crate::model::untrusted::for_people;
 pub(super) const REQUEST: &str = "request.json";
 /// The other request, where two were compared.
 const AGAIN: &str = "again.json";
+/// The settings, where they aren't those of the policy.
+pub(super) const SETTINGS: &str = "settings.toml";
 
 /// Writes a finding, in the place of the one of its name that an earlier search has found. Returns its folder.
 pub(super) fn write(folder: &Path, finding: &Finding, number: usize, policies: &Path) -> anyhow::Result<PathBuf> {
@@ -34,8 +36,15 @@ pub(super) fn write(folder: &Path, finding: &Finding, number: usize, policies: &
         if let Some(again) = &finding.again {
             fs::write(new.join(AGAIN), canonical(again)?)?;
         }
-        fs::write(new.join("case.toml"), case(finding)?)?;
-        fs::write(new.join("trace.json"), serde_json::to_string_pretty(&finding.trace)? + "\n")?;
+        match &finding.settings {
+            Some(settings) => {
+                fs::write(new.join(SETTINGS), toml::to_string_pretty(&json!({ "policy": { "settings": settings } }))?)?
+            }
+            None => {
+                fs::write(new.join("case.toml"), case(finding)?)?;
+                fs::write(new.join("trace.json"), serde_json::to_string_pretty(&finding.trace)? + "\n")?;
+            }
+        }
         fs::write(new.join("README.md"), explanation(finding, &path, policies))?;
         if path.exists() {
             fs::remove_dir_all(&path)?;
@@ -57,6 +66,14 @@ fn explanation(finding: &Finding, folder: &Path, policies: &Path) -> String {
     let symptom = &finding.symptom;
     let code = symptom.oracle.code();
     let meaning = EXPLAINED.iter().find(|(known, _)| *known == code).map_or("", |(_, meaning)| meaning);
+    if finding.settings.is_some() {
+        return format!(
+            "# {}: {code}\n\n{}\n\n{meaning}\n\nGive the policy the settings in `{SETTINGS}`. The request in `{REQUEST}`: `{}`\n",
+            for_people(&symptom.policy),
+            for_people(&symptom.message),
+            for_people(&finding.input.request.to_string())
+        );
+    }
     let mut text = format!(
         "# {}: {code}\n\n{}\n\n{meaning}\n\nThe request: `{}`\n\n    {}\n",
         for_people(&symptom.policy),

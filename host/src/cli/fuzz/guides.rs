@@ -9,7 +9,7 @@ use crate::error::{Error, with_causes};
 use crate::fuzz::instrument::{Noting, instrument};
 use crate::fuzz::run::Policies;
 use crate::gate::Gate;
-use crate::policy::engine::{Engine, Rewriting};
+use crate::policy::engine::{Engine, Rewriting, Trial};
 
 /// What guides a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,6 +38,18 @@ const COMPARISONS: Rewriting =
     Rewriting { name: "comparisons", rewrite: |plugin| instrument(plugin, Noting::Comparisons) };
 
 impl Guides {
+    /// The policies as they are, to be given other settings.
+    pub(in crate::cli) fn trials<'e>(&self, global: &Global, engine: &'e Engine) -> anyhow::Result<Vec<Trial<'e>>> {
+        let cache = global.cache();
+        Ok(self
+            .plain
+            .entries()
+            .iter()
+            .map(|entry| engine.trial(entry, &cache))
+            .collect::<Result<_, _>>()
+            .map_err(Error::Unsound)?)
+    }
+
     /// Loads a directory. A plugin that can't be changed is searched with less guidance.
     pub(in crate::cli) fn load(global: &Global, path: &Path, guide: Guide) -> anyhow::Result<Self> {
         let cache = global.cache();
@@ -70,12 +82,13 @@ impl Guides {
         Ok(Self { plain, edges, comparisons, properties })
     }
 
-    pub(in crate::cli) fn policies(&self) -> Policies<'_> {
+    pub(in crate::cli) fn policies<'p>(&'p self, trials: &'p [Trial<'p>]) -> Policies<'p> {
         Policies {
             plain: &self.plain,
             edges: self.edges.as_ref(),
             comparisons: self.comparisons.as_ref(),
             properties: self.properties.as_ref(),
+            trials,
         }
     }
 }

@@ -37,6 +37,7 @@ use crate::fuzz::tables::{Table, Tables};
 use crate::gate::Gate;
 use crate::model::refusals::Refusals;
 use crate::policy::directory::units::parse_duration;
+use crate::policy::engine::Engine;
 
 /// Look for requests that make policies misbehave
 #[derive(Debug, Args)]
@@ -172,7 +173,7 @@ impl<'a> Subject<'a> {
     }
 
     fn policies(&self) -> Policies<'_> {
-        self.guides.policies()
+        self.guides.policies(&[])
     }
 
     fn plan(&self, flags: &EngineFlags, corpus: Vec<Input>) -> Plan<'_> {
@@ -190,7 +191,9 @@ impl<'a> Subject<'a> {
         let plan = self.plan(flags, inputs);
         let (seed, runs) = (plan.seed, plan.runs);
         let mut watcher = ToFiles::new(self, flags, corpus, runs)?;
-        let summary = run::run(&self.policies(), plan, &mut watcher);
+        let engine = Engine::without_deadlines().map_err(Error::Sandbox)?;
+        let trials = self.guides.trials(self.global, &engine)?;
+        let summary = run::run(&self.guides.policies(&trials), plan, &mut watcher);
         watcher.bar.finish_and_clear();
         if let Some(error) = watcher.failed {
             return Err(error);
@@ -277,7 +280,10 @@ impl<'a> Subject<'a> {
         for (finding, folder) in summary.findings.iter().zip(folders) {
             let alone = if finding.alone.is_some() { ", asked by itself" } else { "" };
             writeln!(out, "{}{alone}\n  {} times, e.g. {}", finding.symptom, finding.times, finding.input.request)?;
-            writeln!(out, "  {}", finding::command(finding, folder, policies))?;
+            match finding.settings {
+                Some(_) => writeln!(out, "  with the settings in {}", folder.join(finding::SETTINGS).display())?,
+                None => writeln!(out, "  {}", finding::command(finding, folder, policies))?,
+            }
         }
         for reached in summary.reached.iter().filter(|reached| !reached.in_chain) {
             writeln!(
@@ -301,7 +307,7 @@ fn as_json(seed: u64, summary: &Summary, folders: &[PathBuf]) -> Value {
     let finding = |(finding, folder): (&Finding, &PathBuf)| {
         let symptom = &finding.symptom;
         json!({ "policy": symptom.policy, "code": symptom.oracle.code(), "message": symptom.message, "times": finding.times,
-                "alone": finding.alone.is_some(), "file": folder.join(finding::REQUEST), "request": finding.input.request })
+                "alone": finding.alone.is_some(), "settings": finding.settings, "file": folder.join(finding::REQUEST), "request": finding.input.request })
     };
     let findings: Vec<Value> = summary.findings.iter().zip(folders).map(finding).collect();
     let reached: Vec<Value> = summary

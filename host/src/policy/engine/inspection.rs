@@ -49,7 +49,7 @@ pub fn inspect(engine: &Engine, path: &Path, bytes: &[u8], cache: &Cache) -> Res
         settings: "{}".to_owned(),
         line: 0,
     };
-    look(engine, &entry, cache).map_err(|Fault { message, hint }| DirectoryError {
+    look(engine, &entry, cache).map_err(|Fault { message, hint, .. }| DirectoryError {
         file: path.to_owned(),
         line: None,
         message,

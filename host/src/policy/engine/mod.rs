@@ -97,6 +97,17 @@ impl Engine {
         Ok(policies)
     }
 
+    /// A policy that is to be given other settings.
+    ///
+    /// # Errors
+    /// When its plugin can't be used.
+    pub(crate) fn trial(&self, entry: &PolicyEntry, cache: &Cache) -> Result<Trial<'_>, DirectoryError> {
+        let component = self.runtime.component(entry, cache).map_err(|fault| entry.error(fault))?;
+        // The cache keeps no schema.
+        let policy = self.policy(&component, entry, &mut Record::default()).map_err(|fault| entry.error(fault))?;
+        Ok(Trial { engine: self, component, entry: entry.clone(), schema: policy.description.settings_schema })
+    }
+
     fn policies(
         &self,
         directory: &PolicyDirectory,
@@ -144,5 +155,45 @@ impl Engine {
             rewrites: entry.rewrites.clone(),
             runner: runner.prepared(prepared),
         })
+    }
+}
+
+/// A policy that is given other settings than its own.
+pub struct Trial<'e> {
+    engine: &'e Engine,
+    component: Component,
+    entry: PolicyEntry,
+    schema: String,
+}
+
+/// What a plugin makes of settings.
+pub(crate) enum Tried {
+    /// It can judge by them.
+    Ready(Box<Policy>),
+    /// It doesn't take them.
+    Refused,
+    /// It failed.
+    Failed(String),
+}
+
+impl Trial<'_> {
+    /// Gives it these settings, a JSON object.
+    pub(crate) fn with(&self, settings: String) -> Tried {
+        let entry = PolicyEntry { settings, ..self.entry.clone() };
+        match self.engine.policy(&self.component, &entry, &mut Record::default()) {
+            Ok(policy) => Tried::Ready(Box::new(policy)),
+            Err(fault) if fault.is_failure => Tried::Failed(fault.message),
+            Err(_) => Tried::Refused,
+        }
+    }
+
+    /// The schema of its settings.
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// Its own settings.
+    pub(crate) fn settings(&self) -> &str {
+        &self.entry.settings
     }
 }

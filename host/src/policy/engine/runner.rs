@@ -166,7 +166,7 @@ impl Runner {
         };
         let failed = |error: &wasmtime::Error, store: &Store<HostState>| {
             let failure = failure(error, store, limits);
-            Fault::new(
+            Fault::failed(
                 format!("its plugin failed before it was asked anything: {failure}"),
                 "raise its limits, or ask its author",
             )

@@ -1,0 +1,196 @@
+//! Other settings for a policy: what `prepare` accepts, `evaluate` must be able to use.
+
+use fastrand::Rng;
+use serde_json::{Map, Value};
+
+use super::dictionary::Dictionary;
+
+/// How deep a change goes.
+const MAX_DEPTH: u32 = 6;
+
+/// Settings with a few small changes, most of which the schema allows.
+pub(super) fn varied(random: &mut Rng, settings: &Value, schema: &Value, dictionary: &Dictionary) -> Value {
+    let mut varied = settings.clone();
+    for _ in 0..1 + random.u32(0..5) {
+        Change { random, root: schema, dictionary }.value(&mut varied, schema, 0);
+    }
+    varied
+}
+
+/// One change.
+struct Change<'c> {
+    random: &'c mut Rng,
+    root: &'c Value,
+    dictionary: &'c Dictionary,
+}
+
+impl<'c> Change<'c> {
+    /// The schema that a reference leads to.
+    fn resolved(&self, schema: &'c Value) -> &'c Value {
+        let pointer = schema["$ref"].as_str().and_then(|text| text.strip_prefix('#'));
+        pointer.and_then(|pointer| self.root.pointer(pointer)).unwrap_or(schema)
+    }
+
+    fn value(&mut self, value: &mut Value, schema: &'c Value, depth: u32) {
+        let schema = self.resolved(schema);
+        let goes_on = depth < MAX_DEPTH && self.random.u8(0..4) > 0;
+        match value {
+            Value::Object(fields) => {
+                let keys: Vec<String> = fields.keys().cloned().collect();
+                if goes_on && !keys.is_empty() {
+                    let key = &keys[self.random.usize(0..keys.len())];
+                    if let Some(field) = fields.get_mut(key) {
+                        return self.value(field, &schema["properties"][key], depth + 1);
+                    }
+                }
+                self.fields(fields, schema);
+            }
+            Value::Array(items) => {
+                let at = self.random.usize(0..=items.len());
+                if goes_on && at < items.len() {
+                    return self.value(&mut items[at], &schema["items"], depth + 1);
+                }
+                match self.random.u8(0..4) {
+                    0 => items.clear(),
+                    1 if at < items.len() => drop(items.remove(at)),
+                    2 if at < items.len() => items.push(items[at].clone()),
+                    _ => items.insert(at, self.sample(&schema["items"], depth + 1)),
+                }
+            }
+            Value::Bool(flag) => *flag = !*flag,
+            Value::Number(_) | Value::String(_) | Value::Null => *value = self.sample(schema, depth),
+        }
+    }
+
+    /// Adds a field or removes one.
+    fn fields(&mut self, fields: &mut Map<String, Value>, schema: &'c Value) {
+        let known: Vec<(&String, &Value)> = schema["properties"].as_object().into_iter().flatten().collect();
+        let names: Vec<String> = fields.keys().cloned().collect();
+        if self.random.bool() && !names.is_empty() {
+            fields.remove(&names[self.random.usize(0..names.len())]);
+        } else if !known.is_empty() {
+            let (name, schema) = known[self.random.usize(0..known.len())];
+            fields.insert(name.clone(), self.sample(schema, 1));
+        }
+    }
+
+    /// A value that a schema describes, as far as its type says so.
+    fn sample(&mut self, schema: &'c Value, depth: u32) -> Value {
+        let schema = self.resolved(schema);
+        if let Some(words) = schema["enum"].as_array().filter(|words| !words.is_empty()) {
+            return words[self.random.usize(0..words.len())].clone();
+        }
+        for keyword in ["anyOf", "oneOf"] {
+            if let Some(forms) = schema[keyword].as_array().filter(|forms| !forms.is_empty() && depth < MAX_DEPTH) {
+                let form = self.random.usize(0..forms.len());
+                return self.sample(&forms[form], depth + 1);
+            }
+        }
+        if let Some(word) = schema.get("const") {
+            return word.clone();
+        }
+        let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str()).unwrap_or("string");
+        match kind {
+            "array" if depth >= MAX_DEPTH => Value::Array(Vec::new()),
+            "array" => (0..self.random.usize(0..4)).map(|_| self.sample(&schema["items"], depth + 1)).collect(),
+            "object" => {
+                let fields = schema["properties"].as_object().into_iter().flatten();
+                let fields = fields.filter(|_| depth < MAX_DEPTH);
+                fields.map(|(name, schema)| (name.clone(), self.sample(schema, depth + 1))).collect()
+            }
+            "integer" | "number" => self.number(),
+            "boolean" => self.random.bool().into(),
+            _ => self.text(),
+        }
+    }
+
+    fn number(&mut self) -> Value {
+        [0_i64, 1, 2, 7, -1, 255, 65_536, i64::from(u32::MAX), i64::MAX][self.random.usize(0..9)].into()
+    }
+
+    fn text(&mut self) -> Value {
+        let list = if self.random.bool() { &self.dictionary.words } else { &self.dictionary.paths };
+        match self.random.u8(0..8) {
+            0 => "".into(),
+            1 => "/".into(),
+            2 => "ü\u{1f600}".into(),
+            3 => "x".repeat(300).into(),
+            _ if list.is_empty() => "x".into(),
+            _ => list[self.random.usize(0..list.len())].clone().into(),
+        }
+    }
+}
+
+/// Settings that are one step smaller.
+pub(super) fn smaller(settings: &Value) -> Vec<Value> {
+    match settings {
+        Value::Object(fields) => {
+            let without = fields.keys().map(|key| {
+                let mut fields = fields.clone();
+                fields.remove(key);
+                Value::Object(fields)
+            });
+            let within = fields.iter().flat_map(|(key, value)| {
+                smaller(value).into_iter().map(|value| {
+                    let mut fields = fields.clone();
+                    fields.insert(key.clone(), value);
+                    Value::Object(fields)
+                })
+            });
+            without.chain(within).collect()
+        }
+        Value::Array(items) => {
+            let without = (0..items.len()).map(|at| {
+                let mut items = items.clone();
+                items.remove(at);
+                Value::Array(items)
+            });
+            let within = items.iter().enumerate().flat_map(|(at, value)| {
+                smaller(value).into_iter().map(move |value| {
+                    let mut items = items.clone();
+                    items[at] = value;
+                    Value::Array(items)
+                })
+            });
+            without.chain(within).collect()
+        }
+        Value::String(text) if text.len() > 1 => {
+            let half: String = text.chars().take(text.chars().count() / 2).collect();
+            vec![half.into()]
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn smaller_settings_are_smaller() {
+        let settings = json!({ "a": ["xx", { "b": 1 }], "c": true });
+        let all = smaller(&settings);
+        assert!(all.contains(&json!({ "c": true })) && all.contains(&json!({ "a": [{ "b": 1 }], "c": true })));
+        assert!(all.contains(&json!({ "a": ["x", { "b": 1 }], "c": true })));
+        assert!(all.iter().all(|one| one.to_string().len() < settings.to_string().len()));
+    }
+
+    #[test]
+    fn every_kind_of_setting_changes() {
+        let schema = json!({ "properties": {
+            "paths": { "type": "array", "items": { "type": "string" } },
+            "word": { "enum": ["one", "two"] },
+            "max": { "type": ["integer", "null"] },
+        } });
+        let dictionary = Dictionary::of(std::iter::empty());
+        let mut random = Rng::with_seed(1);
+        let seen: std::collections::BTreeSet<String> = (0..2000)
+            .map(|_| varied(&mut random, &json!({ "paths": ["/a"] }), &schema, &dictionary).to_string())
+            .collect();
+        for part in ["\"word\":\"two\"", "\"max\":-1", "\"paths\":[]", "{}"] {
+            assert!(seen.iter().any(|text| text.contains(part)), "{part}");
+        }
+    }
+}

@@ -26,6 +26,7 @@ tests! {
     plain searches_side_by_side_share_what_they_find,
     plain the_job_of_the_documentation_runs,
     plain a_property_that_does_not_hold_is_found,
+    plain a_label_of_the_command_line_is_one_of_every_request,
     plain settings_that_are_accepted_and_cannot_be_used_are_found,
 }
 
@@ -393,5 +394,22 @@ fn settings_that_are_accepted_and_cannot_be_used_are_found() -> Result<()> {
     ensure!(finding["settings"] == serde_json::json!({ "rules": [{ "act": "trap" }] }), "{finding}");
     let settings = fs::read_to_string(out.path().join("finding-suspect-settings-unusable/settings.toml"))?;
     ensure!(settings.contains("act = \"trap\""), "{settings}");
+    Ok(())
+}
+
+fn a_label_of_the_command_line_is_one_of_every_request() -> Result<()> {
+    let text = "[[policy]]\nname = \"rules\"\nplugin = \"rules.wasm\"\n[[policy.settings.rules]]\n\
+                match = \"requester.labels.odd_key == 'odd value'\"\ndeny = { code = \"never\", message = \"no\" }\n";
+    let directory = policies(text, &["rules"])?;
+    let found = |label: &str| -> Result<Value> {
+        let out = folder()?;
+        let mut fuzz = mountgate(&["fuzz", "--json", "--label", label, "--runs", "300", "--policies"]);
+        let output = fuzz.arg(directory.path()).arg("--output").arg(out.path()).output()?;
+        Ok(serde_json::from_slice(&output.stdout)?)
+    };
+    // Without the label the rule can't be evaluated, which is a finding.
+    let (with, without) = (found("odd_key=else")?, found("other=else")?);
+    let count = |json: &Value| json["findings"].as_array().map(Vec::len);
+    ensure!(count(&with) == Some(0) && count(&without) != Some(0), "{with}\n{without}");
     Ok(())
 }

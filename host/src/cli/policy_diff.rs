@@ -82,6 +82,7 @@ pub(super) fn run(global: &Global, args: &DiffArgs) -> anyhow::Result<ExitStatus
         tables: &tables,
         dictionary: &dictionary,
         corpus,
+        labels: &global.label,
         seed: args.seed,
         runs: args.runs,
         time: args.max_time,

@@ -133,7 +133,9 @@ const PAIR: usize = 1 << 16;
 
 impl Search<'_> {
     fn step(&mut self, plan: &Plan<'_>) {
-        let input = self.next(plan);
+        let mut input = self.next(plan);
+        let labels = &mut input.requester.labels;
+        labels.extend(plan.labels.iter().filter(|label| !labels.contains(label)).cloned().collect::<Vec<_>>());
         let (mut features, mut words, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         let mut first = 0;
         for side in self.sides {

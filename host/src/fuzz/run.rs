@@ -21,6 +21,7 @@ use super::tables::Tables;
 use crate::decision::chain::Chain;
 use crate::decision::trace::TraceEntry;
 use crate::gate::Gate;
+use crate::model::requester::Label;
 use crate::policy::engine::{Trial, Tried};
 
 /// Something that a policy did wrong, with the smallest request that shows it.
@@ -51,6 +52,8 @@ pub struct Plan<'p> {
     pub dictionary: &'p Dictionary,
     /// Inputs to begin with.
     pub corpus: Vec<Input>,
+    /// Labels that every request has.
+    pub labels: &'p [Label],
     /// The same seed makes the same requests.
     pub seed: u64,
     /// How many runs.
@@ -209,6 +212,7 @@ pub fn merge(policies: &Policies<'_>, known: &[Input], others: &[Input]) -> Vec<
 
 struct Search<'s> {
     without: &'s [Without],
+    labels: &'s [Label],
     policies: &'s Policies<'s>,
     tables: &'s Tables,
     generator: Generator<'s>,
@@ -249,6 +253,7 @@ impl<'s> Search<'s> {
             policies,
             tables: plan.tables,
             without: plan.without,
+            labels: plan.labels,
             generator: Generator::new(seed, plan.dictionary, plan.tables),
             mutator: Mutator::new(seed, plan.dictionary),
             corpus: Corpus::new(seed),
@@ -335,7 +340,10 @@ impl<'s> Search<'s> {
     }
 
     fn step(&mut self, run: u64, watcher: &mut impl Watcher) {
-        let (input, alone) = self.next(run);
+        let (mut input, alone) = self.next(run);
+        let labels = &mut input.requester.labels;
+        let missing: Vec<Label> = self.labels.iter().filter(|label| !labels.contains(label)).cloned().collect();
+        labels.extend(missing);
         let guided = self.policies.edges.unwrap_or(self.policies.plain);
         let decision = decide(&chain(guided, alone), &input).ok();
         let reached = reached(guided.policies(), decision.as_ref());

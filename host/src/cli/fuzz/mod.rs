@@ -182,7 +182,7 @@ impl<'a> Subject<'a> {
         let runs = flags.runs.unwrap_or(if is_bounded { self.args.runs } else { u64::MAX });
         let time = flags.time.or(self.args.max_time);
         let Self { tables, dictionary, without, .. } = self;
-        Plan { tables, dictionary, corpus, seed, runs, time, without }
+        Plan { tables, dictionary, corpus, labels: &self.global.label, seed, runs, time, without }
     }
 
     fn search(&self, flags: &EngineFlags) -> anyhow::Result<ExitStatus> {

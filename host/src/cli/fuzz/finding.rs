@@ -26,12 +26,10 @@ pub(super) fn write(folder: &Path, finding: &Finding, number: usize, policies: &
         finding.symptom.policy.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
     let number = if number == 0 { String::new() } else { format!("-{}", number + 1) };
     let name = format!("finding-{name}-{}{number}", finding.symptom.oracle.code());
-    let (path, new) = (folder.join(&name), folder.join(format!(".{name}.{}", std::process::id())));
+    let (path, new) = (folder.join(&name), folder.join(format!(".{name}.{:016x}", fastrand::u64(..))));
     let replace = || -> anyhow::Result<()> {
-        if new.exists() {
-            fs::remove_dir_all(&new)?;
-        }
-        fs::create_dir_all(&new)?;
+        fs::create_dir_all(folder)?;
+        fs::create_dir(&new)?;
         fs::write(new.join(REQUEST), canonical(&finding.input)?)?;
         if let Some(again) = &finding.again {
             fs::write(new.join(AGAIN), canonical(again)?)?;

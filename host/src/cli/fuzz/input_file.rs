@@ -1,6 +1,7 @@
 //! Inputs of the fuzzer as request files, which `mountgate check --request` reads.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -45,11 +46,12 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Input> {
     Ok(Input { request: file.request, source: file.source, target, requester: file.requester, table })
 }
 
-/// Writes a file in one piece.
+/// Writes a file in one piece. It's made under a name that nobody can foresee, where no link is followed: the folder may be /tmp.
 pub(in crate::cli) fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    fs::write(&new, text)
+    let new = path.with_file_name(format!(".{name}.{:016x}", fastrand::u64(..)));
+    File::create_new(&new)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
         .and_then(|()| fs::rename(&new, path))
         .with_context(|| format!("{} can't be written", path.display()))
 }

@@ -304,6 +304,7 @@ fn a_registry_that_fails_is_told() -> Result<()> {
         .arg(format!("oci://127.0.0.1:1/x@sha256:{:064}", 0))
         .arg(&target)
         .args(["--json", "--color", "never"])
+        .env("MOUNTGATE_CACHE", "")
         .output()?;
     let answer: Value = serde_json::from_slice(&output.stdout)?;
     let error = &answer["error"];

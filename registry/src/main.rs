@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use serde_json::json;
@@ -50,12 +51,17 @@ struct Flags {
     /// The folder of the keys that policies must be signed with  [default: that of mountgate]
     #[arg(long, global = true, value_name = "DIR")]
     trusted_keys: Option<PathBuf>,
-    /// Where `mountgate` keeps compiled plugins  [default: that of mountgate]
-    #[arg(long, global = true, value_name = "DIR")]
+    /// Where `mountgate` keeps compiled plugins; an empty value keeps none  [default: that of mountgate]
+    #[arg(long, global = true, value_name = "DIR", value_parser = any_path())]
     cache: Option<PathBuf>,
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = ["auto", "always", "never"])]
     color: String,
+}
+
+/// A path, which may be empty.
+fn any_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 impl Flags {

@@ -58,10 +58,10 @@ impl Input {
     /// of its table, whose mounts have other ids.
     pub(super) fn with_other_incidentals(&self) -> Self {
         let mut other = self.clone();
-        other.requester.pid += 1;
+        other.requester.pid = other.requester.pid.wrapping_add(1);
         other.table = self.table.twin();
         for end in [other.source.as_mut(), Some(&mut other.target)].into_iter().flatten() {
-            end.covering_mount = end.covering_mount.map(|id| id + SHIFT);
+            end.covering_mount = end.covering_mount.map(|id| id.wrapping_add(SHIFT));
         }
         other
     }

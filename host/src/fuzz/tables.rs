@@ -102,7 +102,9 @@ fn shifted(text: &str) -> String {
         let mut parts = line.splitn(3, ' ');
         let mut id = || parts.next()?.parse::<u64>().ok();
         match (id(), id(), parts.next()) {
-            (Some(id), Some(parent), Some(rest)) => format!("{} {} {rest}\n", id + SHIFT, parent + SHIFT),
+            (Some(id), Some(parent), Some(rest)) => {
+                format!("{} {} {rest}\n", id.wrapping_add(SHIFT), parent.wrapping_add(SHIFT))
+            }
             _ => format!("{line}\n"),
         }
     };

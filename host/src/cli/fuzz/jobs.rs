@@ -68,7 +68,8 @@ impl Subject<'_> {
             findings,
         };
         self.report(self.args.seed, &summary, &watcher.folders)?;
-        Ok(if summary.findings.is_empty() { ExitStatus::Done } else { ExitStatus::Found })
+        // Those about settings are shown by their folders alone.
+        Ok(if summary.findings.is_empty() && files.is_empty() { ExitStatus::Done } else { ExitStatus::Found })
     }
 }
 

@@ -16,7 +16,7 @@ use super::global::Global;
 use super::replay;
 use crate::exit::ExitStatus;
 use crate::fuzz::dictionary::Dictionary;
-use crate::fuzz::diff::{Answer, Difference, Listener, class, compare};
+use crate::fuzz::diff::{Answer, Difference, Listener, compare};
 use crate::fuzz::run::Plan;
 use crate::fuzz::tables::Tables;
 use crate::json;
@@ -140,12 +140,11 @@ fn print(out: &mut impl Write, args: &DiffArgs, difference: &Difference, file: &
 
 fn as_json(difference: &Difference, file: &Path) -> Value {
     let answer = |answer: &Answer| json!({ "verdict": answer.word, "policy": answer.policy, "code": answer.code, "final": answer.request });
-    json!({ "old": answer(&difference.old), "new": answer(&difference.new), "times": difference.times, "file": file,
+    json!({ "old": answer(&difference.old), "new": answer(&difference.new), "times": difference.times, "file": file.to_string_lossy(),
             "request": difference.input.request })
 }
 
 fn write(folder: &Path, number: usize, difference: &Difference) -> anyhow::Result<PathBuf> {
-    debug_assert!(class(&difference.old, &difference.new).is_some(), "a difference that is none");
     let path = folder.join(format!("difference-{}.json", number + 1));
     write_whole(&path, &canonical(&difference.input)?)?;
     Ok(path)

@@ -47,7 +47,7 @@ impl fmt::Display for Answer {
 
 /// A kind of difference: both answers, without what only this request has; and where both allow, what differs in what is carried out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Class {
+struct Class {
     old: (&'static str, Option<String>, Option<String>),
     new: (&'static str, Option<String>, Option<String>),
     parts: Vec<String>,
@@ -210,7 +210,7 @@ impl Search<'_> {
 }
 
 /// What a directory makes of an input.
-pub fn answer_of(gate: &Gate, input: &Input) -> Answer {
+fn answer_of(gate: &Gate, input: &Input) -> Answer {
     answer(decide(&gate.chain(), input))
 }
 
@@ -255,7 +255,7 @@ fn rank(word: &str) -> usize {
 }
 
 /// The class of a difference; none if there is no difference.
-pub fn class(old: &Answer, new: &Answer) -> Option<Class> {
+fn class(old: &Answer, new: &Answer) -> Option<Class> {
     if old == new {
         return None;
     }

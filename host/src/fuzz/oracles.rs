@@ -175,9 +175,9 @@ pub(super) fn property(judged: &Decision) -> Option<Symptom> {
         }),
         Ruling::Fail { policy, failure } => Some(Symptom {
             policy: policy.clone(),
-            oracle: Oracle::Failed(failure.kind),
+            oracle: Oracle::PropertyViolated,
             message: format!("this property can't judge what the policies allow: {}", failure.message),
-            cause: "property".to_owned(),
+            cause: failure.kind.code().to_owned(),
         }),
     }
 }

@@ -43,7 +43,7 @@ impl EngineFlags {
             };
             match name {
                 // -1 stands for no bound.
-                "runs" => flags.runs = if value.starts_with('-') { None } else { Some(number()?) },
+                "runs" => flags.runs = Some(if value.starts_with('-') { u64::MAX } else { number()? }),
                 "max_total_time" => flags.time = Some(number()?).filter(|time| *time > 0).map(Duration::from_secs),
                 // 0 stands for one of its own choice.
                 "seed" => flags.seed = Some(number()?).filter(|seed| *seed > 0),
@@ -55,6 +55,9 @@ impl EngineFlags {
                 "dict" => flags.dictionaries.push(value.into()),
                 _ => tracing::debug!("the flag -{name} of libFuzzer means nothing here"),
             }
+        }
+        if flags.minimizes && flags.files.is_empty() {
+            return Err("-minimize_crash=1: it needs a request file that is there".to_owned());
         }
         Ok(flags)
     }
@@ -114,7 +117,9 @@ mod tests {
             ..EngineFlags::default()
         };
         assert_eq!(flags, Ok(expected));
-        assert_eq!(of(&["-runs=-1", "-seed=0", "-max_total_time=0"]), Ok(EngineFlags::default()));
+        let unbounded = EngineFlags { runs: Some(u64::MAX), ..EngineFlags::default() };
+        assert_eq!(of(&["-runs=-1", "-seed=0", "-max_total_time=0"]), Ok(unbounded));
+        assert!(of(&["-minimize_crash=1", "not-there"]).is_err());
         assert!(of(&["-runs=x"]).is_err());
     }
 

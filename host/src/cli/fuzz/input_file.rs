@@ -48,11 +48,16 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Input> {
 
 /// Writes a file in one piece. It's made under a name that nobody can foresee, where no link is followed: the folder may be /tmp.
 pub(in crate::cli) fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
+    // A device or a link, such as /dev/stdout, is written to and stays what it is.
+    if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        return fs::write(path, text).with_context(|| format!("{} can't be written", path.display()));
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let new = path.with_file_name(format!(".{name}.{:016x}", fastrand::u64(..)));
     File::create_new(&new)
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .and_then(|()| fs::rename(&new, path))
+        .inspect_err(|_| drop(fs::remove_file(&new)))
         .with_context(|| format!("{} can't be written", path.display()))
 }
 

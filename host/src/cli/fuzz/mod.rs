@@ -178,8 +178,7 @@ impl<'a> Subject<'a> {
 
     fn plan(&self, flags: &EngineFlags, corpus: Vec<Input>) -> Plan<'_> {
         let seed = flags.seed.unwrap_or(self.args.seed).wrapping_add(self.args.job.unwrap_or(0));
-        let is_bounded = flags.runs.is_none() && flags.time.is_none();
-        let runs = flags.runs.unwrap_or(if is_bounded { self.args.runs } else { u64::MAX });
+        let runs = flags.runs.unwrap_or(if flags.time.is_some() { u64::MAX } else { self.args.runs });
         let time = flags.time.or(self.args.max_time);
         let Self { tables, dictionary, without, .. } = self;
         Plan { tables, dictionary, corpus, labels: &self.global.label, seed, runs, time, without }
@@ -307,7 +306,7 @@ fn as_json(seed: u64, summary: &Summary, folders: &[PathBuf]) -> Value {
     let finding = |(finding, folder): (&Finding, &PathBuf)| {
         let symptom = &finding.symptom;
         json!({ "policy": symptom.policy, "code": symptom.oracle.code(), "message": symptom.message, "times": finding.times,
-                "alone": finding.alone.is_some(), "settings": finding.settings, "file": folder.join(finding::REQUEST), "request": finding.input.request })
+                "alone": finding.alone.is_some(), "settings": finding.settings, "file": folder.join(finding::REQUEST).to_string_lossy(), "request": finding.input.request })
     };
     let findings: Vec<Value> = summary.findings.iter().zip(folders).map(finding).collect();
     let reached: Vec<Value> = summary

@@ -362,11 +362,16 @@ fn a_property_that_does_not_hold_is_found() -> Result<()> {
         let (directory, stated, out) = (policies(policies_of, &[plugin])?, policies(property, &["rules"])?, folder()?);
         let inside = directory.path().join("properties");
         ensure!(Command::new("cp").arg("-r").arg(stated.path()).arg(&inside).status()?.success());
-        let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "10000", "--policies"]);
+        let at = |name: &str| out.path().join(name);
+        let reports = format!("junit={},sarif={}", at("junit").display(), at("sarif").display());
+        let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "10000", "--report", &reports, "--policies"]);
         let output = fuzz.arg(directory.path()).arg("--output").arg(out.path()).output()?;
         ensure!(status(&output) == ends, "{plugin}: {}", text_of(&output));
+        let junit = fs::read_to_string(at("junit"))?;
+        ensure!(junit.contains("properties/never-below-etc") && junit.contains("<failure") == (ends == 5), "{junit}");
         let json: Value = serde_json::from_slice(&output.stdout)?;
         if ends == 5 {
+            ensure!(fs::read_to_string(at("sarif"))?.contains("/properties/policies.toml"));
             let finding = &json["findings"][0];
             ensure!(finding["code"] == "property-violated" && finding["policy"] == "never-below-etc", "{json}");
             // The policies allow it, and the property denies what they allow.

@@ -23,7 +23,7 @@ pub(in crate::cli) enum Guide {
 }
 
 /// The folder of a policy directory with policies that deny what must never be allowed.
-const PROPERTIES: &str = "properties";
+pub(super) const PROPERTIES: &str = "properties";
 
 /// A policy directory three times, and what must hold of it.
 pub(in crate::cli) struct Guides {

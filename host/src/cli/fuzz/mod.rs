@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use self::corpus_folder::CorpusFolder;
 use self::engine_flags::EngineFlags;
 pub(super) use self::guides::{Guide, Guides};
-use self::report::ReportFile;
+use self::report::{Judged, ReportFile};
 use super::global::Global;
 use super::input::read_plain;
 use crate::error::Error;
@@ -263,12 +263,26 @@ impl<'a> Subject<'a> {
         Ok(ExitStatus::Done)
     }
 
+    /// All that findings may be about.
+    fn judged(&self) -> Vec<Judged<'_>> {
+        let policies = self.global.policies();
+        let own = (&self.guides.plain, policies.to_owned(), false);
+        let stated = self.guides.properties.as_ref().map(|gate| (gate, policies.join(guides::PROPERTIES), true));
+        let all = std::iter::once(own).chain(stated);
+        all.flat_map(|(gate, folder, is_property)| {
+            let judged = move |entry| Judged { entry, config: folder.join("policies.toml"), is_property };
+            gate.entries().iter().map(judged)
+        })
+        .collect()
+    }
+
     fn report(&self, seed: u64, summary: &Summary, folders: &[PathBuf]) -> anyhow::Result<()> {
         let policies = self.global.policies();
         let object = as_json(seed, summary, folders);
+        let judged = self.judged();
         if self.args.job.is_none() {
             for report in &self.args.report {
-                report.write(policies, self.guides.plain.entries(), &summary.findings, &object)?;
+                report.write(&judged, &summary.findings, &object)?;
             }
         }
         let mut out = anstream::stdout().lock();

@@ -307,7 +307,13 @@ fn searches_side_by_side_share_what_they_find() -> Result<()> {
     ensure!(json["runs"] == 16000 && json["changed"] == 0, "{json}");
     let findings = json["findings"].as_array().context("no findings")?;
     ensure!(findings.iter().filter(|finding| finding["code"] == "trap").count() == 1, "{json}");
-    ensure!(names(out.path())?.len() >= findings.len() && names(Path::new(&corpus))?.len() > 10);
+    // One folder for each, and none that a search had for itself.
+    ensure!(
+        names(out.path())?.len() == findings.len() && names(Path::new(&corpus))?.len() > 10,
+        "{:?}",
+        names(out.path())?
+    );
+    ensure!(findings.iter().any(|finding| finding["code"] == "settings-unusable"), "{json}");
     Ok(())
 }
 

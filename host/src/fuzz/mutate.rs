@@ -293,7 +293,8 @@ impl<'d> Mutator<'d> {
             lines.push("20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw".to_owned());
         }
         let at = self.random.usize(0..lines.len());
-        let next = lines.iter().filter_map(|line| line.split(' ').next()?.parse::<u64>().ok()).max()? + 1;
+        let ids = lines.iter().filter_map(|line| line.split(' ').next()?.parse::<u64>().ok());
+        let next = ids.max().filter(|id| *id < u64::MAX / 2)? + 1;
         match self.random.u8(0..8) {
             0 => drop(lines.remove(at)),
             1 | 2 => {

@@ -119,7 +119,7 @@ pub struct Symptom {
 
 impl Symptom {
     /// A fault of a policy with other settings than its own.
-    pub(super) fn of_settings(policy: &str, oracle: Oracle, message: String) -> Self {
+    pub(crate) fn of_settings(policy: &str, oracle: Oracle, message: String) -> Self {
         Self { policy: policy.to_owned(), oracle, message, cause: String::new() }
     }
 
@@ -129,7 +129,7 @@ impl Symptom {
     }
 
     /// Whether it's the same kind of fault of the same policy.
-    pub(super) fn is_of_kind(&self, other: &Self) -> bool {
+    pub(crate) fn is_of_kind(&self, other: &Self) -> bool {
         self.policy == other.policy && self.oracle == other.oracle
     }
 }

@@ -133,7 +133,7 @@ pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus
         return subject.examine(&flags);
     }
     let jobs = flags.jobs.unwrap_or(args.jobs);
-    if jobs > 1 && args.job.is_none() { subject.search_in_jobs(jobs) } else { subject.search(&flags) }
+    if jobs > 1 && args.job.is_none() { subject.search_in_jobs(&flags, jobs) } else { subject.search(&flags) }
 }
 
 /// What is searched, and with what.
@@ -338,6 +338,8 @@ struct ToFiles<'f> {
     args: &'f FuzzArgs,
     flags: &'f EngineFlags,
     policies: &'f Path,
+    /// Where findings are written.
+    output: PathBuf,
     corpus: CorpusFolder,
     /// The folders of the findings.
     folders: Vec<PathBuf>,
@@ -361,11 +363,13 @@ impl<'f> ToFiles<'f> {
             args,
             flags,
             policies: subject.global.policies(),
+            output: args.job.map_or_else(|| args.output.clone(), |job| jobs::folder_of_job(&args.output, job)),
             corpus,
             folders: Vec::new(),
             kinds: Vec::new(),
             failed: None,
-            makes_artifacts: is_of_engine,
+            // Of several searches the first process gathers what they found.
+            makes_artifacts: is_of_engine && args.job.is_none(),
             stops_at_first: args.first || is_of_engine,
             interrupted,
         })
@@ -375,7 +379,7 @@ impl<'f> ToFiles<'f> {
         let kind = (finding.symptom.policy.clone(), finding.symptom.oracle.code());
         let number = self.kinds.iter().filter(|known| **known == kind).count();
         self.kinds.push(kind);
-        self.folders.push(finding::write(&self.args.output, finding, number, self.policies)?);
+        self.folders.push(finding::write(&self.output, finding, number, self.policies)?);
         if self.makes_artifacts {
             let text = input_file::canonical(&finding.input)?;
             let prefix = self.flags.artifact_prefix.as_deref().unwrap_or("./");

@@ -3,15 +3,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::fuzz::input_file::{canonical, shell_word, write_whole};
-use super::fuzz::{self, Guide, Guides};
+use super::fuzz::{self, Bounds, Guide, Guides};
 use super::global::Global;
 use super::replay;
 use crate::exit::ExitStatus;
@@ -39,20 +38,8 @@ pub(super) struct DiffArgs {
     old: PathBuf,
     /// The directory as it will be
     new: PathBuf,
-    /// How many requests to try
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_if("max_time", clap::builder::ArgPredicate::IsPresent, "18446744073709551615"),
-        default_value = "50000"
-    )]
-    runs: u64,
-    /// How long to try, e.g. 30s or 10m
-    #[arg(long, value_name = "T", value_parser = fuzz::time)]
-    max_time: Option<Duration>,
-    /// The same seed makes the same requests
-    #[arg(long, value_name = "S", default_value_t = 1)]
-    seed: u64,
+    #[command(flatten)]
+    bounds: Bounds,
     /// Folders of requests to begin with
     #[arg(long, value_name = "DIR")]
     corpus: Vec<PathBuf>,
@@ -83,9 +70,9 @@ pub(super) fn run(global: &Global, args: &DiffArgs) -> anyhow::Result<ExitStatus
         dictionary: &dictionary,
         corpus,
         labels: &global.label,
-        seed: args.seed,
-        runs: args.runs,
-        time: args.max_time,
+        seed: args.bounds.seed,
+        runs: args.bounds.runs,
+        time: args.bounds.max_time,
         without: &[],
     };
     let mut progress = Progress::new(args)?;
@@ -102,7 +89,7 @@ pub(super) fn run(global: &Global, args: &DiffArgs) -> anyhow::Result<ExitStatus
     if global.json {
         let differences: Vec<Value> =
             compared.differences.iter().zip(&files).map(|(difference, file)| as_json(difference, file)).collect();
-        let object = json!({ "runs": compared.runs, "seed": args.seed, "replayed": replayed.decided, "flips": replayed.flips,
+        let object = json!({ "runs": compared.runs, "seed": args.bounds.seed, "replayed": replayed.decided, "flips": replayed.flips,
                              "differences": differences });
         json::write_line(&mut out, &object)?;
     } else {
@@ -115,7 +102,7 @@ pub(super) fn run(global: &Global, args: &DiffArgs) -> anyhow::Result<ExitStatus
         if args.replay.is_some() {
             writeln!(out, "{} requests replayed: {} differ", replayed.decided, replayed.flips.len())?;
         }
-        let (runs, seed) = (compared.runs, args.seed);
+        let (runs, seed) = (compared.runs, args.bounds.seed);
         match compared.differences.len() {
             0 => writeln!(out, "no difference found in {runs} runs with seed {seed}")?,
             classes => writeln!(out, "{classes} classes of differences found in {runs} runs with seed {seed}")?,
@@ -129,7 +116,8 @@ fn print(out: &mut impl Write, args: &DiffArgs, difference: &Difference, file: &
     writeln!(out, "{} → {}", for_people(&difference.old.to_string()), for_people(&difference.new.to_string()))?;
     writeln!(out, "  {} times, e.g. {}", difference.times, for_people(&request))?;
     if let (Some(old), Some(new)) = (&difference.old.request, &difference.new.request) {
-        writeln!(out, "  - {}\n  + {}", for_people(old), for_people(new))?;
+        let words = [old, new].map(|request| for_people(&request.to_string()).to_string());
+        writeln!(out, "  - {}\n  + {}", words[0], words[1])?;
     }
     for directory in [&args.old, &args.new] {
         let words = [directory, file].map(|path| shell_word(&path.to_string_lossy()));
@@ -139,7 +127,7 @@ fn print(out: &mut impl Write, args: &DiffArgs, difference: &Difference, file: &
 }
 
 fn as_json(difference: &Difference, file: &Path) -> Value {
-    let answer = |answer: &Answer| json!({ "verdict": answer.word, "policy": answer.policy, "code": answer.code, "final": answer.request });
+    let answer = |answer: &Answer| json!({ "verdict": answer.word, "policy": answer.policy, "code": answer.code, "final": answer.request.as_ref().map(ToString::to_string) });
     json!({ "old": answer(&difference.old), "new": answer(&difference.new), "times": difference.times, "file": file.to_string_lossy(),
             "request": difference.input.request })
 }
@@ -157,9 +145,7 @@ struct Progress {
 
 impl Progress {
     fn new(args: &DiffArgs) -> anyhow::Result<Self> {
-        let bar = if args.runs == u64::MAX { ProgressBar::new_spinner() } else { ProgressBar::new(args.runs) };
-        let style = ProgressStyle::with_template("{elapsed} {wide_bar} {pos} runs, {per_sec}, {msg}");
-        let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let bar = fuzz::progress(args.bounds.runs);
         Ok(Self { bar, interrupted: crate::sys::note_interrupts().context("SIGINT can't be handled")? })
     }
 }

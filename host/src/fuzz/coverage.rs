@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::instrument::notes;
+use super::instrument::notes::{self, Comparison};
 use crate::decision::ruling::Decision;
 use crate::policy::engine::policy::Policy;
 
@@ -67,6 +67,15 @@ pub(super) fn reached(policies: &[Policy], decision: Option<&Decision>) -> Vec<F
     reached.sort_unstable();
     reached.dedup();
     reached
+}
+
+/// What the last decision compared.
+pub(super) fn compared(policies: &[Policy]) -> Vec<Comparison> {
+    let notes = policies.iter().flat_map(|policy| policy.take_notes());
+    let mut compared: Vec<Comparison> = notes.flat_map(|taken| notes::comparisons(&taken.list)).collect();
+    compared.sort_unstable();
+    compared.dedup();
+    compared
 }
 
 fn add_edges(reached: &mut Vec<Feature>, policy: usize, module: usize, edges: &[u8]) {

@@ -1,16 +1,15 @@
 //! Looks for requests about which two policy directories differ, guided by what the plugins of both reach.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
 use super::corpus::Corpus;
-use super::coverage::{Coverage, Feature, reached};
+use super::coverage::{Coverage, Feature, compared, reached};
 use super::generate::Generator;
 use super::input::Input;
-use super::instrument::notes::comparisons;
 use super::judge::decide;
 use super::mutate::Mutator;
 use super::run::{Plan, Policies};
@@ -18,9 +17,11 @@ use super::shrink::shrink;
 use crate::decision::ruling::{Decision, Ruling};
 use crate::error::Error;
 use crate::gate::Gate;
+use crate::model::options::MountOption;
+use crate::model::request::MountRequest;
 
 /// What a policy directory makes of a request.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// `allow`, `deny`, `fail` or `refuse`.
     pub word: &'static str,
@@ -29,7 +30,7 @@ pub struct Answer {
     /// The code of the denial, the failure or the refusal.
     pub code: Option<String>,
     /// What is carried out, where it's allowed.
-    pub request: Option<String>,
+    pub request: Option<MountRequest>,
 }
 
 impl fmt::Display for Answer {
@@ -134,8 +135,7 @@ const PAIR: usize = 1 << 16;
 impl Search<'_> {
     fn step(&mut self, plan: &Plan<'_>) {
         let mut input = self.next(plan);
-        let labels = &mut input.requester.labels;
-        labels.extend(plan.labels.iter().filter(|label| !labels.contains(label)).cloned().collect::<Vec<_>>());
+        input.add_labels(plan.labels);
         let (mut features, mut words, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         let mut first = 0;
         for side in self.sides {
@@ -180,10 +180,7 @@ impl Search<'_> {
     fn learn(&mut self, input: &Input) {
         for gate in self.sides.iter().filter_map(|side| side.comparisons) {
             let _ = decide(&gate.chain(), input);
-            let notes = gate.policies().iter().flat_map(|policy| policy.take_notes());
-            let mut seen: Vec<_> = notes.flat_map(|notes| comparisons(&notes.list)).collect();
-            seen.sort_unstable();
-            seen.dedup();
+            let seen = compared(gate.policies());
             let room = MAX_WAITING.saturating_sub(self.waiting.len());
             self.waiting.extend(self.mutator.learn(input, &seen, room));
         }
@@ -218,7 +215,7 @@ fn answer(decision: Result<Decision, Error>) -> Answer {
     let mut answer = Answer { word: "allow", policy: None, code: None, request: None };
     match decision {
         Ok(decision) => match &decision.ruling {
-            Ruling::Allow(_) => answer.request = Some(decision.final_request.to_string()),
+            Ruling::Allow(_) => answer.request = Some(decision.final_request.clone()),
             Ruling::Deny { policy, denial } => {
                 answer = Answer {
                     word: "deny",
@@ -267,35 +264,54 @@ fn class(old: &Answer, new: &Answer) -> Option<Class> {
     Some(Class { old: key(old), new: key(new), parts })
 }
 
-/// The words that one request has and the other hasn't, by `-` and `+`; `order`, if they have the same ones.
-fn differing(old: &str, new: &str) -> Vec<String> {
-    let words = |text: &str| -> Vec<String> {
-        text.split([' ', ',', '(', ')']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+/// The fields that differ, and of the options the names that one has and the other hasn't; `order`, if both have the same ones.
+fn differing(old: &MountRequest, new: &MountRequest) -> Vec<String> {
+    let fields = [
+        ("source", old.source != new.source),
+        ("target", old.target != new.target),
+        ("fstype", old.fstype != new.fstype),
+        ("operation", old.operation != new.operation),
+    ];
+    let differing = fields.into_iter().filter(|(_, differs)| *differs);
+    let mut parts: Vec<String> = differing.map(|(field, _)| field.to_owned()).collect();
+    let lacking = |one: &MountRequest, other: &MountRequest, sign: char| -> BTreeSet<String> {
+        let is_lacking = |option: &&MountOption| !other.options.iter().any(|known| known == *option);
+        one.options.iter().filter(is_lacking).map(|option| format!("{sign}{}", option.name)).collect()
     };
-    let name = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
-    let (old, new) = (words(old), words(new));
-    let gone = old.iter().filter(|word| !new.contains(word)).map(|word| format!("-{}", name(word)));
-    let come = new.iter().filter(|word| !old.contains(word)).map(|word| format!("+{}", name(word)));
-    let parts: Vec<String> = gone.chain(come).collect();
-    if parts.is_empty() { vec!["order".to_owned()] } else { parts }
+    parts.extend(lacking(old, new, '-'));
+    parts.extend(lacking(new, old, '+'));
+    if parts.is_empty() {
+        parts.push("order".to_owned());
+    }
+    parts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::options::Options;
+    use crate::model::request::Operation;
 
-    fn allowed(request: &str) -> Answer {
-        Answer { word: "allow", policy: None, code: None, request: Some(request.to_owned()) }
+    fn allowed(target: &str, options: &str) -> Answer {
+        let request = MountRequest {
+            operation: Operation::Mount,
+            source: Some("tmpfs".to_owned()),
+            target: target.to_owned(),
+            fstype: Some("tmpfs".to_owned()),
+            options: Options::parse(options),
+        };
+        Answer { word: "allow", policy: None, code: None, request: Some(request) }
     }
 
     #[test]
     fn classes_tell_what_differs_and_not_where() {
-        let class_of = |old: &str, new: &str| class(&allowed(old), &allowed(new));
-        assert_eq!(class_of("mount a on /a (ro)", "mount a on /a (ro)"), None);
-        let one = class_of("mount a on /a (ro)", "mount a on /a (ro,nodev)");
-        assert_eq!(one, class_of("mount b on /b", "mount b on /b (nodev)"));
-        assert!(one.is_some() && one != class_of("mount b on /b", "mount b on /b (nosuid)"));
-        let order = class_of("mount a on /a (ro,nodev)", "mount a on /a (nodev,ro)");
+        let class_of = |old: (&str, &str), new: (&str, &str)| class(&allowed(old.0, old.1), &allowed(new.0, new.1));
+        assert_eq!(class_of(("/a", "ro"), ("/a", "ro")), None);
+        let one = class_of(("/a", "ro"), ("/a", "ro,nodev"));
+        assert_eq!(one, class_of(("/b", "size=1"), ("/b", "size=1,nodev")));
+        assert!(one.is_some() && one != class_of(("/b", "ro"), ("/b", "ro,nosuid")));
+        assert_eq!(class_of(("/a", ""), ("/b", "")), class_of(("/c", ""), ("/d", "")));
+        let order = class_of(("/a", "ro,nodev"), ("/a", "nodev,ro"));
         assert_eq!(order.map(|class| class.parts), Some(vec!["order".to_owned()]));
         let deny = |code: &str| Answer {
             word: "deny",

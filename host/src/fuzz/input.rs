@@ -6,7 +6,7 @@ use super::tables::{SHIFT, Table};
 use crate::model::ends::ResolvedPath;
 use crate::model::options::MountOption;
 use crate::model::request::MountRequest;
-use crate::model::requester::Requester;
+use crate::model::requester::{Label, Requester};
 
 /// Flags that take rights away and give none.
 const RESTRICTIONS: [&str; 4] = ["ro", "nosuid", "nodev", "noexec"];
@@ -37,6 +37,15 @@ impl Input {
             restricted.request.options = options.iter().cloned().chain([added]).collect();
             (flag, restricted)
         })
+    }
+
+    /// Gives the requester these labels as well.
+    pub(super) fn add_labels(&mut self, labels: &[Label]) {
+        for label in labels {
+            if !self.requester.labels.contains(label) {
+                self.requester.labels.push(label.clone());
+            }
+        }
     }
 
     /// How large it is, roughly in bytes.

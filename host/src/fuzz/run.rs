@@ -7,22 +7,21 @@ use fastrand::Rng;
 use serde_json::Value;
 
 use super::corpus::Corpus;
-use super::coverage::{Coverage, reached};
+use super::coverage::{Coverage, compared, reached};
 use super::dictionary::Dictionary;
 use super::generate::Generator;
 use super::input::Input;
-use super::instrument::notes::comparisons;
 use super::judge::{Judge, REPEATED, decide};
 use super::mutate::Mutator;
-use super::oracles::{self, Oracle, Symptom};
-use super::settings::{smaller, varied};
+use super::oracles::{self, Symptom};
+use super::settings::{Attempt, Failing, attempt, smallest, varied};
 use super::shrink::shrink;
 use super::tables::Tables;
 use crate::decision::chain::Chain;
 use crate::decision::trace::TraceEntry;
 use crate::gate::Gate;
 use crate::model::requester::Label;
-use crate::policy::engine::{Trial, Tried};
+use crate::policy::engine::Trial;
 
 /// Something that a policy did wrong, with the smallest request that shows it.
 #[derive(Debug)]
@@ -37,6 +36,8 @@ pub struct Finding {
     pub alone: Option<String>,
     /// What each policy was asked and said.
     pub trace: Vec<TraceEntry>,
+    /// What all policies make of it.
+    pub verdict: &'static str,
     /// How often it was seen.
     pub times: u64,
     /// The settings that the policy must have, where they aren't its own.
@@ -287,46 +288,38 @@ impl<'s> Search<'s> {
                 None => self.generator.input(),
             })
             .collect();
-        let fails = |settings: &Value, inputs: &[Input]| -> Option<(Oracle, String, Input)> {
-            match trial.with(settings.to_string()) {
-                Tried::Failed(message) => Some((Oracle::PrepareFailed, message, inputs.first()?.clone())),
-                Tried::Refused => None,
-                Tried::Ready(policy) => inputs.iter().find_map(|input| {
-                    let chain = self.policies.plain.chain_with(std::slice::from_ref(&*policy));
-                    let decision = decide(&chain, input).ok()?;
-                    let symptom =
-                        oracles::judge(&decision).into_iter().find(|symptom| symptom.oracle.is_of_settings())?;
-                    Some((Oracle::SettingsUnusable, symptom.message, input.clone()))
-                }),
-            }
-        };
-        let Some((oracle, message, input)) = fails(&settings, &inputs) else {
-            if matches!(trial.with(settings.to_string()), Tried::Ready(_)) {
+        let gate = self.policies.plain;
+        let failing = match attempt(trial, gate, &settings, &inputs) {
+            Attempt::Refused => return,
+            Attempt::Usable => {
                 self.settings[number] = settings;
+                return;
             }
-            return;
+            Attempt::Fails(failing) => *failing,
         };
         // What fails with its own settings is found without this.
-        let mut symptom = Symptom::of_settings(&policy.name, oracle, message);
-        let is_own = fails(&own_settings(trial), std::slice::from_ref(&input)).is_some();
-        let is_meant = self.is_meant(&symptom) || self.findings.iter().any(|known| known.symptom.is_of_kind(&symptom));
-        if is_own || is_meant {
+        let is_own = matches!(
+            attempt(trial, gate, &own_settings(trial), std::slice::from_ref(&failing.input)),
+            Attempt::Fails(_)
+        );
+        let symptom = Symptom::of_settings(&policy.name, failing.oracle, String::new());
+        let is_known = self.findings.iter().any(|known| known.symptom.is_of_kind(&symptom));
+        if is_own || is_known || self.is_meant(&symptom) {
             return;
         }
-        let shows = |settings: &Value, input: &Input| {
-            fails(settings, std::slice::from_ref(input)).is_some_and(|(found, ..)| found == oracle)
-        };
-        let mut small = settings;
-        while let Some(smaller) = smaller(&small).into_iter().find(|smaller| shows(smaller, &input)) {
-            small = smaller;
-        }
-        let input = shrink(input, |input| shows(&small, input));
-        if let Some((_, message, _)) = fails(&small, std::slice::from_ref(&input)) {
-            symptom.message = message;
-        }
+        let (settings, Failing { message, input, .. }) = smallest(trial, gate, settings, failing);
+        let symptom = Symptom { message, ..symptom };
         let alone = Some(policy.name.clone());
-        let finding =
-            Finding { symptom, input, again: None, alone, trace: Vec::new(), times: 1, settings: Some(small) };
+        let finding = Finding {
+            symptom,
+            input,
+            again: None,
+            alone,
+            trace: Vec::new(),
+            verdict: "",
+            times: 1,
+            settings: Some(settings),
+        };
         watcher.found(&finding);
         self.findings.push(finding);
     }
@@ -341,9 +334,7 @@ impl<'s> Search<'s> {
 
     fn step(&mut self, run: u64, watcher: &mut impl Watcher) {
         let (mut input, alone) = self.next(run);
-        let labels = &mut input.requester.labels;
-        let missing: Vec<Label> = self.labels.iter().filter(|label| !labels.contains(label)).cloned().collect();
-        labels.extend(missing);
+        input.add_labels(self.labels);
         let guided = self.policies.edges.unwrap_or(self.policies.plain);
         let decision = decide(&chain(guided, alone), &input).ok();
         let reached = reached(guided.policies(), decision.as_ref());
@@ -401,14 +392,7 @@ impl<'s> Search<'s> {
     fn compare(&mut self, input: &Input, alone: Option<usize>) {
         let Some(gate) = self.policies.comparisons else { return };
         let _ = decide(&chain(gate, alone), input);
-        let mut seen: Vec<_> = gate
-            .policies()
-            .iter()
-            .flat_map(|policy| policy.take_notes())
-            .flat_map(|notes| comparisons(&notes.list))
-            .collect();
-        seen.sort_unstable();
-        seen.dedup();
+        let seen = compared(gate.policies());
         let room = MAX_DERIVED.saturating_sub(self.derived.len());
         let derived = self.mutator.learn(input, &seen, room);
         self.derived.extend(derived.into_iter().map(|input| (input, alone)));
@@ -434,9 +418,10 @@ impl<'s> Search<'s> {
         let shows = |input: &Input| judge.symptoms(input, repeat).iter().any(|found| found.is_like(&symptom));
         let input = shrink(input.clone(), shows);
         let again = judge.other(&input, symptom.oracle);
+        let verdict = decide(&self.policies.plain.chain(), &input).map_or("refuse", |decision| decision.word());
         let trace = decide(&judge.chain, &input).map(|decision| decision.trace).unwrap_or_default();
         let alone = alone.and_then(|number| Some(self.policies.plain.policies().get(number)?.name.clone()));
-        let finding = Finding { symptom, input, again, alone, trace, times: 1, settings: None };
+        let finding = Finding { symptom, input, again, alone, trace, verdict, times: 1, settings: None };
         watcher.found(&finding);
         self.findings.push(finding);
     }

@@ -4,6 +4,12 @@ use fastrand::Rng;
 use serde_json::{Map, Value};
 
 use super::dictionary::Dictionary;
+use super::input::Input;
+use super::judge::decide;
+use super::oracles::{self, Oracle};
+use super::shrink::shrink;
+use crate::gate::Gate;
+use crate::policy::engine::{Trial, Tried};
 
 /// How deep a change goes.
 const MAX_DEPTH: u32 = 6;
@@ -77,7 +83,10 @@ impl<'c> Change<'c> {
     /// A value that a schema describes, as far as its type says so.
     fn sample(&mut self, schema: &'c Value, depth: u32) -> Value {
         let schema = self.resolved(schema);
-        if let Some(words) = schema["enum"].as_array().filter(|words| !words.is_empty()) {
+        // There is no null in TOML.
+        let words: Vec<&Value> =
+            schema["enum"].as_array().into_iter().flatten().filter(|word| !word.is_null()).collect();
+        if !words.is_empty() {
             return words[self.random.usize(0..words.len())].clone();
         }
         for keyword in ["anyOf", "oneOf"] {
@@ -86,7 +95,7 @@ impl<'c> Change<'c> {
                 return self.sample(&forms[form], depth + 1);
             }
         }
-        if let Some(word) = schema.get("const") {
+        if let Some(word) = schema.get("const").filter(|word| !word.is_null()) {
             return word.clone();
         }
         let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str()).unwrap_or("string");
@@ -121,8 +130,61 @@ impl<'c> Change<'c> {
     }
 }
 
+/// What came of settings.
+pub(super) enum Attempt {
+    /// The plugin doesn't take them.
+    Refused,
+    /// It takes them, and can judge by them.
+    Usable,
+    /// It fails.
+    Fails(Box<Failing>),
+}
+
+/// How a plugin fails over settings.
+pub(super) struct Failing {
+    pub(super) oracle: Oracle,
+    pub(super) message: String,
+    /// The request that it got then; one of those that it was to get, where it never came so far.
+    pub(super) input: Input,
+}
+
+/// Gives a policy settings, and if it takes them, these requests.
+pub(super) fn attempt(trial: &Trial<'_>, gate: &Gate, settings: &Value, inputs: &[Input]) -> Attempt {
+    let policy = match trial.with(settings.to_string()) {
+        Tried::Ready(policy) => policy,
+        Tried::Refused => return Attempt::Refused,
+        Tried::Failed(message) => {
+            let first = inputs.first().cloned();
+            return first.map_or(Attempt::Refused, |input| {
+                Attempt::Fails(Box::new(Failing { oracle: Oracle::PrepareFailed, message, input }))
+            });
+        }
+    };
+    let chain = gate.chain_with(std::slice::from_ref(&*policy));
+    let failing = inputs.iter().find_map(|input| {
+        let decision = decide(&chain, input).ok()?;
+        let symptom = oracles::judge(&decision).into_iter().find(|symptom| symptom.oracle.is_of_settings())?;
+        Some(Box::new(Failing { oracle: Oracle::SettingsUnusable, message: symptom.message, input: input.clone() }))
+    });
+    failing.map_or(Attempt::Usable, Attempt::Fails)
+}
+
+/// The smallest settings that fail the same way, and then the smallest request.
+pub(super) fn smallest(trial: &Trial<'_>, gate: &Gate, mut settings: Value, failing: Failing) -> (Value, Failing) {
+    let again = |settings: &Value, input: &Input| match attempt(trial, gate, settings, std::slice::from_ref(input)) {
+        Attempt::Fails(found) if found.oracle == failing.oracle => Some(*found),
+        _ => None,
+    };
+    while let Some(small) = smaller(&settings).into_iter().find(|small| again(small, &failing.input).is_some()) {
+        settings = small;
+    }
+    let input = shrink(failing.input.clone(), |input| again(&settings, input).is_some());
+    let found = again(&settings, &input);
+    (settings, found.unwrap_or(failing))
+}
+
 /// Settings that are one step smaller.
-pub(super) fn smaller(settings: &Value) -> Vec<Value> {
+fn smaller(settings: &Value) -> Vec<Value> {
     match settings {
         Value::Object(fields) => {
             let without = fields.keys().map(|key| {

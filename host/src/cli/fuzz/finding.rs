@@ -116,14 +116,12 @@ fn case(finding: &Finding) -> anyhow::Result<String> {
     if !labels.is_empty() {
         asker["labels"] = labels.into();
     }
-    let denied = finding.trace.iter().rev().find(|entry| entry.verdict == "fail" || entry.verdict == "deny");
-    let verdict = denied.map_or("allow", |entry| entry.verdict);
     let mut case = json!({
         "name": format!("{}: {}", finding.symptom.policy, finding.symptom.oracle.code()),
         "request": request,
         "requester": asker,
         "target": found(target),
-        "expect": { "verdict": verdict },
+        "expect": { "verdict": finding.verdict },
     });
     if let Some(source) = source {
         case["source"] = found(source);

@@ -9,6 +9,8 @@ use crate::error::{Error, with_causes};
 use crate::fuzz::instrument::{Noting, instrument};
 use crate::fuzz::run::Policies;
 use crate::gate::Gate;
+use crate::policy::cache::Cache;
+use crate::policy::directory::open::PolicyDirectory;
 use crate::policy::engine::{Engine, Rewriting, Trial};
 
 /// What guides a search.
@@ -53,10 +55,7 @@ impl Guides {
     /// Loads a directory. A plugin that can't be changed is searched with less guidance.
     pub(in crate::cli) fn load(global: &Global, path: &Path, guide: Guide) -> anyhow::Result<Self> {
         let cache = global.cache();
-        let mut directory = global.open_directory(path, &cache)?;
-        for entry in &mut directory.policies {
-            entry.limits = entry.limits.without_clock();
-        }
+        let directory = open(global, path, &cache)?;
         // A busy machine must not make a finding: only fuel ends a plugin.
         let plain = Gate::load(&Engine::without_deadlines().map_err(Error::Sandbox)?, directory.clone(), &cache)?;
         let rewritten = |rewriting| -> anyhow::Result<Option<Gate>> {
@@ -68,18 +67,19 @@ impl Guides {
         };
         let edges = if guide == Guide::Blind { None } else { rewritten(EDGES)? };
         let comparisons = if guide == Guide::Comparisons && edges.is_some() { rewritten(COMPARISONS)? } else { None };
+        Ok(Self { plain, edges, comparisons, properties: None })
+    }
+
+    /// With what must hold of the directory, if it says so.
+    pub(in crate::cli) fn with_properties(self, global: &Global, path: &Path) -> anyhow::Result<Self> {
         let stated = path.join(PROPERTIES);
-        let properties = match stated.symlink_metadata() {
-            Ok(_) => {
-                let mut directory = global.open_directory(&stated, &cache)?;
-                for entry in &mut directory.policies {
-                    entry.limits = entry.limits.without_clock();
-                }
-                Some(Gate::load(&Engine::without_deadlines().map_err(Error::Sandbox)?, directory, &cache)?)
-            }
-            Err(_) => None,
-        };
-        Ok(Self { plain, edges, comparisons, properties })
+        if stated.symlink_metadata().is_err() {
+            return Ok(self);
+        }
+        let cache = global.cache();
+        let engine = Engine::without_deadlines().map_err(Error::Sandbox)?;
+        let properties = Some(Gate::load(&engine, open(global, &stated, &cache)?, &cache)?);
+        Ok(Self { properties, ..self })
     }
 
     pub(in crate::cli) fn policies<'p>(&'p self, trials: &'p [Trial<'p>]) -> Policies<'p> {
@@ -91,4 +91,13 @@ impl Guides {
             trials,
         }
     }
+}
+
+/// Opens a directory whose policies no clock ends.
+fn open(global: &Global, path: &Path, cache: &Cache) -> Result<PolicyDirectory, Error> {
+    let mut directory = global.open_directory(path, cache)?;
+    for entry in &mut directory.policies {
+        entry.limits = entry.limits.without_clock();
+    }
+    Ok(directory)
 }

@@ -102,6 +102,7 @@ fn found_of_settings(told: &Value, input: &Input) -> Option<Finding> {
         again: None,
         alone: Some(text("policy")),
         trace: Vec::new(),
+        verdict: "",
         times: told["times"].as_u64().unwrap_or(1),
         settings: Some(told["settings"].clone()),
     })

@@ -1,5 +1,6 @@
 //! `mountgate fuzz`
 
+mod bounds;
 mod corpus_folder;
 mod engine_flags;
 mod finding;
@@ -18,9 +19,10 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use indicatif::ProgressBar;
+use serde_json::Value;
 
+pub(super) use self::bounds::{Bounds, progress};
 use self::corpus_folder::CorpusFolder;
 use self::engine_flags::EngineFlags;
 pub(super) use self::guides::{Guide, Guides};
@@ -35,8 +37,9 @@ use crate::fuzz::oracles::EXPLAINED;
 use crate::fuzz::run::{self, Finding, Plan, Policies, Summary, Watcher, Without};
 use crate::fuzz::tables::{Table, Tables};
 use crate::gate::Gate;
+use crate::json;
 use crate::model::refusals::Refusals;
-use crate::policy::directory::units::parse_duration;
+use crate::model::untrusted::for_people;
 use crate::policy::engine::Engine;
 
 /// Look for requests that make policies misbehave
@@ -54,20 +57,8 @@ means. After `--` stand folders of a corpus, request files that are run, and the
 
 Exit status: 0 nothing found, 4 the policy directory isn't sound, 5 something found")]
 pub(super) struct FuzzArgs {
-    /// How many requests to try
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_if("max_time", clap::builder::ArgPredicate::IsPresent, "18446744073709551615"),
-        default_value = "100000"
-    )]
-    runs: u64,
-    /// How long to try, e.g. 30s or 10m
-    #[arg(long, value_name = "T", value_parser = time)]
-    max_time: Option<Duration>,
-    /// The same seed makes the same requests
-    #[arg(long, value_name = "S", default_value_t = 1)]
-    seed: u64,
+    #[command(flatten)]
+    bounds: Bounds,
     /// A folder of requests to begin with, which those are added to that reach something new; may be given several times: what is new
     /// goes to the first
     #[arg(long, value_name = "DIR")]
@@ -110,10 +101,6 @@ fn codes() -> PossibleValuesParser {
     PossibleValuesParser::new(EXPLAINED.map(|(code, _)| code))
 }
 
-pub(super) fn time(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "write a time as 30s or 10m".to_owned())
-}
-
 pub(super) fn junit(text: &str) -> Result<PathBuf, String> {
     text.strip_prefix("junit=").map(PathBuf::from).ok_or_else(|| "write it as junit=FILE".to_owned())
 }
@@ -148,7 +135,7 @@ struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     fn load(global: &'a Global, args: &'a FuzzArgs, flags: &EngineFlags) -> anyhow::Result<Self> {
-        let guides = Guides::load(global, global.policies(), args.guide)?;
+        let guides = Guides::load(global, global.policies(), args.guide)?.with_properties(global, global.policies())?;
         let entries = guides.plain.entries();
         let stated = guides.properties.iter().flat_map(Gate::entries);
         let mut dictionary = Dictionary::of(entries.iter().chain(stated).map(|entry| entry.settings.as_str()));
@@ -177,9 +164,9 @@ impl<'a> Subject<'a> {
     }
 
     fn plan(&self, flags: &EngineFlags, corpus: Vec<Input>) -> Plan<'_> {
-        let seed = flags.seed.unwrap_or(self.args.seed).wrapping_add(self.args.job.unwrap_or(0));
-        let runs = flags.runs.unwrap_or(if flags.time.is_some() { u64::MAX } else { self.args.runs });
-        let time = flags.time.or(self.args.max_time);
+        let seed = flags.seed.unwrap_or(self.args.bounds.seed).wrapping_add(self.args.job.unwrap_or(0));
+        let runs = flags.runs.unwrap_or(if flags.time.is_some() { u64::MAX } else { self.args.bounds.runs });
+        let time = flags.time.or(self.args.bounds.max_time);
         let Self { tables, dictionary, without, .. } = self;
         Plan { tables, dictionary, corpus, labels: &self.global.label, seed, runs, time, without }
     }
@@ -255,7 +242,7 @@ impl<'a> Subject<'a> {
         }
         let folder = corpus.path().unwrap_or(first).display().to_string();
         if self.global.json {
-            let object = json!({ "corpus": folder, "before": known.len(), "read": new.len(), "added": chosen.len() });
+            let object = serde_json::json!({ "corpus": folder, "before": known.len(), "read": new.len(), "added": chosen.len() });
             writeln!(anstream::stdout(), "{object}")?;
         } else {
             writeln!(anstream::stdout(), "{folder}: {} of {} requests reach something new", chosen.len(), new.len())?;
@@ -287,12 +274,13 @@ impl<'a> Subject<'a> {
         }
         let mut out = anstream::stdout().lock();
         if self.global.json || self.args.job.is_some() {
-            writeln!(out, "{object}")?;
-            return Ok(());
+            return Ok(json::write_line(&mut out, &object)?);
         }
         for (finding, folder) in summary.findings.iter().zip(folders) {
             let alone = if finding.alone.is_some() { ", asked by itself" } else { "" };
-            writeln!(out, "{}{alone}\n  {} times, e.g. {}", finding.symptom, finding.times, finding.input.request)?;
+            let (symptom, request) = (finding.symptom.to_string(), finding.input.request.to_string());
+            writeln!(out, "{}{alone}", for_people(&symptom))?;
+            writeln!(out, "  {} times, e.g. {}", finding.times, for_people(&request))?;
             match finding.settings {
                 Some(_) => writeln!(out, "  with the settings in {}", folder.join(finding::SETTINGS).display())?,
                 None => writeln!(out, "  {}", finding::command(finding, folder, policies))?,
@@ -319,16 +307,16 @@ fn rate(summary: &Summary) -> f64 {
 fn as_json(seed: u64, summary: &Summary, folders: &[PathBuf]) -> Value {
     let finding = |(finding, folder): (&Finding, &PathBuf)| {
         let symptom = &finding.symptom;
-        json!({ "policy": symptom.policy, "code": symptom.oracle.code(), "message": symptom.message, "times": finding.times,
+        serde_json::json!({ "policy": symptom.policy, "code": symptom.oracle.code(), "message": symptom.message, "times": finding.times,
                 "alone": finding.alone.is_some(), "settings": finding.settings, "file": folder.join(finding::REQUEST).to_string_lossy(), "request": finding.input.request })
     };
     let findings: Vec<Value> = summary.findings.iter().zip(folders).map(finding).collect();
     let reached: Vec<Value> = summary
         .reached
         .iter()
-        .map(|reached| json!({ "policy": reached.policy, "in_chain": reached.in_chain, "edges": reached.edges }))
+        .map(|reached| serde_json::json!({ "policy": reached.policy, "in_chain": reached.in_chain, "edges": reached.edges }))
         .collect();
-    json!({ "runs": summary.runs, "seed": seed, "runs_per_second": rate(summary).round(), "findings": findings,
+    serde_json::json!({ "runs": summary.runs, "seed": seed, "runs_per_second": rate(summary).round(), "findings": findings,
             "corpus": summary.corpus, "changed": summary.changed, "reached": reached })
 }
 
@@ -359,7 +347,7 @@ impl<'f> ToFiles<'f> {
         // Only a search that an engine has begun ends at the first finding, as those of libFuzzer do.
         let is_of_engine = !args.engine.is_empty();
         Ok(Self {
-            bar: progress(args, runs),
+            bar: if args.job.is_some() { ProgressBar::hidden() } else { progress(runs) },
             args,
             flags,
             policies: subject.global.policies(),
@@ -390,7 +378,11 @@ impl<'f> ToFiles<'f> {
             };
             input_file::write_whole(&path, &text)?;
             // Engines look for these two lines.
-            anstream::eprintln!("=={}== ERROR: libFuzzer: {}", std::process::id(), finding.symptom);
+            anstream::eprintln!(
+                "=={}== ERROR: libFuzzer: {}",
+                std::process::id(),
+                for_people(&finding.symptom.to_string())
+            );
             anstream::eprintln!("Test unit written to {}", path.display());
         }
         Ok(())
@@ -424,14 +416,4 @@ impl Watcher for ToFiles<'_> {
         let is_enough = self.stops_at_first && !self.folders.is_empty();
         is_enough || self.failed.is_some() || self.interrupted.load(Ordering::Relaxed)
     }
-}
-
-fn progress(args: &FuzzArgs, runs: u64) -> ProgressBar {
-    let bar = match runs {
-        _ if args.job.is_some() => ProgressBar::hidden(),
-        u64::MAX => ProgressBar::new_spinner(),
-        runs => ProgressBar::new(runs),
-    };
-    let style = ProgressStyle::with_template("{elapsed} {wide_bar} {pos} runs, {per_sec}, {msg}");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

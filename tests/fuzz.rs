@@ -14,6 +14,7 @@ use crate::support::{folder, mountgate, policies, root, status, text_of, unpinne
 
 tests! {
     plain every_misdeed_is_found_shrunk_and_replayed,
+    plain what_depends_on_a_name_or_takes_ever_longer_is_found,
     plain the_same_seed_finds_the_same,
     plain the_shipped_policies_have_no_findings,
     plain a_fault_behind_a_denial_is_found,
@@ -73,6 +74,43 @@ fn every_misdeed_is_found_shrunk_and_replayed() -> Result<()> {
         }
     }
     ensure!(fs::read_to_string(out.path().join("report.xml"))?.contains("<failure"));
+    Ok(())
+}
+
+/// Rules that judge what is written, and rules that take more and more time.
+const CARELESS: &str = "
+[[policy]]
+name = \"names\"
+plugin = \"rules.wasm\"
+[[policy.settings.rules]]
+match = \"request.target.startsWith('/etc')\"
+deny = { code = \"etc\", message = \"/etc stays what it is\" }
+
+[[policy]]
+name = \"slow\"
+plugin = \"rules.wasm\"
+limits = { fuel = 200_000_000 }
+[[policy.settings.rules]]
+match = \"request.options.exists(one, request.options.exists(other, one.name == other.name && one.value != other.value))\"
+deny = { code = \"two-values\", message = \"an option has two values\" }
+";
+
+fn what_depends_on_a_name_or_takes_ever_longer_is_found() -> Result<()> {
+    let directory = policies(CARELESS, &["rules"])?;
+    let out = folder()?;
+    let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "3000", "--policies"]);
+    let output = fuzz.arg(directory.path()).arg("--output").arg(out.path()).output()?;
+    let json: Value = serde_json::from_slice(&output.stdout)?;
+    let findings = json["findings"].as_array().context("no findings")?;
+    for (policy, code) in [("names", "two-names"), ("slow", "fuel-grows")] {
+        let is_it = |finding: &&Value| finding["code"] == code && finding["policy"] == policy;
+        let finding = findings.iter().find(is_it).with_context(|| format!("no {code}: {json}"))?;
+        let again = finding["file"].as_str().context("no file")?.replace("request.json", "again.json");
+        let mut check = mountgate(&["check", "--json", "--only", policy, "--request", &again, "--policies"]);
+        let replayed: Value = serde_json::from_slice(&check.arg(directory.path()).output()?.stdout)?;
+        ensure!(replayed["verdict"] == "allow", "{code}: {replayed}");
+    }
+    ensure!(findings.len() == 2, "{json}");
     Ok(())
 }
 
@@ -238,6 +276,8 @@ fn a_corpus_is_kept_merged_and_begun_with() -> Result<()> {
     let corpora = folder()?;
     let at = |name: &str| corpora.path().join(name).display().to_string();
     let (json, _) = fuzz_suspect(&["--runs", "4000", "--corpus", &at("all")])?;
+    ensure!(!names(&corpora.path().join("all/settings"))?.is_empty(), "no settings are kept");
+    fs::rename(corpora.path().join("all/settings"), corpora.path().join("settings"))?;
     let all = names(&corpora.path().join("all"))?;
     ensure!(all.len() > 10 && json["corpus"].as_u64().is_some_and(|count| count >= all.len() as u64), "{all:?}");
     for name in &all {

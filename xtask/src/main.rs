@@ -1,6 +1,7 @@
 //! What a developer runs: `cargo xtask COMMAND`.
 
 mod bench;
+mod coverage;
 mod demo;
 mod dist;
 mod docs;
@@ -50,11 +51,26 @@ enum Xtask {
         /// How many runs each search has.
         #[arg(long, default_value_t = 200_000)]
         runs: u64,
+        /// Only with this guide: blind, edges, comparisons. May be given several times.
+        #[arg(long)]
+        guide: Vec<String>,
         /// The program that searches, if not the shipped one.
         #[arg(long)]
         program: Option<PathBuf>,
         /// Only bugs with this in their name.
         filter: Option<String>,
+    },
+    /// Say what of the reference plugins' own code the requests in tests/coverage/corpus reach.
+    Coverage {
+        /// Look for requests that reach more, in so many runs, and keep them.
+        #[arg(long, value_name = "RUNS")]
+        grow: Option<u64>,
+        /// List the lines that aren't wholly reached.
+        #[arg(long)]
+        missing: bool,
+        /// The program that runs the plugins, if not the one that is built for development.
+        #[arg(long)]
+        program: Option<PathBuf>,
     },
     /// Build the documentation as a site, and check its links.
     Docs,
@@ -87,10 +103,14 @@ fn main() -> Result<()> {
         Xtask::Demo => demo::run(),
         Xtask::Test { arguments } => test::run(&arguments),
         Xtask::Bench { filter } => bench::run(filter.as_deref()),
-        Xtask::Planted { seeds, runs, program, filter } => {
+        Xtask::Planted { seeds, runs, guide, program, filter } => {
             plugins::build()?;
             let program = program.map_or_else(dist::program, Ok)?;
-            planted::run(&program, seeds, runs, filter.as_deref())
+            planted::run(&program, seeds, runs, &guide, filter.as_deref())
+        }
+        Xtask::Coverage { grow, missing, program } => {
+            let program = program.map_or_else(mountgate, Ok)?;
+            coverage::print(&program, grow, missing)
         }
         Xtask::Docs => docs::build(),
         Xtask::Dist => dist::program().map(|program| println!("{}", program.display())),

@@ -14,7 +14,8 @@ const HALVES: [(&str, &str); 2] = [("open", "tests/planted/src/open.rs"), ("froz
 const GUIDES: [&str; 3] = ["blind", "edges", "comparisons"];
 
 /// Searches for each bug with so many seeds, and prints how many found it.
-pub(crate) fn run(mountgate: &Path, seeds: u64, runs: u64, filter: Option<&str>) -> Result<()> {
+pub(crate) fn run(mountgate: &Path, seeds: u64, runs: u64, guides: &[String], filter: Option<&str>) -> Result<()> {
+    let is_asked = |guide: &str| guides.is_empty() || guides.iter().any(|asked| asked == guide);
     let folder = tempfile::tempdir()?;
     for (half, file) in HALVES {
         step(&format!(
@@ -26,6 +27,10 @@ pub(crate) fn run(mountgate: &Path, seeds: u64, runs: u64, filter: Option<&str>)
         for name in names.iter().filter(|name| filter.is_none_or(|filter| name.contains(filter))) {
             let mut row = format!("  {name:<28}");
             for (number, guide) in GUIDES.iter().enumerate() {
+                if !is_asked(guide) {
+                    row.push_str(&format!(" {:>18}", ""));
+                    continue;
+                }
                 let mut taken = Vec::new();
                 for seed in 1..=seeds {
                     taken.extend(search(mountgate, folder.path(), name, false, guide, seed, runs)?);

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use wit_component::ComponentEncoder;
 
-use crate::setup::{self, TARGET};
+use crate::setup::{self, TARGET, Toolchain};
 use crate::{run, step};
 
 /// The plugins that are shipped.
@@ -23,10 +23,7 @@ pub(crate) fn build() -> Result<()> {
     fs::create_dir_all(FOLDER)?;
     step("building plugins");
     for package in SHIPPED.into_iter().chain(GUESTS) {
-        run(toolchain.cargo_rustc(package).args(["--quiet", "--target-dir", "target/wasm"]))?;
-        let module = PathBuf::from(format!("target/wasm/{TARGET}/plugin/{}.wasm", package.replace('-', "_")));
-        let component = component(&module).with_context(|| format!("{package} can't be made a component"))?;
-        fs::write(format!("{FOLDER}/{package}.wasm"), component)?;
+        build_one(toolchain, package, "plugin", FOLDER)?;
     }
     for directory in ["policies/baseline", "policies/strict", "policies/public-rules"] {
         fill(Path::new(directory))?;
@@ -35,6 +32,21 @@ pub(crate) fn build() -> Result<()> {
         fill(&recipe)?;
     }
     Ok(())
+}
+
+/// Builds the plugins that are shipped into a folder, with the names and lines of their code.
+pub(crate) fn build_with_lines(folder: &str) -> Result<()> {
+    let toolchain = setup::run()?;
+    fs::create_dir_all(folder)?;
+    step("building plugins with debug information");
+    SHIPPED.into_iter().try_for_each(|package| build_one(toolchain, package, "plugin-with-lines", folder))
+}
+
+fn build_one(toolchain: Toolchain, package: &str, profile: &str, folder: &str) -> Result<()> {
+    run(toolchain.cargo_rustc(package, profile).args(["--quiet", "--target-dir", "target/wasm"]))?;
+    let module = PathBuf::from(format!("target/wasm/{TARGET}/{profile}/{}.wasm", package.replace('-', "_")));
+    let component = component(&module).with_context(|| format!("{package} can't be made a component"))?;
+    Ok(fs::write(format!("{folder}/{package}.wasm"), component)?)
 }
 
 /// The policy directories of the cookbook, in order.

@@ -25,9 +25,9 @@ pub(crate) enum Toolchain {
 
 impl Toolchain {
     /// `cargo rustc` for a package as a component's core module.
-    pub(crate) fn cargo_rustc(self, package: &str) -> Command {
+    pub(crate) fn cargo_rustc(self, package: &str, profile: &str) -> Command {
         let mut command = cargo();
-        command.args(["rustc", "--locked", "--profile", "plugin", "--crate-type", "cdylib"]);
+        command.args(["rustc", "--locked", "--profile", profile, "--crate-type", "cdylib"]);
         command.args(["--target", TARGET, "--package", package]);
         if self == Self::Debian {
             command.arg("-Zbuild-std=std,panic_abort");

@@ -15,6 +15,7 @@ mod output;
 mod plugin;
 mod plugin_bench;
 mod policy;
+mod policy_coverage;
 mod policy_diff;
 mod policy_test;
 pub mod program;

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::global::Global;
 use super::input::read_plain;
+use super::policy_coverage::{self, CoverageArgs};
 use super::policy_diff::{self, DiffArgs};
 use super::policy_test::{self, TestArgs};
 use super::registry::{PullPolicies, PushPolicies};
@@ -62,6 +63,7 @@ enum PolicyCommand {
         #[arg(short, long)]
         yes: bool,
     },
+    Coverage(CoverageArgs),
     Diff(DiffArgs),
     Push(PushPolicies),
     Pull(PullPolicies),
@@ -74,6 +76,7 @@ pub(super) fn run(global: &Global, args: &PolicyArgs) -> anyhow::Result<ExitStat
         PolicyCommand::Test(args) => return policy_test::run(global, &chosen(&args.directory), args),
         PolicyCommand::Validate { directory } => run_validate(global, &chosen(directory)),
         PolicyCommand::Compile { directory } => run_compile(global, &chosen(directory)),
+        PolicyCommand::Coverage(args) => return policy_coverage::run(global, &chosen(&args.directory), args),
         PolicyCommand::Diff(args) => return policy_diff::run(global, args),
         PolicyCommand::Push(args) => return args.run(global),
         PolicyCommand::Pull(args) => return args.run(global),

@@ -69,6 +69,7 @@ pub(super) fn run(global: &Global, args: &DiffArgs) -> anyhow::Result<ExitStatus
         tables: &tables,
         dictionary: &dictionary,
         corpus,
+        settings: Vec::new(),
         labels: &global.label,
         seed: args.bounds.seed,
         runs: args.bounds.runs,
@@ -76,7 +77,7 @@ pub(super) fn run(global: &Global, args: &DiffArgs) -> anyhow::Result<ExitStatus
         without: &[],
     };
     let mut progress = Progress::new(args)?;
-    let compared = compare(&old.policies(&[]), &new.policies(&[]), plan, &mut progress);
+    let compared = compare(&old.policies(None), &new.policies(None), plan, &mut progress);
     progress.bar.finish_and_clear();
     let files = compared
         .differences

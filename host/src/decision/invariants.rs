@@ -246,23 +246,25 @@ impl Check<'_> {
 
     fn option(&mut self, option: &MountOption, operation: Operation, is_helped: bool) {
         let name = option.name.as_str();
-        let text = option.to_string();
+        let value = option.value.as_deref().unwrap_or_default();
+        let has = |wanted: fn(char) -> bool| name.contains(wanted) || value.contains(wanted);
+        let len = name.len() + option.value.as_ref().map_or(0, |value| 1 + value.len());
         // A refusal must not show a secret.
-        let shown = shorten(&option.masked().to_string());
+        let shown = || shorten(&option.masked().to_string());
         let is_named = self.rules.options.iter().any(|named| named == name);
         let argument = "-o";
         if name.is_empty() || name.starts_with('-') || name.contains('=') {
             self.refuse(argument, format!("\"{}\" isn't the name of an option", shorten(name)), None);
-        } else if text.chars().any(char::is_control) {
-            self.refuse(argument, format!("an option holds a control character: \"{shown}\""), None);
-        } else if (text.contains(',') || text.contains('"')) && (is_helped || !is_quoted_context(option)) {
+        } else if has(char::is_control) {
+            self.refuse(argument, format!("an option holds a control character: \"{}\"", shown()), None);
+        } else if has(|c| matches!(c, ',' | '"')) && (is_helped || !is_quoted_context(option)) {
             self.refuse(
                 argument,
-                format!("an option holds a comma or a quote: \"{shown}\""),
+                format!("an option holds a comma or a quote: \"{}\"", shown()),
                 Some("use a value without commas and quotes: mount(8) and its helpers parse them differently"),
             );
-        } else if text.len() > (if name == "lowerdir" && !is_helped { MAX_LAYERS } else { PAGE }) {
-            self.refuse(argument, format!("an option is longer than a page: \"{shown}\""), None);
+        } else if len > (if name == "lowerdir" && !is_helped { MAX_LAYERS } else { PAGE }) {
+            self.refuse(argument, format!("an option is longer than a page: \"{}\"", shown()), None);
         } else if option.value.is_some() && restrictions().any(|flag| name == flag.sets || name == flag.clears) {
             self.refuse(argument, format!("{name} takes no value"), None);
         } else if matches!(operation, Operation::Bind { .. }) && propagation_of_word(name).is_some() {
@@ -286,7 +288,7 @@ impl Check<'_> {
         } else if endangers_the_host(option) && !is_named {
             self.refuse(
                 argument,
-                format!("{shown} can stop the host, or all that uses the file system"),
+                format!("{} can stop the host, or all that uses the file system", shown()),
                 Some(NAME_OPTION),
             );
         } else if is_helped && !is_named && !is_generic(name) {

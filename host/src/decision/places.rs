@@ -99,7 +99,7 @@ fn mount_of(topology: &Topology, snapshot: &Snapshot, end: &ResolvedPath) -> Res
     if let Some(mount) = end.covering_mount.and_then(|id| topology.find(id)) {
         return Ok(Some(mount));
     }
-    Ok(snapshot.covering(&end.path)?.and_then(|mount| topology.find(mount.id)))
+    Ok(snapshot.id_covering(&end.path)?.and_then(|id| topology.find(id)))
 }
 
 /// The mount whose root an end is. Without one there is nothing to change, and the executor says so.

@@ -12,11 +12,12 @@ use crate::policy::mode::Mode;
 
 /// Asks the validating policies. The first that denies or fails ends it, unless `all` are to be asked.
 pub(super) fn validate(policies: &[Policy], case: &Case<'_>, progress: &mut Progress, all: bool) -> Option<Ruling> {
-    let review = progress.review(case);
+    let mut review = None;
     let mut first = None;
     let is_asked = |policy: &&Policy| policy.description.kind == Kind::Validating && policy.is_for(&case.requester);
     for policy in policies.iter().filter(is_asked) {
-        let mut evaluation = policy.evaluate(&review, &progress.snapshot);
+        let review = review.get_or_insert_with(|| progress.review(case));
+        let mut evaluation = policy.evaluate(review, &progress.snapshot);
         if let Ok(Verdict::Rewrite(edits)) = &evaluation.result {
             let message = format!("a validating policy answered with a rewrite of {} edits", edits.len());
             evaluation.result = Err(Failure::new(FailureKind::NotPermitted, message));

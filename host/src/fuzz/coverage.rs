@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::instrument::notes::{self, Comparison};
 use crate::decision::ruling::Decision;
+use crate::policy::engine::Notes;
 use crate::policy::engine::policy::Policy;
 
 /// Something that a run reached: an edge of a policy's plugin, or how much fuel it took, by powers of two.
@@ -44,6 +45,11 @@ impl Coverage {
         self.hits.get(&(policy, module)).and_then(|hits| hits.get(number)).copied().unwrap_or(0)
     }
 
+    /// How often each edge of a module of a policy was reached. It ends with the last one that was.
+    pub(super) fn of_module(&self, policy: usize, module: usize) -> &[u32] {
+        self.hits.get(&(policy, module)).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// How many edges of a policy were reached, of those that there are as far as is known.
     pub(super) fn edges(&self, policy: usize) -> usize {
         let of_policy = self.hits.iter().filter(|((owner, module), _)| *owner == policy && *module != FUEL);
@@ -56,7 +62,7 @@ pub(super) fn reached(policies: &[Policy], decision: Option<&Decision>) -> Vec<F
     let mut reached = Vec::new();
     for (number, policy) in policies.iter().enumerate() {
         for taken in policy.take_notes() {
-            add_edges(&mut reached, number, taken.module, notes::edges(&taken.list));
+            add_edges(&mut reached, number, &taken);
         }
     }
     for entry in decision.iter().flat_map(|decision| &decision.trace) {
@@ -64,6 +70,15 @@ pub(super) fn reached(policies: &[Policy], decision: Option<&Decision>) -> Vec<F
         let bucket = usize::try_from(entry.fuel.checked_ilog2().unwrap_or(0)).unwrap_or(0);
         reached.push((number, FUEL, bucket));
     }
+    reached.sort_unstable();
+    reached.dedup();
+    reached
+}
+
+/// What a policy reached over settings.
+pub(super) fn reached_by(policy: usize, notes: &[Notes]) -> Vec<Feature> {
+    let mut reached = Vec::new();
+    notes.iter().for_each(|taken| add_edges(&mut reached, policy, taken));
     reached.sort_unstable();
     reached.dedup();
     reached
@@ -78,7 +93,8 @@ pub(super) fn compared(policies: &[Policy]) -> Vec<Comparison> {
     compared
 }
 
-fn add_edges(reached: &mut Vec<Feature>, policy: usize, module: usize, edges: &[u8]) {
+fn add_edges(reached: &mut Vec<Feature>, policy: usize, taken: &Notes) {
+    let (module, edges) = (taken.module, notes::edges(&taken.list));
     // Most edges aren't taken: eight are looked at at once.
     let (chunks, rest) = edges.as_chunks::<8>();
     for (at, chunk) in chunks.iter().enumerate().filter(|(_, chunk)| u64::from_ne_bytes(**chunk) != 0) {

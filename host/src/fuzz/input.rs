@@ -11,6 +11,9 @@ use crate::model::requester::{Label, Requester};
 /// Flags that take rights away and give none.
 const RESTRICTIONS: [&str; 4] = ["ro", "nosuid", "nodev", "noexec"];
 
+/// A name that no policy knows.
+const LINK: &str = "/another-name";
+
 /// Everything that a decision depends on, small enough to be kept, changed and written down.
 #[derive(Debug, Clone)]
 pub struct Input {
@@ -37,6 +40,20 @@ impl Input {
             restricted.request.options = options.iter().cloned().chain([added]).collect();
             (flag, restricted)
         })
+    }
+
+    /// This input with its target, and with its source, written as a link to the same place.
+    pub(super) fn renamed(&self) -> impl Iterator<Item = (&'static str, Self)> {
+        let mut target = self.clone();
+        LINK.clone_into(&mut target.request.target);
+        target.target.symlinks.push(LINK.to_owned());
+        let source = self.source.as_ref().map(|_| {
+            let mut renamed = self.clone();
+            renamed.request.source = Some(LINK.to_owned());
+            renamed.source.iter_mut().for_each(|source| source.symlinks.push(LINK.to_owned()));
+            renamed
+        });
+        std::iter::once(("target", target)).chain(source.map(|source| ("source", source)))
     }
 
     /// Gives the requester these labels as well.

@@ -1,7 +1,8 @@
 //! Decides an input and says what is wrong with the decision.
 
+use super::growth::{COUNTS, GROWN};
 use super::input::Input;
-use super::oracles::{self, Oracle, Symptom};
+use super::oracles::{self, Extent, Oracle, Symptom};
 use crate::decision::case::{Case, Resolution};
 use crate::decision::chain::Chain;
 use crate::decision::ruling::{Decision, Ruling};
@@ -15,12 +16,16 @@ pub(super) struct Judge<'j> {
 }
 
 impl Judge<'_> {
-    /// All that is wrong with how this input is decided, and if `repeat` is set, in comparison with others.
-    pub(super) fn symptoms(&self, input: &Input, repeat: bool) -> Vec<Symptom> {
+    /// All that is wrong with how this input is decided, as far as is asked.
+    pub(super) fn symptoms(&self, input: &Input, extent: Extent) -> Vec<Symptom> {
         let Ok(decision) = decide(&self.chain, input) else { return Vec::new() };
         let mut symptoms = self.wrong(input, &decision);
-        if repeat && symptoms.is_empty() {
+        if extent != Extent::One && symptoms.is_empty() {
             symptoms.extend(self.compared(input, &decision));
+        }
+        if extent == Extent::Growth && symptoms.is_empty() {
+            let grows = self.growing(input).map(|(symptom, _)| symptom);
+            symptoms.extend(grows.filter(|symptom| symptom.oracle == Oracle::FuelGrows));
         }
         symptoms
     }
@@ -40,7 +45,34 @@ impl Judge<'_> {
     fn compared(&self, input: &Input, decision: &Decision) -> Vec<Symptom> {
         let again = decide(&self.chain, &input.with_other_incidentals()).ok();
         let differs = again.and_then(|again| oracles::compare(decision, &again));
-        differs.into_iter().chain(self.restricted(input, decision).map(|(symptom, _)| symptom)).collect()
+        let restricted = self.restricted(input, decision).map(|(symptom, _)| symptom);
+        let renamed = self.renamed(input, decision).map(|(symptom, _)| symptom);
+        differs.into_iter().chain(restricted).chain(renamed).collect()
+    }
+
+    /// Another name of an end with which a denied request is allowed, and the input with it.
+    fn renamed(&self, input: &Input, decision: &Decision) -> Option<(Symptom, Input)> {
+        if !matches!(decision.ruling, Ruling::Deny { .. }) {
+            return None;
+        }
+        input.renamed().find_map(|(end, renamed)| {
+            let again = decide(&self.chain, &renamed).ok()?;
+            Some((oracles::compare_renamed(decision, &again, end)?, renamed))
+        })
+    }
+
+    /// What is wrong with larger and larger inputs, or with how the fuel grows with them, and the largest.
+    pub(super) fn growing(&self, input: &Input) -> Option<(Symptom, Input)> {
+        GROWN.into_iter().find_map(|(what, grow)| {
+            let inputs = COUNTS.map(|count| grow(input, count));
+            let [Ok(one), Ok(two), Ok(four)] = inputs.each_ref().map(|input| decide(&self.chain, input)) else {
+                return None;
+            };
+            let grows = oracles::compare_growth([&one, &two, &four], COUNTS, what);
+            let [.., largest] = inputs;
+            let symptom = grows.or_else(|| self.wrong(&largest, &four).into_iter().next())?;
+            Some((symptom, largest))
+        })
     }
 
     /// The first restriction that turns the decision into a denial, and the input with it.
@@ -75,6 +107,8 @@ impl Judge<'_> {
         let decision = || decide(&self.chain, input).ok();
         match oracle {
             Oracle::TwoVerdicts => Some(input.with_other_incidentals()),
+            Oracle::TwoNames => self.renamed(input, &decision()?).map(|(_, renamed)| renamed),
+            Oracle::FuelGrows => self.growing(input).map(|(_, grown)| grown),
             Oracle::RestrictionDenied => self.restricted(input, &decision()?).map(|(_, restricted)| restricted),
             Oracle::PropertyViolated => self.violated(input, &decision()?).map(|(_, allowed)| allowed),
             _ => None,
@@ -104,3 +138,5 @@ pub(super) fn decide(chain: &Chain<'_>, input: &Input) -> Result<Decision, Error
 /// One run in so many is decided a second time with another caller and other mount ids, to see the same verdict, and each that reached
 /// something new. Each costs up to six decisions more.
 pub(super) const REPEATED: u64 = 16;
+/// One run in so many is made larger, to see how the fuel grows, and each that reached something new.
+pub(super) const GROWING: u64 = 512;

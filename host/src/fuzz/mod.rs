@@ -3,9 +3,11 @@
 
 mod corpus;
 mod coverage;
+pub mod covered;
 pub mod dictionary;
 pub mod diff;
 pub mod generate;
+mod growth;
 pub mod input;
 pub(crate) mod instrument;
 mod judge;
@@ -13,5 +15,7 @@ mod mutate;
 pub mod oracles;
 pub mod run;
 mod settings;
+mod settings_corpus;
 mod shrink;
+mod solve;
 pub mod tables;

@@ -418,23 +418,25 @@ fn texts(input: &mut Input) -> Vec<&mut String> {
 /// Inputs in which a text takes the place of another.
 fn with_text(input: &Input, from: &str, to: &str) -> Vec<Input> {
     let mut derived = Vec::new();
-    let count = texts(&mut input.clone()).len();
-    for number in 0..count {
+    if from.is_empty() {
+        return derived;
+    }
+    let mut copy = input.clone();
+    let found = texts(&mut copy).into_iter().enumerate().filter(|(_, text)| text.contains(from));
+    let numbers: Vec<usize> = found.map(|(number, _)| number).collect();
+    for number in numbers {
         let mut changed = input.clone();
         let mut all = texts(&mut changed);
-        let text = &mut *all[number];
-        if !from.is_empty() && text.contains(from) {
-            *text = text.replacen(from, to, 1);
-            derived.push(changed);
-        }
+        *all[number] = all[number].replacen(from, to, 1);
+        derived.push(changed);
     }
     for (number, option) in input.request.options.iter().enumerate() {
         for is_value in [false, true] {
-            let mut options: Vec<MountOption> = input.request.options.iter().cloned().collect();
             let text = if is_value { option.value.as_deref().unwrap_or_default() } else { option.name.as_str() };
-            if from.is_empty() || !text.contains(from) {
+            if !text.contains(from) {
                 continue;
             }
+            let mut options: Vec<MountOption> = input.request.options.iter().cloned().collect();
             let text = text.replacen(from, to, 1);
             if is_value {
                 options[number].value = Some(text)

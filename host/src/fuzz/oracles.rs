@@ -17,6 +17,10 @@ pub enum Oracle {
     TwoVerdicts,
     /// A request was allowed, and the same request with one more restriction denied.
     RestrictionDenied,
+    /// A request was denied, and allowed with an end that is written under another name.
+    TwoNames,
+    /// The fuel grew faster than the request.
+    FuelGrows,
     /// A rewrite changed the request again when it was applied a second time.
     NotIdempotent,
     /// The policies allow what a property denies.
@@ -35,6 +39,8 @@ impl Oracle {
             Self::HitLimit => "hit-limit",
             Self::TwoVerdicts => "two-verdicts",
             Self::RestrictionDenied => "restriction-denied",
+            Self::TwoNames => "two-names",
+            Self::FuelGrows => "fuel-grows",
             Self::NotIdempotent => "not-idempotent",
             Self::PropertyViolated => "property-violated",
             Self::PrepareFailed => "prepare-failed",
@@ -47,14 +53,29 @@ impl Oracle {
         matches!(self, Self::Failed(kind) if kind != FailureKind::GaveUp && kind != FailureKind::NotPermitted && kind != FailureKind::HostRefused)
     }
 
-    /// Whether it compares two decisions.
-    pub(super) fn is_about_two(self) -> bool {
-        matches!(self, Self::TwoVerdicts | Self::RestrictionDenied)
+    /// What must be decided to see it.
+    pub(super) fn extent(self) -> Extent {
+        match self {
+            Self::TwoVerdicts | Self::RestrictionDenied | Self::TwoNames => Extent::Pair,
+            Self::FuelGrows => Extent::Growth,
+            _ => Extent::One,
+        }
     }
 }
 
+/// What is decided to see whether something is wrong with an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// The input.
+    One,
+    /// And others that it's compared with.
+    Pair,
+    /// And larger and larger ones.
+    Growth,
+}
+
 /// The codes of all oracles, and what they mean.
-pub const EXPLAINED: [(&str, &str); 18] = [
+pub const EXPLAINED: [(&str, &str); 20] = [
     (
         "trap",
         "The plugin ended in a trap: a panic, an index out of range, an exception. The request was denied. Handle that input.",
@@ -98,6 +119,16 @@ pub const EXPLAINED: [(&str, &str); 18] = [
     (
         "two-verdicts",
         "The same request got two verdicts; process id and mount ids differed, on which no verdict may depend.",
+    ),
+    (
+        "two-names",
+        "A request was denied, and allowed with its source or target written as a link to the same place. Judge `source.path`, `target.path` \
+         and locations, not what the request says.",
+    ),
+    (
+        "fuel-grows",
+        "Twice as much of something in a request takes more than twice the fuel: a caller can make decisions slow, or fail. Look for loops \
+         within loops, and for searches in a list that is searched again for each element.",
     ),
     (
         "restriction-denied",
@@ -243,6 +274,40 @@ pub(super) fn compare_restricted(one: &Decision, restricted: &Decision, flag: &s
     }
 }
 
+/// What is wrong if a request is denied, and allowed with the same end under another name.
+pub(super) fn compare_renamed(one: &Decision, renamed: &Decision, end: &str) -> Option<Symptom> {
+    match (&one.ruling, &renamed.ruling) {
+        (Ruling::Deny { policy, denial }, Ruling::Allow(_)) => Some(Symptom {
+            policy: policy.clone(),
+            oracle: Oracle::TwoNames,
+            message: format!("it allowed with a link to the {end} what it denied without ({})", denial.code),
+            cause: denial.code.clone(),
+        }),
+        _ => None,
+    }
+}
+
+/// The policy whose fuel grows faster than what there are so many of in three decisions, each time twice as many.
+pub(super) fn compare_growth(decisions: [&Decision; 3], counts: [usize; 3], what: &str) -> Option<Symptom> {
+    let fuel = |decision: &Decision, policy: &str| -> u64 {
+        decision.trace.iter().filter(|entry| entry.policy == policy).map(|entry| entry.fuel).sum()
+    };
+    decisions[2].trace.iter().find_map(|entry| {
+        let fuels = decisions.map(|decision| fuel(decision, &entry.policy));
+        let [first, second] = [fuels[1].checked_sub(fuels[0])?, fuels[2].checked_sub(fuels[1])?];
+        // Linear growth doubles the step, quadratic growth makes it four times as large.
+        (second > first.saturating_mul(3) && second > MUCH_FUEL).then(|| Symptom {
+            policy: entry.policy.clone(),
+            oracle: Oracle::FuelGrows,
+            message: format!("it took {}, {} and {} units of fuel for {counts:?} {what}", fuels[0], fuels[1], fuels[2]),
+            cause: what.to_owned(),
+        })
+    })
+}
+
+/// Less than this isn't worth a word, in units of fuel.
+const MUCH_FUEL: u64 = 50_000;
+
 /// Compares two decisions about inputs that differ in nothing that a verdict may depend on.
 pub(super) fn compare(one: &Decision, other: &Decision) -> Option<Symptom> {
     let differs =
@@ -288,6 +353,8 @@ mod tests {
         ];
         let others = [
             Oracle::HitLimit,
+            Oracle::TwoNames,
+            Oracle::FuelGrows,
             Oracle::NotIdempotent,
             Oracle::PropertyViolated,
             Oracle::PrepareFailed,

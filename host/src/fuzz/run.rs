@@ -11,11 +11,13 @@ use super::coverage::{Coverage, compared, reached};
 use super::dictionary::Dictionary;
 use super::generate::Generator;
 use super::input::Input;
-use super::judge::{Judge, REPEATED, decide};
+use super::judge::{GROWING, Judge, REPEATED, decide};
 use super::mutate::Mutator;
-use super::oracles::{self, Symptom};
+use super::oracles::{self, Extent, Oracle, Symptom};
 use super::settings::{Attempt, Failing, attempt, smallest, varied};
+use super::settings_corpus::SettingsCorpus;
 use super::shrink::shrink;
+use super::solve::solved;
 use super::tables::Tables;
 use crate::decision::chain::Chain;
 use crate::decision::trace::TraceEntry;
@@ -53,6 +55,8 @@ pub struct Plan<'p> {
     pub dictionary: &'p Dictionary,
     /// Inputs to begin with.
     pub corpus: Vec<Input>,
+    /// Settings to begin with, each of the policy of this name.
+    pub settings: Vec<(String, Value)>,
     /// Labels that every request has.
     pub labels: &'p [Label],
     /// The same seed makes the same requests.
@@ -87,6 +91,8 @@ pub struct Policies<'g> {
     pub properties: Option<&'g Gate>,
     /// The policies as they are, to be given other settings.
     pub trials: &'g [Trial<'g>],
+    /// The same, with plugins that note which edges they take.
+    pub edge_trials: &'g [Trial<'g>],
 }
 
 impl<'g> Policies<'g> {
@@ -133,6 +139,8 @@ pub trait Watcher {
     fn found(&mut self, finding: &Finding);
     /// Hears of each input that reached something new.
     fn kept(&mut self, input: &Input);
+    /// Hears of settings of a policy that made its plugin reach something new.
+    fn kept_settings(&mut self, policy: &str, settings: &Value);
     /// Inputs that others have found in the meantime.
     fn arrived(&mut self) -> Vec<Input>;
     /// Whether to stop.
@@ -145,6 +153,7 @@ pub fn run(policies: &Policies<'_>, plan: Plan<'_>, watcher: &mut impl Watcher) 
     let mut search = Search::new(policies, &plan);
     let bounds = (plan.runs, plan.time);
     search.given.extend(plan.corpus);
+    search.begin_with_settings(plan.settings);
     let mut runs = 0;
     let over = |runs: u64, stops: bool| {
         stops || runs >= bounds.0 || (runs.is_multiple_of(64) && bounds.1.is_some_and(|time| start.elapsed() >= time))
@@ -184,7 +193,7 @@ pub fn examine(policies: &Policies<'_>, plan: &Plan<'_>, inputs: &[Input], watch
     let count = policies.plain.policies().len();
     for input in inputs {
         for alone in std::iter::once(None).chain((0..count).map(Some)) {
-            for symptom in policies.judge(alone).symptoms(input, true) {
+            for symptom in policies.judge(alone).symptoms(input, Extent::Growth) {
                 search.note(input, symptom, alone, watcher);
             }
         }
@@ -211,6 +220,25 @@ pub fn merge(policies: &Policies<'_>, known: &[Input], others: &[Input]) -> Vec<
     others.iter().enumerate().filter_map(|(number, input)| reach(input).then_some(number)).collect()
 }
 
+/// The settings that reach something that none before them does: of the known ones first, then of the others, the small ones first.
+pub fn merge_settings<'s>(
+    policies: &Policies<'_>,
+    known: &[(String, Value)],
+    others: &'s [(String, Value)],
+) -> Vec<&'s (String, Value)> {
+    let mut corpus = SettingsCorpus::new(policies.trials);
+    let mut others: Vec<&(String, Value)> = others.iter().collect();
+    others.sort_by_cached_key(|(_, settings)| settings.to_string().len());
+    let mut is_new = |(name, settings): &(String, Value)| {
+        let number = policies.plain.policies().iter().position(|policy| policy.name == *name);
+        number.is_some_and(|number| corpus.add(policies.edge_trials, number, settings))
+    };
+    for settings in known {
+        is_new(settings);
+    }
+    others.into_iter().filter(|settings| is_new(settings)).collect()
+}
+
 struct Search<'s> {
     without: &'s [Without],
     labels: &'s [Label],
@@ -230,8 +258,9 @@ struct Search<'s> {
     findings: Vec<Finding>,
     changed: usize,
     dictionary: &'s Dictionary,
-    /// Of each policy the settings that were tried last and taken.
-    settings: Vec<Value>,
+    settings: SettingsCorpus,
+    /// Settings that somebody else has made, each with the number of its policy, to be tried first.
+    given_settings: VecDeque<(usize, Value)>,
 }
 
 /// How many inputs wait to be tried. What is compared in a loop makes more than can be.
@@ -266,8 +295,17 @@ impl<'s> Search<'s> {
             findings: Vec::new(),
             changed: 0,
             dictionary: plan.dictionary,
-            settings: policies.trials.iter().map(own_settings).collect(),
+            settings: SettingsCorpus::new(policies.trials),
+            given_settings: VecDeque::new(),
         }
+    }
+
+    /// Tries settings that somebody else has made, before others.
+    fn begin_with_settings(&mut self, settings: Vec<(String, Value)>) {
+        let policies = self.policies.plain.policies();
+        let number = |name: &String| policies.iter().position(|policy| policy.name == *name);
+        let known = settings.into_iter().filter_map(|(name, settings)| Some((number(&name)?, settings)));
+        self.given_settings.extend(known.filter(|(number, _)| *number < self.policies.trials.len()));
     }
 
     /// Gives a policy other settings, and if it takes them, some requests.
@@ -276,12 +314,20 @@ impl<'s> Search<'s> {
         if trials.is_empty() {
             return;
         }
-        let number = self.turns.usize(0..trials.len());
+        let (number, settings) = match self.given_settings.pop_front() {
+            Some(given) => given,
+            None => {
+                let number = self.turns.usize(0..trials.len());
+                let schema = serde_json::from_str(trials[number].schema()).unwrap_or_default();
+                let base = self.settings.pick(&mut self.turns, number);
+                (number, varied(&mut self.turns, base, &schema, self.dictionary))
+            }
+        };
         let trial = &trials[number];
         let Some(policy) = self.policies.plain.policies().get(number) else { return };
-        let schema = serde_json::from_str(trial.schema()).unwrap_or_default();
-        let base = if self.turns.bool() { self.settings[number].clone() } else { own_settings(trial) };
-        let settings = varied(&mut self.turns, &base, &schema, self.dictionary);
+        if self.settings.add(self.policies.edge_trials, number, &settings) {
+            watcher.kept_settings(&policy.name, &settings);
+        }
         let inputs: Vec<Input> = (0..REQUESTS)
             .map(|_| match self.corpus.pick(&self.coverage) {
                 Some((one, other)) => self.mutator.mutate(one, other, self.tables),
@@ -291,15 +337,12 @@ impl<'s> Search<'s> {
         let gate = self.policies.plain;
         let failing = match attempt(trial, gate, &settings, &inputs) {
             Attempt::Refused => return,
-            Attempt::Usable => {
-                self.settings[number] = settings;
-                return;
-            }
+            Attempt::Usable => return self.settings.take(number, settings),
             Attempt::Fails(failing) => *failing,
         };
         // What fails with its own settings is found without this.
         let is_own = matches!(
-            attempt(trial, gate, &own_settings(trial), std::slice::from_ref(&failing.input)),
+            attempt(trial, gate, &trial.own_settings(), std::slice::from_ref(&failing.input)),
             Attempt::Fails(_)
         );
         let symptom = Symptom::of_settings(&policy.name, failing.oracle, String::new());
@@ -362,6 +405,16 @@ impl<'s> Search<'s> {
         if (is_new || run.is_multiple_of(REPEATED)) && found.is_empty() {
             found.extend(judge.repeated(&input));
         }
+        if (is_new || run.is_multiple_of(GROWING))
+            && found.is_empty()
+            && let Some((symptom, grown)) = judge.growing(&input)
+        {
+            match symptom.oracle {
+                Oracle::FuelGrows => found.push(symptom),
+                // So large, it's wrong by itself.
+                _ => self.note(&grown, symptom, alone, watcher),
+            }
+        }
         for symptom in found {
             self.note(&input, symptom, alone, watcher);
         }
@@ -391,10 +444,15 @@ impl<'s> Search<'s> {
     /// Sees what a new input is compared with, and makes inputs of that.
     fn compare(&mut self, input: &Input, alone: Option<usize>) {
         let Some(gate) = self.policies.comparisons else { return };
-        let _ = decide(&chain(gate, alone), input);
-        let seen = compared(gate.policies());
+        let compared_with = |input: &Input| {
+            let _ = decide(&chain(gate, alone), input);
+            compared(gate.policies())
+        };
+        let seen = compared_with(input);
         let room = MAX_DERIVED.saturating_sub(self.derived.len());
-        let derived = self.mutator.learn(input, &seen, room);
+        let mut derived = solved(input, &seen, compared_with);
+        derived.truncate(room);
+        derived.extend(self.mutator.learn(input, &seen, room - derived.len()));
         self.derived.extend(derived.into_iter().map(|input| (input, alone)));
     }
 
@@ -411,11 +469,11 @@ impl<'s> Search<'s> {
             return;
         }
         let judge = self.policies.judge(alone);
-        let repeat = symptom.oracle.is_about_two();
-        let Some(symptom) = judge.symptoms(input, repeat).into_iter().find(|shown| shown.is_like(&symptom)) else {
+        let extent = symptom.oracle.extent();
+        let Some(symptom) = judge.symptoms(input, extent).into_iter().find(|shown| shown.is_like(&symptom)) else {
             return;
         };
-        let shows = |input: &Input| judge.symptoms(input, repeat).iter().any(|found| found.is_like(&symptom));
+        let shows = |input: &Input| judge.symptoms(input, extent).iter().any(|found| found.is_like(&symptom));
         let input = shrink(input.clone(), shows);
         let again = judge.other(&input, symptom.oracle);
         let verdict = decide(&self.policies.plain.chain(), &input).map_or("refuse", |decision| decision.word());
@@ -427,11 +485,7 @@ impl<'s> Search<'s> {
     }
 }
 
-fn own_settings(trial: &Trial<'_>) -> Value {
-    serde_json::from_str(trial.settings()).unwrap_or_default()
-}
-
 /// The chain of all policies, or of one.
-fn chain(gate: &Gate, alone: Option<usize>) -> Chain<'_> {
+pub(super) fn chain(gate: &Gate, alone: Option<usize>) -> Chain<'_> {
     alone.map_or_else(|| gate.chain(), |number| gate.chain_of(number))
 }

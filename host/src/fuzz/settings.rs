@@ -14,6 +14,14 @@ use crate::policy::engine::{Trial, Tried};
 /// How deep a change goes.
 const MAX_DEPTH: u32 = 6;
 
+/// How long a text becomes.
+const MAX_TEXT: usize = 4000;
+/// Characters that mean something in expressions and patterns.
+const MARKS: [char; 24] = [
+    '(', ')', '[', ']', '{', '}', '\'', '"', '\\', '.', ',', ':', '?', '!', '=', '<', '>', '&', '|', '*', '-', '0',
+    'x', 'ü',
+];
+
 /// Settings with a few small changes, most of which the schema allows.
 pub(super) fn varied(random: &mut Rng, settings: &Value, schema: &Value, dictionary: &Dictionary) -> Value {
     let mut varied = settings.clone();
@@ -40,6 +48,10 @@ impl<'c> Change<'c> {
     fn value(&mut self, value: &mut Value, schema: &'c Value, depth: u32) {
         let schema = self.resolved(schema);
         let goes_on = depth < MAX_DEPTH && self.random.u8(0..4) > 0;
+        if self.random.u8(0..24) == 0 {
+            *value = self.of_any_type();
+            return;
+        }
         match value {
             Value::Object(fields) => {
                 let keys: Vec<String> = fields.keys().cloned().collect();
@@ -64,6 +76,7 @@ impl<'c> Change<'c> {
                 }
             }
             Value::Bool(flag) => *flag = !*flag,
+            Value::String(text) if self.random.bool() => *text = self.changed(text),
             Value::Number(_) | Value::String(_) | Value::Null => *value = self.sample(schema, depth),
         }
     }
@@ -72,7 +85,10 @@ impl<'c> Change<'c> {
     fn fields(&mut self, fields: &mut Map<String, Value>, schema: &'c Value) {
         let known: Vec<(&String, &Value)> = schema["properties"].as_object().into_iter().flatten().collect();
         let names: Vec<String> = fields.keys().cloned().collect();
-        if self.random.bool() && !names.is_empty() {
+        if self.random.u8(0..12) == 0 {
+            let name = self.text().as_str().unwrap_or_default().to_owned();
+            fields.insert(name, self.of_any_type());
+        } else if self.random.bool() && !names.is_empty() {
             fields.remove(&names[self.random.usize(0..names.len())]);
         } else if !known.is_empty() {
             let (name, schema) = known[self.random.usize(0..known.len())];
@@ -111,6 +127,39 @@ impl<'c> Change<'c> {
             "boolean" => self.random.bool().into(),
             _ => self.text(),
         }
+    }
+
+    /// A value whatever the schema says.
+    fn of_any_type(&mut self) -> Value {
+        match self.random.u8(0..6) {
+            0 => Value::Bool(self.random.bool()),
+            1 => self.number(),
+            2 => self.text(),
+            3 => Value::Array(vec![self.text()]),
+            4 => 0.5.into(),
+            _ => Value::Object(Map::new()),
+        }
+    }
+
+    /// A text with a small change.
+    fn changed(&mut self, text: &str) -> String {
+        let mut chars: Vec<char> = text.chars().collect();
+        let (one, other) = (self.random.usize(0..=chars.len()), self.random.usize(0..=chars.len()));
+        let (from, to) = (one.min(other), one.max(other).min(one.min(other) + 12));
+        match self.random.u8(0..4) {
+            0 => drop(chars.drain(from..to)),
+            1 => {
+                let again: Vec<char> = chars[from..to].to_vec();
+                chars.splice(other..other, again);
+            }
+            2 => {
+                let word = self.text();
+                let word: Vec<char> = word.as_str().unwrap_or_default().chars().collect();
+                chars.splice(one..one, word);
+            }
+            _ => chars.insert(one, MARKS[self.random.usize(0..MARKS.len())]),
+        }
+        chars.into_iter().take(MAX_TEXT).collect()
     }
 
     fn number(&mut self) -> Value {

@@ -74,7 +74,9 @@ impl Tables {
         for i in 0..500 {
             let _ = writeln!(many, "{} 20 0:{i} / /mnt/{i} rw - tmpfs tmpfs rw", 100 + i);
         }
-        let made_up = [String::new(), SMALL.to_owned(), many].into_iter().filter_map(|text| Table::parse(text).ok());
+        let made_up = [String::new(), SMALL.to_owned(), SHARED.to_owned(), many]
+            .into_iter()
+            .filter_map(|text| Table::parse(text).ok());
         Self(made_up.chain(given).collect())
     }
 
@@ -94,6 +96,16 @@ const SMALL: &str = "20 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 24 22 0:32 / /mnt/a\\040b ro,nosuid - nfs4 server:/export ro
 25 23 0:33 / /mnt/a rw - tmpfs  rw
 26 20 8:1 /home//deleted /srv rw - ext4 /dev/sda1 rw
+";
+
+/// A table with peers, slaves, and file systems that are mounted more than once.
+const SHARED: &str = "20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
+21 20 8:1 /srv /mnt/s rw shared:1 - ext4 /dev/sda1 rw
+22 20 8:17 / /home rw shared:2 - btrfs /dev/sdb1 rw
+23 20 8:17 /a /mnt/h ro master:2 - btrfs /dev/sdb1 rw
+24 22 0:40 / /home/t rw shared:3 - tmpfs tmpfs rw
+25 21 0:41 / /mnt/s/x rw shared:4 - tmpfs tmpfs rw
+26 20 0:41 / /srv/x rw shared:4 - tmpfs tmpfs rw
 ";
 
 /// A table with all mount ids shifted.

@@ -15,11 +15,12 @@ use crate::model::host_error::HostError;
 use crate::model::location::{Device, Location};
 use crate::model::paths::{is_within, lexical, relative};
 use crate::mount_table::mount::MountText;
+use crate::mount_table::node_paths::NodePaths;
 use crate::mount_table::snapshot::Snapshot;
 use crate::mount_table::source::{MountSource, Reached};
 use crate::mount_table::statmount;
 use crate::mount_table::table::MountTable;
-use crate::mount_table::topology::{NodePaths, Topology};
+use crate::mount_table::topology::Topology;
 
 /// The mounts of the host, read when a question needs them.
 pub fn snapshot(host: &Arc<HostRoot>) -> Snapshot {

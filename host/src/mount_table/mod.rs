@@ -5,6 +5,7 @@ mod bytes;
 pub(crate) mod escape;
 mod index;
 pub mod mount;
+pub(crate) mod node_paths;
 mod parse;
 pub(crate) mod question;
 pub mod snapshot;

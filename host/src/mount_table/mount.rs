@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::escape::{to_text, unescape};
+use super::node_paths::NodePaths;
 use super::parse::{Fields, Span};
 
 /// One mount: a line of mountinfo, see proc(5). Of a table in the format of mounts the numbers are 0.
@@ -98,6 +99,12 @@ impl<'t> Mount<'t> {
     /// Split first, unescape then: an escaped comma belongs to its option.
     fn list(&self, span: Span, separator: u8) -> impl Iterator<Item = Cow<'t, [u8]>> + use<'t> {
         parts(span.of(self.text), separator).map(unescape)
+    }
+
+    /// Its paths as text.
+    pub(super) fn paths(&self) -> NodePaths {
+        let escaped = |span: Span| to_text(span.of(self.text));
+        NodePaths { root: escaped(self.fields.root), target: escaped(self.fields.target) }
     }
 
     /// All of it as text, for plugins and scripts.

@@ -15,10 +15,14 @@ use super::topology::Topology;
 use crate::model::host_error::HostError;
 use crate::model::location::{Device, Location};
 
+/// So many answers are remembered of a recorded table, which may be asked about thousands of requests: those about the host and about
+/// the policies' settings, which come first and come again.
+const RECORDED_ANSWERS: usize = 96;
+
 /// A mount table that is read when a question needs more than one mount.
 pub struct Snapshot {
     source: Box<dyn MountSource>,
-    /// Whether questions are remembered: a recorded table can't change.
+    /// Whether it's of a host: a recorded table can't change.
     is_live: bool,
     table: OnceLock<Result<MountTable, HostError>>,
     topology: OnceLock<Result<Topology, HostError>>,
@@ -103,6 +107,17 @@ impl Snapshot {
         }
     }
 
+    /// The mountinfo id of the mount that a path lies on.
+    ///
+    /// # Errors
+    /// As [`Self::covering`].
+    pub(crate) fn id_covering(&self, path: &str) -> Result<Option<u64>, HostError> {
+        if self.is_live {
+            return Ok(self.covering(path)?.map(|mount| mount.id));
+        }
+        Ok(self.table().map_err(HostError::clone)?.covering(path.as_bytes()).map(|mount| mount.id()))
+    }
+
     /// Where a path leads, see [`MountSource::reach`].
     pub(crate) fn locate(&self, path: &str) -> Result<Option<Location>, HostError> {
         match self.ask(Question::Locate(path.to_owned()))? {
@@ -145,13 +160,13 @@ impl Snapshot {
     /// # Errors
     /// When the host can't be asked.
     pub(crate) fn ask(&self, question: Question) -> Result<Answer, HostError> {
-        if !self.is_live {
-            return self.answer(&question);
-        }
         if let Some(Remembered { answer: Some(answer), .. }) = self.asked().get(&question) {
             return Ok(answer.clone());
         }
         let answer = self.answer(&question)?;
+        if !self.is_live && self.asked().len() >= RECORDED_ANSWERS {
+            return Ok(answer);
+        }
         let hash = self.hasher.hash_one(&answer);
         let kept = answer.is_small().then(|| answer.clone());
         self.asked().insert(question, Remembered { hash, answer: kept });
@@ -260,20 +275,19 @@ impl Snapshot {
     /// Where a real path lies, by the table alone. Without any mounts, the host is one file system without a number.
     fn location_in_table(&self, path: &str) -> Result<Option<Location>, HostError> {
         let table = self.table().map_err(HostError::clone)?;
-        let Some(mount) = table.covering(path.as_bytes()).map(|mount| mount.to_text()) else {
+        let Some(mount) = table.covering(path.as_bytes()) else {
             let device = Device { major: 0, minor: 0 };
             return Ok(table.is_empty().then(|| Location { device, path: path.to_owned() }));
         };
-        let device = Device { major: mount.major, minor: mount.minor };
-        let paths = super::topology::NodePaths { root: mount.root, target: mount.target };
-        Ok(paths.in_file_system(path).map(|path| Location { device, path }))
+        let device = Device { major: mount.major(), minor: mount.minor() };
+        Ok(mount.paths().in_file_system(path).map(|path| Location { device, path }))
     }
 
     fn find_along(&self, path: &str) -> Result<Vec<Location>, HostError> {
         let Some(Reached { real, on }) = self.reach(path) else { return Ok(Vec::new()) };
         let id = match on {
             Some((id, _)) => Some(id),
-            None => self.covering(&real)?.map(|mount| mount.id),
+            None => self.id_covering(&real)?,
         };
         let Some(id) = id else { return Ok(self.location_in_table(&real)?.into_iter().collect()) };
         let topology = self.topology().map_err(HostError::clone)?;

@@ -4,7 +4,8 @@ use std::io;
 
 use super::escape::{ESCAPED_IN_NAMES, ESCAPED_IN_PATHS, raw_to_text, to_text};
 use super::mount::{MountText, parts};
-use super::topology::{Node, NodePaths};
+use super::node_paths::NodePaths;
+use super::topology::Node;
 use crate::model::location::Device;
 use crate::model::mount_flags::{READ_ONLY, mountinfo_words};
 use crate::sys;

@@ -4,9 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use super::node_paths::NodePaths;
 use super::table::MountTable;
 use crate::model::location::{Device, Location, Via};
-use crate::model::paths::is_within;
 
 /// The mounts as numbers. Their paths are read when a question needs them.
 pub(crate) struct Topology {
@@ -38,39 +38,6 @@ pub(crate) struct Node {
     pub(crate) is_btrfs: bool,
 }
 
-/// The paths of one mount.
-#[derive(Debug, Clone)]
-pub(crate) struct NodePaths {
-    /// What is mounted: the path in the file system.
-    pub(crate) root: String,
-    /// The mount point.
-    pub(crate) target: String,
-}
-
-impl NodePaths {
-    /// The path in the file system of a path of the host that lies on this mount.
-    pub(crate) fn in_file_system(&self, path: &str) -> Option<String> {
-        below(path, &self.target).map(|rest| joined(&self.root, rest))
-    }
-
-    /// The path of the host at which this mount shows a path of its file system.
-    pub(crate) fn on_host(&self, path: &str) -> Option<String> {
-        below(path, &self.root).map(|rest| joined(&self.target, rest))
-    }
-}
-
-/// What lies behind a folder in a path: nothing, or `/…`.
-fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
-    is_within(path, folder).then(|| path.get(folder.trim_end_matches('/').len()..).unwrap_or_default())
-}
-
-fn joined(folder: &str, rest: &str) -> String {
-    match (folder.trim_end_matches('/'), rest.trim_end_matches('/')) {
-        ("", "") => "/".to_owned(),
-        (folder, rest) => format!("{folder}{rest}"),
-    }
-}
-
 impl Topology {
     /// The mounts, with what reads the paths of one of them. A mount that is gone by then has none.
     pub(crate) fn new(
@@ -87,20 +54,19 @@ impl Topology {
         let mut paths = Vec::with_capacity(table.len());
         let mut nodes = Vec::with_capacity(table.len());
         for mount in table.iter() {
-            let text = mount.to_text();
-            let group = |prefix: &str| {
-                let group = text.optional_fields.iter().find_map(|field| field.strip_prefix(prefix));
-                group.and_then(|group| group.parse().ok()).unwrap_or(0)
+            let group = |prefix: &[u8]| {
+                let group = mount.optional_fields().find_map(|field| Some(field.strip_prefix(prefix)?.to_vec()));
+                group.and_then(|group| String::from_utf8(group).ok()?.parse().ok()).unwrap_or(0)
             };
             nodes.push(Node {
-                id: text.id,
-                parent: text.parent,
-                device: Device { major: text.major, minor: text.minor },
-                group: group("shared:"),
-                master: group("master:"),
-                is_btrfs: text.fstype == "btrfs",
+                id: mount.id(),
+                parent: mount.parent(),
+                device: Device { major: mount.major(), minor: mount.minor() },
+                group: group(b"shared:"),
+                master: group(b"master:"),
+                is_btrfs: *mount.fstype() == *b"btrfs",
             });
-            paths.push(NodePaths { root: text.root, target: text.target });
+            paths.push(mount.paths());
         }
         Self::new(nodes, move |i| paths.get(i).cloned())
     }

@@ -6,9 +6,33 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use serde_json::{Value, json};
 
-use super::input_file::{canonical, name, read, read_folder, write_whole};
+use super::input_file::{canonical, files, name, read, read_folder, write_whole};
+use crate::cli::input::read_plain;
 use crate::fuzz::input::Input;
+
+/// The folder in a corpus with settings, a file each: the name of a policy, and its settings.
+const SETTINGS: &str = "settings";
+
+/// The settings in folders of requests. What isn't any is told, and left out.
+pub(in crate::cli) fn settings(folders: &[PathBuf]) -> anyhow::Result<Vec<(String, Value)>> {
+    let mut found = Vec::new();
+    for folder in folders.iter().map(|folder| folder.join(SETTINGS)).filter(|folder| folder.is_dir()) {
+        for path in files(&folder)? {
+            let read = || -> anyhow::Result<(String, Value)> {
+                let mut read: Value = serde_json::from_slice(&read_plain(&path)?)?;
+                let policy = read["policy"].as_str().context("it names no policy")?.to_owned();
+                Ok((policy, read["settings"].take()))
+            };
+            match read() {
+                Ok(settings) => found.push(settings),
+                Err(error) => tracing::warn!("{} isn't used: {error:#}", path.display()),
+            }
+        }
+    }
+    Ok(found)
+}
 
 /// Folders of requests. What is new goes to the first.
 #[derive(Debug)]
@@ -44,6 +68,14 @@ impl CorpusFolder {
         write_whole(&folder.join(&name), &text)?;
         self.known.insert(name);
         Ok(())
+    }
+
+    /// Adds settings of a policy.
+    pub(super) fn add_settings(&self, policy: &str, settings: &Value) -> anyhow::Result<()> {
+        let Some(folder) = self.first.as_ref().map(|folder| folder.join(SETTINGS)) else { return Ok(()) };
+        let text = format!("{}\n", json!({ "policy": policy, "settings": settings }));
+        fs::create_dir_all(&folder).with_context(|| format!("{} can't be made", folder.display()))?;
+        write_whole(&folder.join(name(&text)), &text)
     }
 
     /// What others have added since.

@@ -29,27 +29,35 @@ pub(super) const PROPERTIES: &str = "properties";
 
 /// A policy directory three times, and what must hold of it.
 pub(in crate::cli) struct Guides {
+    engine: Engine,
     pub(in crate::cli) plain: Gate,
-    edges: Option<Gate>,
+    edges: Option<(Engine, Gate)>,
     comparisons: Option<Gate>,
     pub(in crate::cli) properties: Option<Gate>,
 }
 
-const EDGES: Rewriting = Rewriting { name: "edges", rewrite: |plugin| instrument(plugin, Noting::Edges) };
+/// The policies of a directory, to be given other settings.
+pub(in crate::cli) struct Trials<'e> {
+    plain: Vec<Trial<'e>>,
+    edges: Vec<Trial<'e>>,
+}
+
+pub(in crate::cli) fn trials<'e>(global: &Global, engine: &'e Engine, gate: &Gate) -> anyhow::Result<Vec<Trial<'e>>> {
+    let cache = global.cache();
+    let trials = gate.entries().iter().map(|entry| engine.trial(entry, &cache));
+    Ok(trials.collect::<Result<_, _>>().map_err(Error::Unsound)?)
+}
+
+const EDGES: Rewriting =
+    Rewriting { name: "edges", rewrite: |plugin| Ok(instrument(plugin, Noting::Edges)?.component) };
 const COMPARISONS: Rewriting =
-    Rewriting { name: "comparisons", rewrite: |plugin| instrument(plugin, Noting::Comparisons) };
+    Rewriting { name: "comparisons", rewrite: |plugin| Ok(instrument(plugin, Noting::Comparisons)?.component) };
 
 impl Guides {
-    /// The policies as they are, to be given other settings.
-    pub(in crate::cli) fn trials<'e>(&self, global: &Global, engine: &'e Engine) -> anyhow::Result<Vec<Trial<'e>>> {
-        let cache = global.cache();
-        Ok(self
-            .plain
-            .entries()
-            .iter()
-            .map(|entry| engine.trial(entry, &cache))
-            .collect::<Result<_, _>>()
-            .map_err(Error::Unsound)?)
+    /// The policies as they are, and with plugins that note which edges they take, to be given other settings.
+    pub(in crate::cli) fn trials(&self, global: &Global) -> anyhow::Result<Trials<'_>> {
+        let edges = self.edges.as_ref().map(|(engine, gate)| trials(global, engine, gate)).transpose()?;
+        Ok(Trials { plain: trials(global, &self.engine, &self.plain)?, edges: edges.unwrap_or_default() })
     }
 
     /// Loads a directory. A plugin that can't be changed is searched with less guidance.
@@ -57,17 +65,24 @@ impl Guides {
         let cache = global.cache();
         let directory = open(global, path, &cache)?;
         // A busy machine must not make a finding: only fuel ends a plugin.
-        let plain = Gate::load(&Engine::without_deadlines().map_err(Error::Sandbox)?, directory.clone(), &cache)?;
-        let rewritten = |rewriting| -> anyhow::Result<Option<Gate>> {
+        let engine = Engine::without_deadlines().map_err(Error::Sandbox)?;
+        let plain = Gate::load(&engine, directory.clone(), &cache)?;
+        let rewritten = |rewriting| -> anyhow::Result<Option<(Engine, Gate)>> {
             let engine = Engine::rewriting(rewriting).map_err(Error::Sandbox)?;
-            Ok(Gate::load(&engine, directory.clone(), &cache)
+            let gate = Gate::load(&engine, directory.clone(), &cache)
                 // The plugins as they are were loaded: it's their instrumented form that is too much.
                 .inspect_err(|error| tracing::warn!("searching with less guidance: {}", with_causes(error)))
-                .ok())
+                .ok();
+            // What they did with their settings is no part of the search.
+            for policy in gate.iter().flat_map(Gate::policies) {
+                policy.take_notes();
+            }
+            Ok(gate.map(|gate| (engine, gate)))
         };
         let edges = if guide == Guide::Blind { None } else { rewritten(EDGES)? };
         let comparisons = if guide == Guide::Comparisons && edges.is_some() { rewritten(COMPARISONS)? } else { None };
-        Ok(Self { plain, edges, comparisons, properties: None })
+        let comparisons = comparisons.map(|(_, gate)| gate);
+        Ok(Self { engine, plain, edges, comparisons, properties: None })
     }
 
     /// With what must hold of the directory, if it says so.
@@ -82,13 +97,23 @@ impl Guides {
         Ok(Self { properties, ..self })
     }
 
-    pub(in crate::cli) fn policies<'p>(&'p self, trials: &'p [Trial<'p>]) -> Policies<'p> {
+    /// A directory whose plugins note what they reach, their settings included, with what makes instances of them.
+    pub(in crate::cli) fn edges(global: &Global, path: &Path) -> anyhow::Result<(Engine, Gate)> {
+        let cache = global.cache();
+        let engine = Engine::rewriting(EDGES).map_err(Error::Sandbox)?;
+        let gate = Gate::load(&engine, open(global, path, &cache)?, &cache)?;
+        Ok((engine, gate))
+    }
+
+    /// What is searched. Without trials, settings stay what they are.
+    pub(in crate::cli) fn policies<'p>(&'p self, trials: Option<&'p Trials<'p>>) -> Policies<'p> {
         Policies {
             plain: &self.plain,
-            edges: self.edges.as_ref(),
+            edges: self.edges.as_ref().map(|(_, gate)| gate),
             comparisons: self.comparisons.as_ref(),
             properties: self.properties.as_ref(),
-            trials,
+            trials: trials.map(|trials| trials.plain.as_slice()).unwrap_or_default(),
+            edge_trials: trials.map(|trials| trials.edges.as_slice()).unwrap_or_default(),
         }
     }
 }

@@ -63,10 +63,7 @@ pub(in crate::cli) fn write_whole(path: &Path, text: &str) -> anyhow::Result<()>
 
 /// The requests of a folder by name. What isn't one is told, and left out.
 pub(in crate::cli) fn read_folder(folder: &Path) -> anyhow::Result<Vec<(PathBuf, Input)>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("{} can't be listed", folder.display()))?;
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-    paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
-    paths.sort();
+    let paths = files(folder)?;
     let input = |path: PathBuf| match read(&path) {
         Ok(input) => Some((path, input)),
         Err(error) => {
@@ -75,6 +72,16 @@ pub(in crate::cli) fn read_folder(folder: &Path) -> anyhow::Result<Vec<(PathBuf,
         }
     };
     Ok(paths.into_iter().filter_map(input).collect())
+}
+
+/// The files of a folder by name, without those that are hidden.
+pub(super) fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("{} can't be listed", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    paths.retain(|path| !is_hidden(path) && !path.is_dir());
+    paths.sort();
+    Ok(paths)
 }
 
 /// A word of a command line of sh(1).

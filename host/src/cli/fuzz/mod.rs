@@ -24,8 +24,9 @@ use serde_json::Value;
 
 pub(super) use self::bounds::{Bounds, progress};
 use self::corpus_folder::CorpusFolder;
+pub(super) use self::corpus_folder::settings;
 use self::engine_flags::EngineFlags;
-pub(super) use self::guides::{Guide, Guides};
+pub(super) use self::guides::{Guide, Guides, trials};
 use self::report::{Judged, ReportFile};
 use super::global::Global;
 use super::input::read_plain;
@@ -40,7 +41,6 @@ use crate::gate::Gate;
 use crate::json;
 use crate::model::refusals::Refusals;
 use crate::model::untrusted::for_people;
-use crate::policy::engine::Engine;
 
 /// Look for requests that make policies misbehave
 #[derive(Debug, Args)]
@@ -160,7 +160,7 @@ impl<'a> Subject<'a> {
     }
 
     fn policies(&self) -> Policies<'_> {
-        self.guides.policies(&[])
+        self.guides.policies(None)
     }
 
     fn plan(&self, flags: &EngineFlags, corpus: Vec<Input>) -> Plan<'_> {
@@ -168,18 +168,17 @@ impl<'a> Subject<'a> {
         let runs = flags.runs.unwrap_or(if flags.time.is_some() { u64::MAX } else { self.args.bounds.runs });
         let time = flags.time.or(self.args.bounds.max_time);
         let Self { tables, dictionary, without, .. } = self;
-        Plan { tables, dictionary, corpus, labels: &self.global.label, seed, runs, time, without }
+        Plan { tables, dictionary, corpus, settings: Vec::new(), labels: &self.global.label, seed, runs, time, without }
     }
 
     fn search(&self, flags: &EngineFlags) -> anyhow::Result<ExitStatus> {
         let folders: Vec<PathBuf> = self.args.corpus.iter().chain(&flags.folders).cloned().collect();
         let (corpus, inputs) = CorpusFolder::open(&folders)?;
-        let plan = self.plan(flags, inputs);
+        let plan = Plan { settings: settings(&folders)?, ..self.plan(flags, inputs) };
         let (seed, runs) = (plan.seed, plan.runs);
         let mut watcher = ToFiles::new(self, flags, corpus, runs)?;
-        let engine = Engine::without_deadlines().map_err(Error::Sandbox)?;
-        let trials = self.guides.trials(self.global, &engine)?;
-        let summary = run::run(&self.guides.policies(&trials), plan, &mut watcher);
+        let trials = self.guides.trials(self.global)?;
+        let summary = run::run(&self.guides.policies(Some(&trials)), plan, &mut watcher);
         watcher.bar.finish_and_clear();
         if let Some(error) = watcher.failed {
             return Err(error);
@@ -241,11 +240,23 @@ impl<'a> Subject<'a> {
             corpus.add(&new[*number])?;
         }
         let folder = corpus.path().unwrap_or(first).display().to_string();
+        let trials = self.guides.trials(self.global)?;
+        let policies = self.guides.policies(Some(&trials));
+        let (known_settings, new_settings) = (settings(std::slice::from_ref(first))?, settings(others)?);
+        let chosen_settings = run::merge_settings(&policies, &known_settings, &new_settings);
+        for (policy, settings) in &chosen_settings {
+            corpus.add_settings(policy, settings)?;
+        }
         if self.global.json {
-            let object = serde_json::json!({ "corpus": folder, "before": known.len(), "read": new.len(), "added": chosen.len() });
+            let object = serde_json::json!({ "corpus": folder, "before": known.len(), "read": new.len(), "added": chosen.len(),
+                                             "added_settings": chosen_settings.len() });
             writeln!(anstream::stdout(), "{object}")?;
         } else {
             writeln!(anstream::stdout(), "{folder}: {} of {} requests reach something new", chosen.len(), new.len())?;
+            if !new_settings.is_empty() {
+                let (chosen, all) = (chosen_settings.len(), new_settings.len());
+                writeln!(anstream::stdout(), "{folder}: {chosen} of {all} settings reach something new")?;
+            }
         }
         Ok(ExitStatus::Done)
     }
@@ -403,6 +414,12 @@ impl Watcher for ToFiles<'_> {
 
     fn kept(&mut self, input: &Input) {
         if let Err(error) = self.corpus.add(input) {
+            self.failed = Some(error);
+        }
+    }
+
+    fn kept_settings(&mut self, policy: &str, settings: &Value) {
+        if let Err(error) = self.corpus.add_settings(policy, settings) {
             self.failed = Some(error);
         }
     }

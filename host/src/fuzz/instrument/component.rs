@@ -1,5 +1,7 @@
 //! Rewrites a component: its modules, and the exports that show their notes.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result, bail};
 use wasm_encoder::{
     Alias, CanonicalFunctionSection, CanonicalOption, Component, ComponentAliasSection, ComponentExportKind,
@@ -23,18 +25,26 @@ struct Counts {
     memories: u32,
 }
 
+/// A plugin that shows what it notes.
+pub(crate) struct Instrumented {
+    /// The component.
+    pub(crate) component: Vec<u8>,
+    /// Of each export that shows notes, in their order, where the plugin has the module whose notes they are.
+    pub(crate) modules: Vec<Range<usize>>,
+}
+
 /// Rewrites a component.
 ///
 /// # Errors
 /// When it isn't sound.
-pub(crate) fn instrument(plugin: &[u8], noting: Noting) -> Result<Vec<u8>> {
+pub(crate) fn instrument(plugin: &[u8], noting: Noting) -> Result<Instrumented> {
     let counts = count(plugin)?;
     let mut rewriter = Rewriter { whole: plugin, noting, counts, started: 0 };
-    let (component, notes) = rewriter.component(Parser::new(0), plugin)?;
-    if notes == 0 {
+    let (component, modules) = rewriter.component(Parser::new(0), plugin)?;
+    if modules.is_empty() {
         bail!("it has no branch");
     }
-    Ok(component.finish())
+    Ok(Instrumented { component: component.finish(), modules })
 }
 
 /// The counts of each component, in the order in which they begin.
@@ -71,18 +81,19 @@ struct Rewriter<'p> {
     started: usize,
 }
 
-/// What was found in a component: of modules whether they have notes, of components how many exports show notes.
+/// What was found in a component: of modules where they are, if they have notes; of components the modules of the exports that show
+/// notes; and of instances what they are made of.
 #[derive(Default)]
 struct Found {
-    modules: Vec<bool>,
-    components: Vec<u32>,
-    core_instances: Vec<bool>,
-    instances: Vec<u32>,
+    modules: Vec<Option<Range<usize>>>,
+    components: Vec<Vec<Range<usize>>>,
+    core_instances: Vec<Option<Range<usize>>>,
+    instances: Vec<Vec<Range<usize>>>,
 }
 
 impl Rewriter<'_> {
-    /// A component and how many exports of it show notes.
-    fn component(&mut self, mut parser: Parser, data: &[u8]) -> Result<(Component, u32)> {
+    /// A component, and the modules whose notes its exports show.
+    fn component(&mut self, mut parser: Parser, data: &[u8]) -> Result<(Component, Vec<Range<usize>>)> {
         let counts = *self.counts.get(self.started).context("a component that wasn't counted")?;
         self.started += 1;
         let mut component = Component::new();
@@ -95,9 +106,9 @@ impl Rewriter<'_> {
                 Payload::ModuleSection { unchecked_range, .. } => {
                     let range = usize::try_from(unchecked_range.start)?..usize::try_from(unchecked_range.end)?;
                     rest = &rest[range.len()..];
-                    let bytes = &self.whole[range];
+                    let bytes = &self.whole[range.clone()];
                     let noted = module::instrument(bytes, self.noting)?;
-                    found.modules.push(noted.is_some());
+                    found.modules.push(noted.is_some().then_some(range));
                     component.section(&RawSection { id: 1, data: noted.as_deref().unwrap_or(bytes) });
                 }
                 Payload::ComponentSection { parser, unchecked_range } => {
@@ -129,9 +140,9 @@ fn note(found: &mut Found, payload: &Payload<'_>) -> Result<()> {
             for instance in reader.clone() {
                 found.core_instances.push(match instance? {
                     Instance::Instantiate { module_index, .. } => {
-                        found.modules.get(usize::try_from(module_index)?).copied().unwrap_or(false)
+                        found.modules.get(usize::try_from(module_index)?).cloned().flatten()
                     }
-                    Instance::FromExports(_) => false,
+                    Instance::FromExports(_) => None,
                 });
             }
         }
@@ -139,18 +150,18 @@ fn note(found: &mut Found, payload: &Payload<'_>) -> Result<()> {
             for instance in reader.clone() {
                 found.instances.push(match instance? {
                     ComponentInstance::Instantiate { component_index, .. } => {
-                        found.components.get(usize::try_from(component_index)?).copied().unwrap_or(0)
+                        found.components.get(usize::try_from(component_index)?).cloned().unwrap_or_default()
                     }
-                    ComponentInstance::FromExports(_) => 0,
+                    ComponentInstance::FromExports(_) => Vec::new(),
                 });
             }
         }
         Payload::ComponentImportSection(reader) => {
             for import in reader.clone() {
                 match import?.ty {
-                    ComponentTypeRef::Instance(_) => found.instances.push(0),
-                    ComponentTypeRef::Component(_) => found.components.push(0),
-                    ComponentTypeRef::Module(_) => found.modules.push(false),
+                    ComponentTypeRef::Instance(_) => found.instances.push(Vec::new()),
+                    ComponentTypeRef::Component(_) => found.components.push(Vec::new()),
+                    ComponentTypeRef::Module(_) => found.modules.push(None),
                     _ => {}
                 }
             }
@@ -159,10 +170,10 @@ fn note(found: &mut Found, payload: &Payload<'_>) -> Result<()> {
             for alias in reader.clone() {
                 match alias? {
                     ComponentAlias::InstanceExport { kind, .. } => add_unknown(found, kind),
-                    ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. } => {
-                        found.modules.push(false)
+                    ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. } => found.modules.push(None),
+                    ComponentAlias::Outer { kind: ComponentOuterAliasKind::Component, .. } => {
+                        found.components.push(Vec::new())
                     }
-                    ComponentAlias::Outer { kind: ComponentOuterAliasKind::Component, .. } => found.components.push(0),
                     _ => {}
                 }
             }
@@ -180,26 +191,27 @@ fn note(found: &mut Found, payload: &Payload<'_>) -> Result<()> {
 /// A name for something that is there already.
 fn add_unknown(found: &mut Found, kind: ComponentExternalKind) {
     match kind {
-        ComponentExternalKind::Instance => found.instances.push(0),
-        ComponentExternalKind::Component => found.components.push(0),
-        ComponentExternalKind::Module => found.modules.push(false),
+        ComponentExternalKind::Instance => found.instances.push(Vec::new()),
+        ComponentExternalKind::Component => found.components.push(Vec::new()),
+        ComponentExternalKind::Module => found.modules.push(None),
         _ => {}
     }
 }
 
 /// Adds the exports that show the notes of the modules, and of the components within.
-fn show(component: &mut Component, found: &Found, mut counts: Counts) -> u32 {
-    let mut exports = 0;
+fn show(component: &mut Component, found: &Found, mut counts: Counts) -> Vec<Range<usize>> {
+    let mut exports = Vec::new();
     let of_bytes = counts.types;
     let of_show = counts.types + 1;
-    if found.core_instances.contains(&true) {
+    if found.core_instances.iter().any(Option::is_some) {
         let mut types = ComponentTypeSection::new();
         types.defined_type().list(ComponentValType::Primitive(PrimitiveValType::U8));
         let none: [(&str, ComponentValType); 0] = [];
         types.function().params(none).result(Some(ComponentValType::Type(of_bytes)));
         component.section(&types);
     }
-    for (number, _) in found.core_instances.iter().enumerate().filter(|(_, noted)| **noted) {
+    let noted = found.core_instances.iter().enumerate();
+    for (number, module) in noted.filter_map(|(number, module)| Some((number, module.clone()?))) {
         let instance = u32::try_from(number).unwrap_or(0);
         let mut aliases = ComponentAliasSection::new();
         aliases.alias(Alias::CoreInstanceExport { instance, kind: ExportKind::Func, name: module::SHOW });
@@ -207,27 +219,28 @@ fn show(component: &mut Component, found: &Found, mut counts: Counts) -> u32 {
         let mut lifts = CanonicalFunctionSection::new();
         lifts.lift(counts.core_functions, of_show, [CanonicalOption::Memory(counts.memories)]);
         component.section(&aliases).section(&lifts);
-        export(component, &mut exports, &mut counts);
+        export(component, &mut exports, module, &mut counts);
         counts.core_functions += 1;
         counts.memories += 1;
     }
-    for (number, notes) in found.instances.iter().enumerate() {
-        for inner in 0..*notes {
+    for (number, modules) in found.instances.iter().enumerate() {
+        for (inner, module) in modules.iter().enumerate() {
             let (instance, name) = (u32::try_from(number).unwrap_or(0), format!("{NOTES}{inner}"));
             let mut aliases = ComponentAliasSection::new();
             aliases.alias(Alias::InstanceExport { instance, kind: ComponentExportKind::Func, name: &name });
             component.section(&aliases);
-            export(component, &mut exports, &mut counts);
+            export(component, &mut exports, module.clone(), &mut counts);
         }
     }
     exports
 }
 
-/// Exports the function that was just added. The export is a function of its own.
-fn export(component: &mut Component, exports: &mut u32, counts: &mut Counts) {
+/// Exports the function that was just added and shows the notes of a module. The export is a function of its own.
+fn export(component: &mut Component, exports: &mut Vec<Range<usize>>, module: Range<usize>, counts: &mut Counts) {
     let mut section = ComponentExportSection::new();
-    section.export(format!("{NOTES}{exports}").as_str(), ComponentExportKind::Func, counts.functions, None);
+    let name = format!("{NOTES}{}", exports.len());
+    section.export(name.as_str(), ComponentExportKind::Func, counts.functions, None);
     component.section(&section);
-    *exports += 1;
+    exports.push(module);
     counts.functions += 2;
 }

@@ -6,7 +6,9 @@
 //!
 //! Each `br_if`, `if` and `select` has two notes, `br_table` one for each target, and each function one: exact edges, no hashes.
 
+mod branch;
 mod component;
+pub(crate) mod flow;
 mod module;
 pub(crate) mod notes;
 mod noting;

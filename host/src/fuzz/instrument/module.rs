@@ -9,6 +9,7 @@ use wasm_encoder::{
 };
 use wasmparser_of_encoder::{CodeSectionReader, CompositeInnerType, FunctionBody, Operator, Parser, Payload, TypeRef};
 
+use super::branch::Branch;
 use super::notes::{HEADER, LIST, Layout, TEXT};
 use super::noting::Noting;
 
@@ -211,13 +212,11 @@ impl Writer<'_> {
         let mut operators = body.get_operators_reader()?;
         while !operators.eof() {
             let operator = operators.read()?;
-            match &operator {
-                Operator::BrIf { .. } | Operator::If { .. } | Operator::Select | Operator::TypedSelect { .. } => {
-                    self.choice(&mut function, &scratch);
-                }
-                Operator::BrTable { targets } => self.table(&mut function, &scratch, targets.len()),
-                _ if self.noting == Noting::Comparisons => self.comparison(&mut function, &scratch, &operator),
-                _ => {}
+            match (Branch::of(&operator), self.noting) {
+                (Some(Branch::Choice), _) => self.choice(&mut function, &scratch),
+                (Some(Branch::Table { targets }), _) => self.table(&mut function, &scratch, targets),
+                (None, Noting::Comparisons) => self.comparison(&mut function, &scratch, &operator),
+                (None, Noting::Edges) => {}
             }
             function.instruction(&RoundtripReencoder.instruction(operator)?);
         }
@@ -240,7 +239,7 @@ impl Writer<'_> {
     /// Notes which way a condition on top of the stack goes, and leaves it there.
     fn choice(&mut self, function: &mut Function, scratch: &Scratch) {
         let at = Layout::edge(self.next.edges);
-        self.next.edges += 2;
+        self.next.edges += Branch::Choice.edges();
         for instruction in [
             Instruction::LocalTee(scratch.choice),
             Instruction::I32Eqz,
@@ -255,7 +254,7 @@ impl Writer<'_> {
     /// Notes which of some targets is taken.
     fn table(&mut self, function: &mut Function, scratch: &Scratch, targets: u32) {
         let at = Layout::edge(self.next.edges);
-        self.next.edges += targets + 1;
+        self.next.edges += Branch::Table { targets }.edges();
         let last = i32::try_from(targets).unwrap_or(i32::MAX);
         for instruction in [
             Instruction::LocalTee(scratch.choice),

@@ -91,6 +91,14 @@ impl PolicyEntry {
         format!("{digest} {grants:?} {fuel} {memory} {deadline:?} {settings}")
     }
 
+    /// Its plugin as it is.
+    ///
+    /// # Errors
+    /// As [`Self::bytes`].
+    pub(crate) fn read_plugin(&self) -> Result<Arc<[u8]>, DirectoryError> {
+        self.bytes().map_err(|fault| self.error(fault))
+    }
+
     /// A fault of this policy as an error of its directory.
     pub(in crate::policy) fn error(&self, fault: Fault) -> DirectoryError {
         let plugin = self.plugin.file_name().unwrap_or_default().to_string_lossy();

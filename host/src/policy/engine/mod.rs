@@ -25,6 +25,7 @@ use wasmtime::component::Component;
 use self::clock::Clock;
 pub(crate) use self::contract_check::NOTES;
 use self::policy::Policy;
+pub(crate) use self::runner::Notes;
 use self::runner::Runner;
 pub(crate) use self::runtime::Rewriting;
 use self::runtime::Runtime;
@@ -88,12 +89,13 @@ impl Engine {
     /// # Errors
     /// The first policy that can't be used, with its line in `policies.toml` and a hint.
     pub fn load(&self, directory: &mut PolicyDirectory, cache: &Cache) -> Result<Vec<Policy>, DirectoryError> {
+        // What changed code makes of its settings is for this engine alone.
+        if self.runtime.is_rewriting() {
+            return self.policies(directory, cache, &mut Record::default());
+        }
         let mut record = std::mem::take(&mut directory.record);
         let policies = self.policies(directory, cache, &mut record)?;
-        // What changed code has made of its settings is for this engine alone.
-        if !self.runtime.is_rewriting() {
-            cache.save_record(&directory.path, &record);
-        }
+        cache.save_record(&directory.path, &record);
         Ok(policies)
     }
 
@@ -187,13 +189,22 @@ impl Trial<'_> {
         }
     }
 
+    /// What its plugin notes over these settings, if it's instrumented.
+    pub(crate) fn notes(&self, settings: String) -> Vec<Notes> {
+        let entry = PolicyEntry { settings, ..self.entry.clone() };
+        let Ok(runner) = Runner::new(&self.engine.runtime, &self.component, &entry) else { return Vec::new() };
+        // Whether it takes them is asked elsewhere.
+        let _ = runner.introduce();
+        runner.take_notes()
+    }
+
     /// The schema of its settings.
     pub(crate) fn schema(&self) -> &str {
         &self.schema
     }
 
     /// Its own settings.
-    pub(crate) fn settings(&self) -> &str {
-        &self.entry.settings
+    pub(crate) fn own_settings(&self) -> serde_json::Value {
+        serde_json::from_str(&self.entry.settings).unwrap_or_default()
     }
 }

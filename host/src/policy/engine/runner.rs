@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre, WasmList};
+use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre, WasmList};
 use wasmtime::{Store, Trap};
 
-use super::bindings::PolicyPre;
 use super::bindings::exports::mountgate::policy::plugin;
 use super::bindings::mountgate::policy::types;
+use super::bindings::{Policy, PolicyPre};
 use super::clock::deadline_check;
 use super::closed_wasi::Closed;
 use super::contract_check::{CONTRACT, NOTES, check_exports, check_imports};
@@ -102,19 +102,14 @@ impl Runner {
         let mut notes = Vec::new();
         let mut ask = || {
             let instance = self.pre.instantiate(&mut store)?;
-            // Before it's asked: after a trap it can't be called any more, but what it showed can be read.
-            for shown in &self.noted {
-                notes.push(instance.get_typed_func::<(), (WasmList<u8>,)>(&mut store, shown)?.call(&mut store, ())?.0);
-            }
+            notes = self.shown(&mut store, &instance)?;
             let evaluate = instance.get_typed_func::<(&[u8], &types::Review), _>(&mut store, self.evaluate)?;
             let (answer,): (Result<types::Verdict, String>,) =
                 evaluate.call(&mut store, (&self.prepared, &review.0))?;
             Ok(answer)
         };
         let answer = ask();
-        if !notes.is_empty() {
-            self.keep_notes(&store, &notes);
-        }
+        self.keep_notes(&store, &notes);
         let result = match answer {
             Ok(Ok(verdict)) => contract::verdict(verdict)
                 .check()
@@ -125,7 +120,20 @@ impl Runner {
         self.end(store, result, begun)
     }
 
+    /// Where an instrumented plugin notes what it reaches. It's shown before the plugin is asked: after a trap it can't be called any
+    /// more, but what it showed can be read.
+    fn shown(&self, store: &mut Store<HostState>, instance: &Instance) -> wasmtime::Result<Vec<WasmList<u8>>> {
+        let mut list = |shown| {
+            let list = instance.get_typed_func::<(), (WasmList<u8>,)>(&mut *store, shown)?.call(&mut *store, ())?;
+            Ok(list.0)
+        };
+        self.noted.iter().map(&mut list).collect()
+    }
+
     fn keep_notes(&self, store: &Store<HostState>, notes: &[WasmList<u8>]) {
+        if notes.is_empty() {
+            return;
+        }
         let lists = notes.iter().enumerate();
         let lists = lists.map(|(module, list)| Notes { module, list: list.as_le_slice(store).to_vec() });
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).extend(lists);
@@ -158,8 +166,11 @@ impl Runner {
     pub(super) fn introduce(&self) -> Result<Introduction, Fault> {
         let limits = self.limits.for_preparation();
         let mut store = self.store(None, limits);
+        let mut notes = Vec::new();
         let mut ask = || {
-            let instance = PolicyPre::new(self.pre.clone())?.instantiate(&mut store)?;
+            let instance = self.pre.instantiate(&mut store)?;
+            notes = self.shown(&mut store, &instance)?;
+            let instance = Policy::new(&mut store, &instance)?;
             let plugin = instance.mountgate_policy_plugin();
             let description = plugin.call_describe(&mut store)?;
             Ok((description, plugin.call_prepare(&mut store, &self.settings)))
@@ -172,6 +183,7 @@ impl Runner {
             )
         };
         let asked = ask();
+        self.keep_notes(&store, &notes);
         let (description, preparation) = asked.map_err(|error: wasmtime::Error| failed(&error, &store))?;
         let description = described(description)?;
         let problems = settings_schema::problems(&description.settings_schema, &self.settings).map_err(|why| {

@@ -11,6 +11,7 @@ mod author;
 mod callers;
 mod claims;
 mod cli;
+mod coverage;
 mod deadlines;
 mod diff;
 mod directory;
@@ -72,6 +73,7 @@ fn all_tests() -> Vec<Trial> {
         diff::tests(),
         directory::tests(),
         misbehaving::tests(),
+        coverage::tests(),
         fuzz::tests(),
         gated::tests(),
         list::tests(),

@@ -10,6 +10,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     setup::test_tools()?;
     step("cargo xtask plugins");
     plugins::build()?;
+    plugins::build_with_lines(crate::coverage::FOLDER)?;
     step("cargo build --package mountgate-registry");
     crate::run(cargo().args(["build", "--locked", "--package", "mountgate-registry"]))?;
     if !arguments.is_empty() {

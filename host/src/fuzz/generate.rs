@@ -20,6 +20,10 @@ const TYPES: [&str; 12] =
 const SOURCES: [&str; 10] =
     ["tmpfs", "/dev/sda1", "/dev/sdb1", "server:/export", "//server/share", "none", "overlay", "[::1]:/x", "ü", "a b"];
 
+/// What isn't a directory.
+const FILES: [FileKind; 5] =
+    [FileKind::Regular, FileKind::CharDevice, FileKind::BlockDevice, FileKind::Fifo, FileKind::Socket];
+
 /// Makes inputs, the same ones for the same seed.
 #[derive(Debug)]
 pub struct Generator<'w> {
@@ -45,11 +49,17 @@ impl<'w> Generator<'w> {
             }
         });
         let found = source.as_ref().filter(|source| is_source_path(source)).map(|source| {
-            let kind = if operation == Operation::Mount { FileKind::BlockDevice } else { FileKind::Directory };
+            let kind = match operation {
+                Operation::Mount => FileKind::BlockDevice,
+                _ if self.random.u8(0..4) == 0 => FILES[self.random.usize(0..FILES.len())],
+                _ => FileKind::Directory,
+            };
             self.resolved(source, kind)
         });
         let written = self.path();
-        let target = self.resolved(&written, FileKind::Directory);
+        let is_file = found.as_ref().is_some_and(|found| found.kind != FileKind::Directory);
+        let on_file = is_file && operation.source_is_path();
+        let target = self.resolved(&written, if on_file { FileKind::Regular } else { FileKind::Directory });
         let fstype = (operation == Operation::Mount).then(|| self.fstype());
         let options = match operation {
             Operation::Mount | Operation::Remount { mount_point_only: false } => self.options(false),

@@ -396,6 +396,13 @@ fn consistent(input: &mut Input) {
         }
     };
     at(&mut input.target, &input.request.target);
+    // A directory is bound on a directory, and anything else on a file.
+    if let Some(source) = input.source.as_ref().filter(|_| input.request.operation.source_is_path()) {
+        let is_directory = source.kind == FileKind::Directory;
+        if is_directory != (input.target.kind == FileKind::Directory) {
+            input.target.kind = if is_directory { FileKind::Directory } else { FileKind::Regular };
+        }
+    }
     if let (Some(end), Some(written)) = (&mut input.source, &input.request.source)
         && written.starts_with('/')
     {

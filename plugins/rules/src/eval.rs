@@ -129,7 +129,7 @@ impl<'r, M: Mounts> Evaluation<'r, M> {
         for element in elements {
             self.locals.push(element);
             let next = self.is_true(&fold.goes_on).and_then(|goes_on| match goes_on {
-                true => self.value(&fold.step).map(Some),
+                true => self.step(&fold.step).map(Some),
                 false => Ok(None),
             });
             self.locals.pop();
@@ -142,6 +142,34 @@ impl<'r, M: Mounts> Evaluation<'r, M> {
             }
         }
         Ok(())
+    }
+
+    /// The value of a step, from the value so far: the variable before the last. A list that gets longer step by step is taken from there
+    /// instead of copied: with a copy for each element, the work would grow with the square of their number.
+    fn step(&mut self, step: &'r Node) -> Evaluated<'r> {
+        match step {
+            Node::If(condition, one, other) => {
+                let chosen = if self.is_true(condition)? { one } else { other };
+                self.step(chosen)
+            }
+            Node::Local(1) => Ok(self.take_result()),
+            Node::Binary(Binary::Add, so_far, more) if matches!(**so_far, Node::Local(1)) => {
+                match (self.value(more)?, self.take_result()) {
+                    (Value::List(more), Value::List(mut list)) => {
+                        list.extend(more);
+                        Ok(Value::List(list))
+                    }
+                    (more, so_far) => binary(Binary::Add, &so_far, &more),
+                }
+            }
+            _ => self.value(step),
+        }
+    }
+
+    fn take_result(&mut self) -> Value<'r> {
+        let at = self.locals.len().checked_sub(2);
+        let result = at.and_then(|at| self.locals.get_mut(at));
+        result.map_or(Value::Null, |result| std::mem::replace(result, Value::Null))
     }
 
     fn call(&self, function: Function, arguments: &[Value<'r>]) -> Evaluated<'r> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::input_file::{canonical, files, name, read, read_folder, write_whole};
+use super::input_file::{files, name, read, read_folder, write_whole};
 use crate::cli::input::read_plain;
 use crate::fuzz::input::Input;
 
@@ -57,15 +57,14 @@ impl CorpusFolder {
         Ok((Self { first: folders.first().cloned(), known }, inputs))
     }
 
-    /// Adds a request.
-    pub(super) fn add(&mut self, input: &Input) -> anyhow::Result<()> {
+    /// Adds a request in its one form.
+    pub(super) fn add(&mut self, text: &str) -> anyhow::Result<()> {
         let Some(folder) = &self.first else { return Ok(()) };
-        let text = canonical(input)?;
-        let name = OsString::from(name(&text));
+        let name = OsString::from(name(text));
         if self.known.contains(&name) {
             return Ok(());
         }
-        write_whole(&folder.join(&name), &text)?;
+        write_whole(&folder.join(&name), text)?;
         self.known.insert(name);
         Ok(())
     }

@@ -81,7 +81,7 @@ impl Subject<'_> {
             changed: as_size(sum("changed")),
             findings,
         };
-        self.report(plan.seed, &summary, &watcher.folders)?;
+        self.report(plan.seed, &summary, &watcher.folders, None)?;
         Ok(if summary.findings.is_empty() { ExitStatus::Done } else { ExitStatus::Found })
     }
 }

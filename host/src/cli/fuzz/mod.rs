@@ -21,6 +21,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use indicatif::ProgressBar;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 pub(super) use self::bounds::{Bounds, progress};
 use self::corpus_folder::CorpusFolder;
@@ -183,7 +184,8 @@ impl<'a> Subject<'a> {
         if let Some(error) = watcher.failed {
             return Err(error);
         }
-        self.report(seed, &summary, &watcher.folders)?;
+        let digest: String = watcher.digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        self.report(seed, &summary, &watcher.folders, Some(&digest))?;
         if summary.changed > 0 {
             tracing::warn!(
                 "{} verdicts of instrumented plugins are others: report this, with the plugins",
@@ -216,7 +218,7 @@ impl<'a> Subject<'a> {
             changed: 0,
             findings,
         };
-        self.report(plan.seed, &summary, &watcher.folders)?;
+        self.report(plan.seed, &summary, &watcher.folders, None)?;
         Ok(if summary.findings.is_empty() { ExitStatus::Done } else { ExitStatus::Found })
     }
 
@@ -237,7 +239,7 @@ impl<'a> Subject<'a> {
         new.sort_by_key(Input::size);
         let chosen = run::merge(&self.policies(), &known, &new);
         for number in &chosen {
-            corpus.add(&new[*number])?;
+            corpus.add(&input_file::canonical(&new[*number])?)?;
         }
         let folder = corpus.path().unwrap_or(first).display().to_string();
         let trials = self.guides.trials(self.global)?;
@@ -274,9 +276,10 @@ impl<'a> Subject<'a> {
         .collect()
     }
 
-    fn report(&self, seed: u64, summary: &Summary, folders: &[PathBuf]) -> anyhow::Result<()> {
+    fn report(&self, seed: u64, summary: &Summary, folders: &[PathBuf], digest: Option<&str>) -> anyhow::Result<()> {
         let policies = self.global.policies();
-        let object = as_json(seed, summary, folders);
+        let mut object = as_json(seed, summary, folders);
+        object["digest"] = digest.into();
         let judged = self.judged();
         if self.args.job.is_none() {
             for report in &self.args.report {
@@ -305,7 +308,8 @@ impl<'a> Subject<'a> {
             )?;
         }
         let (found, rate) = (summary.findings.len(), rate(summary));
-        writeln!(out, "{} runs with seed {seed}, {rate:.0} a second: {found} findings", summary.runs)?;
+        let digest = digest.map(|digest| format!(", digest {digest}")).unwrap_or_default();
+        writeln!(out, "{} runs with seed {seed}, {rate:.0} a second: {found} findings{digest}", summary.runs)?;
         Ok(())
     }
 }
@@ -340,6 +344,8 @@ struct ToFiles<'f> {
     /// Where findings are written.
     output: PathBuf,
     corpus: CorpusFolder,
+    /// Of all that was kept and found: the same seed makes the same on every machine.
+    digest: Sha256,
     /// The folders of the findings.
     folders: Vec<PathBuf>,
     /// The policy and the code of each.
@@ -364,6 +370,7 @@ impl<'f> ToFiles<'f> {
             policies: subject.global.policies(),
             output: args.job.map_or_else(|| args.output.clone(), |job| jobs::folder_of_job(&args.output, job)),
             corpus,
+            digest: Sha256::new(),
             folders: Vec::new(),
             kinds: Vec::new(),
             failed: None,
@@ -379,6 +386,7 @@ impl<'f> ToFiles<'f> {
         let number = self.kinds.iter().filter(|known| **known == kind).count();
         self.kinds.push(kind);
         self.folders.push(finding::write(&self.output, finding, number, self.policies)?);
+        self.digest.update(format!("{} {}", finding.symptom, input_file::canonical(&finding.input)?));
         if self.makes_artifacts {
             let text = input_file::canonical(&finding.input)?;
             let prefix = self.flags.artifact_prefix.as_deref().unwrap_or("./");
@@ -413,12 +421,17 @@ impl Watcher for ToFiles<'_> {
     }
 
     fn kept(&mut self, input: &Input) {
-        if let Err(error) = self.corpus.add(input) {
+        let keep = |text: String| {
+            self.digest.update(&text);
+            self.corpus.add(&text)
+        };
+        if let Err(error) = input_file::canonical(input).and_then(keep) {
             self.failed = Some(error);
         }
     }
 
     fn kept_settings(&mut self, policy: &str, settings: &Value) {
+        self.digest.update(format!("{policy} {settings}"));
         if let Err(error) = self.corpus.add_settings(policy, settings) {
             self.failed = Some(error);
         }

@@ -139,8 +139,7 @@ fn print(out: &mut impl Write, plugin: &PluginCoverage, missing: bool) -> anyhow
         writeln!(out, "  lines      unknown: it is built without debug information")?;
         return Ok(());
     }
-    let lines = plugin.files.values().map(FileCoverage::reached).fold(Ways::default(), Ways::with);
-    writeln!(out, "{}", line("lines", lines))?;
+    writeln!(out, "{}", line("lines", plugin.lines()))?;
     for (path, file) in &plugin.files {
         let (branches, lines) = (file.ways().percent(), file.reached().percent());
         writeln!(out, "    {:<50} branches {branches:>5.1} %  lines {lines:>5.1} %", shown(path))?;
@@ -166,7 +165,7 @@ fn as_json(plugins: &[PluginCoverage], requests: usize) -> Value {
     let file = |(path, file): (&String, &FileCoverage)| json!({ "path": path, "branches": ways(file.ways()), "lines": ways(file.reached()) });
     let plugin = |plugin: &PluginCoverage| {
         json!({ "plugin": plugin.plugin.to_string_lossy(), "policies": plugin.policies, "functions": ways(plugin.called()),
-                "branches": ways(plugin.ways()), "files": plugin.files.iter().map(file).collect::<Vec<_>>() })
+                "branches": ways(plugin.ways()), "lines": ways(plugin.lines()), "files": plugin.files.iter().map(file).collect::<Vec<_>>() })
     };
     json!({ "requests": requests, "plugins": plugins.iter().map(plugin).collect::<Vec<_>>() })
 }

@@ -204,6 +204,11 @@ impl PluginCoverage {
         ways
     }
 
+    /// The lines of all its files.
+    pub fn lines(&self) -> Ways {
+        self.files.values().map(FileCoverage::reached).fold(Ways::default(), Ways::with)
+    }
+
     /// The ways of all its branches.
     pub fn ways(&self) -> Ways {
         self.functions.iter().map(|function| function.branches).fold(Ways::default(), Ways::with)

@@ -2,7 +2,20 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+
+/// The lines of types with a `#[derive(…)]`, in which there is no other code.
+fn derived(lines: &[String]) -> impl Iterator<Item = RangeInclusive<u32>> {
+    let numbered = (1_u32..).zip(lines);
+    let starts = numbered.filter(|(_, line)| line.trim_start().starts_with("#[derive("));
+    starts.map(move |(start, line)| {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let is_end = |line: &str| line.strip_prefix(indent).is_some_and(|line| line == "}" || line.ends_with(';'));
+        let length = lines.iter().skip(start as usize).take_while(|line| !is_end(line)).count();
+        start..=start.saturating_add(u32::try_from(length).unwrap_or(u32::MAX)).saturating_add(1)
+    })
+}
 
 /// Folders of sources. A plugin names its files itself: no other file is read.
 pub struct Sources {
@@ -24,11 +37,7 @@ impl Sources {
             return true;
         }
         let Some((file, line)) = place.filter(|(file, _)| self.has(Path::new(file))) else { return false };
-        let is_derived = |lines: &[String]| {
-            let line = usize::try_from(line).ok().and_then(|line| lines.get(line.checked_sub(1)?));
-            line.is_some_and(|line| line.trim_start().starts_with("#[derive("))
-        };
-        !self.with_lines(file, is_derived)
+        !self.with_lines(file, |lines| derived(lines).any(|range| range.contains(&line)))
     }
 
     /// The lines of a file, if it's in one of the folders.

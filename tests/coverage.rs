@@ -89,7 +89,7 @@ fn a_report_says_which_lines_were_reached() -> Result<()> {
     let (lcov, html, after) = reached("nfs")?;
     ensure!(lcov.contains(&format!("\nDA:{line},1\n")) || lcov.contains(&format!("\nDA:{line},2\n")), "{lcov}");
     ensure!(html.lines().count() > 20 && !html.contains("src=") && !html.contains("http"), "{html}");
-    let count = |json: &Value| json["plugins"][0]["branches"]["reached"].as_u64();
+    let count = |json: &Value| json["plugins"][0]["lines"]["reached"].as_u64();
     ensure!(count(&before) < count(&after), "{before}\n{after}");
     Ok(())
 }

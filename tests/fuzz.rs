@@ -25,6 +25,8 @@ tests! {
     plain a_corpus_is_kept_merged_and_begun_with,
     plain an_engine_runs_the_target_with_the_flags_of_libfuzzer,
     plain searches_side_by_side_share_what_they_find,
+    plain searches_side_by_side_end_with_the_first_process,
+    plain each_policy_has_folders_of_its_own,
     plain the_job_of_the_documentation_runs,
     plain a_property_that_does_not_hold_is_found,
     plain a_label_of_the_command_line_is_one_of_every_request,
@@ -355,6 +357,47 @@ fn searches_side_by_side_share_what_they_find() -> Result<()> {
         names(out.path())?
     );
     ensure!(findings.iter().any(|finding| finding["code"] == "settings-unusable"), "{json}");
+    Ok(())
+}
+
+fn searches_side_by_side_end_with_the_first_process() -> Result<()> {
+    let (directory, out) = (policies(SUSPECT, &["misbehaving-guest"])?, folder()?);
+    let place = out.path().display().to_string();
+    let mut fuzz = mountgate(&["fuzz", "--max-time", "10m", "--jobs", "2", "--policies"]);
+    let fuzz = fuzz.arg(directory.path()).args(["--output", &place]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut fuzz = fuzz.spawn()?;
+    // Of those that have found something.
+    while !(out.path().join(".job-0").is_dir() && out.path().join(".job-1").is_dir()) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    fuzz.kill()?;
+    fuzz.wait()?;
+    let is_search = |entry: &fs::DirEntry| {
+        fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&place))
+    };
+    for _ in 0..1200 {
+        if !fs::read_dir("/proc")?.flatten().any(|entry| is_search(&entry)) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    anyhow::bail!("a search goes on by itself")
+}
+
+fn each_policy_has_folders_of_its_own() -> Result<()> {
+    let policy = |name: &str| {
+        format!(
+            "[[policy]]\nname = {name:?}\nplugin = \"misbehaving-guest.wasm\"\nsettings = {{ rules = [{{ act = \"trap\" }}] }}\n"
+        )
+    };
+    let directory = policies(&(policy("a.b") + &policy("a:b")), &["misbehaving-guest"])?;
+    let out = folder()?;
+    for _ in 0..2 {
+        let mut fuzz = mountgate(&["fuzz", "--runs", "200", "--policies"]);
+        let output = fuzz.arg(directory.path()).arg("--output").arg(out.path()).output()?;
+        ensure!(status(&output) == 5, "{}", text_of(&output));
+        ensure!(names(out.path())? == ["finding-a%2Eb-trap", "finding-a%3Ab-trap"], "{:?}", names(out.path())?);
+    }
     Ok(())
 }
 

@@ -135,7 +135,9 @@ pub struct Summary {
 pub trait Watcher {
     /// Hears the number of runs and of findings now and then.
     fn progress(&mut self, runs: u64, findings: usize);
-    /// Hears of each finding at once.
+    /// Hears of each finding at once, before it's made smaller.
+    fn seen(&mut self, finding: &Finding);
+    /// Hears of each finding when it's as small as it gets.
     fn found(&mut self, finding: &Finding);
     /// Hears of each input that reached something new.
     fn kept(&mut self, input: &Input);
@@ -350,19 +352,20 @@ impl<'s> Search<'s> {
         if is_own || is_known || self.is_meant(&symptom) {
             return;
         }
-        let (settings, Failing { message, input, .. }) = smallest(trial, gate, settings, failing);
-        let symptom = Symptom { message, ..symptom };
         let alone = Some(policy.name.clone());
-        let finding = Finding {
-            symptom,
+        let of = |settings: Value, Failing { message, input, .. }: Failing| Finding {
+            symptom: Symptom { message, ..symptom.clone() },
             input,
             again: None,
-            alone,
+            alone: alone.clone(),
             trace: Vec::new(),
             verdict: "",
             times: 1,
             settings: Some(settings),
         };
+        watcher.seen(&of(settings.clone(), failing.clone()));
+        let (settings, failing) = smallest(trial, gate, settings, failing);
+        let finding = of(settings, failing);
         watcher.found(&finding);
         self.findings.push(finding);
     }
@@ -473,13 +476,23 @@ impl<'s> Search<'s> {
         let Some(symptom) = judge.symptoms(input, extent).into_iter().find(|shown| shown.is_like(&symptom)) else {
             return;
         };
+        let verdict =
+            |input: &Input| decide(&self.policies.plain.chain(), input).map_or("refuse", |decision| decision.word());
+        let alone = alone.and_then(|number| Some(self.policies.plain.policies().get(number)?.name.clone()));
+        let of = |symptom: Symptom, input: Input| Finding {
+            again: judge.other(&input, symptom.oracle),
+            trace: decide(&judge.chain, &input).map(|decision| decision.trace).unwrap_or_default(),
+            verdict: verdict(&input),
+            alone: alone.clone(),
+            times: 1,
+            settings: None,
+            symptom,
+            input,
+        };
+        watcher.seen(&of(symptom.clone(), input.clone()));
         let shows = |input: &Input| judge.symptoms(input, extent).iter().any(|found| found.is_like(&symptom));
         let input = shrink(input.clone(), shows);
-        let again = judge.other(&input, symptom.oracle);
-        let verdict = decide(&self.policies.plain.chain(), &input).map_or("refuse", |decision| decision.word());
-        let trace = decide(&judge.chain, &input).map(|decision| decision.trace).unwrap_or_default();
-        let alone = alone.and_then(|number| Some(self.policies.plain.policies().get(number)?.name.clone()));
-        let finding = Finding { symptom, input, again, alone, trace, verdict, times: 1, settings: None };
+        let finding = of(symptom, input);
         watcher.found(&finding);
         self.findings.push(finding);
     }

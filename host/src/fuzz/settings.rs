@@ -190,6 +190,7 @@ pub(super) enum Attempt {
 }
 
 /// How a plugin fails over settings.
+#[derive(Debug, Clone)]
 pub(super) struct Failing {
     pub(super) oracle: Oracle,
     pub(super) message: String,

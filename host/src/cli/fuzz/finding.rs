@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde_json::json;
 
 use super::input_file::{canonical, shell_word};
@@ -22,8 +24,7 @@ pub(super) const SETTINGS: &str = "settings.toml";
 
 /// Writes a finding, in the place of the one of its name that an earlier search has found. Returns its folder.
 pub(super) fn write(folder: &Path, finding: &Finding, number: usize, policies: &Path) -> anyhow::Result<PathBuf> {
-    let name: String =
-        finding.symptom.policy.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let name = file_name(&finding.symptom.policy);
     let number = if number == 0 { String::new() } else { format!("-{}", number + 1) };
     let name = format!("finding-{name}-{}{number}", finding.symptom.oracle.code());
     let (path, new) = (folder.join(&name), folder.join(format!(".{name}.{:016x}", fastrand::u64(..))));
@@ -44,13 +45,22 @@ pub(super) fn write(folder: &Path, finding: &Finding, number: usize, policies: &
             }
         }
         fs::write(new.join("README.md"), explanation(finding, &path, policies))?;
-        if path.exists() {
-            fs::remove_dir_all(&path)?;
+        match renameat_with(CWD, &new, CWD, &path, RenameFlags::EXCHANGE) {
+            // The one that was there before.
+            Ok(()) => Ok(fs::remove_dir_all(&new)?),
+            Err(Errno::NOENT) => Ok(fs::rename(&new, &path)?),
+            Err(error) => Err(error.into()),
         }
-        Ok(fs::rename(&new, &path)?)
     };
     replace().with_context(|| format!("{} can't be written", path.display()))?;
     Ok(path)
+}
+
+/// The name of a policy as a part of a file name: another for each policy.
+fn file_name(policy: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let part = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    policy.bytes().map(part).collect()
 }
 
 /// The command that shows a finding.

@@ -120,6 +120,10 @@ pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus
     if !flags.files.is_empty() {
         return subject.examine(&flags);
     }
+    if args.job.is_some() {
+        // Whatever ends the first process: this one keeps what it has found, and ends as well.
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::INT))?;
+    }
     let jobs = flags.jobs.unwrap_or(args.jobs);
     if jobs > 1 && args.job.is_none() { subject.search_in_jobs(&flags, jobs) } else { subject.search(&flags) }
 }
@@ -147,7 +151,8 @@ impl<'a> Subject<'a> {
         let tables = Tables::new(args.mount_table.iter().map(given).collect::<Result<Vec<_>, _>>()?);
         let mut without = Vec::new();
         without.extend(args.without.iter().map(|code| Without { policy: None, code: code.clone() }));
-        for entry in entries {
+        let properties = guides.properties.iter().flat_map(Gate::entries);
+        for entry in entries.iter().chain(properties) {
             let is_known = |code: &String| EXPLAINED.iter().any(|(known, _)| known == code);
             if let Some(code) = entry.fuzz_without.keys().find(|code| !is_known(code)) {
                 let message = format!("`fuzz-without` of {} names {code:?}, which is no code of a finding", entry.name);
@@ -381,11 +386,17 @@ impl<'f> ToFiles<'f> {
         })
     }
 
+    /// Writes a finding as a folder, in the place of what was seen of it before.
+    fn write_folder(&self, finding: &Finding) -> anyhow::Result<PathBuf> {
+        let is_like = |(policy, code): &&(String, &str)| {
+            *policy == finding.symptom.policy && *code == finding.symptom.oracle.code()
+        };
+        finding::write(&self.output, finding, self.kinds.iter().filter(is_like).count(), self.policies)
+    }
+
     fn write(&mut self, finding: &Finding) -> anyhow::Result<()> {
-        let kind = (finding.symptom.policy.clone(), finding.symptom.oracle.code());
-        let number = self.kinds.iter().filter(|known| **known == kind).count();
-        self.kinds.push(kind);
-        self.folders.push(finding::write(&self.output, finding, number, self.policies)?);
+        self.folders.push(self.write_folder(finding)?);
+        self.kinds.push((finding.symptom.policy.clone(), finding.symptom.oracle.code()));
         self.digest.update(format!("{} {}", finding.symptom, input_file::canonical(&finding.input)?));
         if self.makes_artifacts {
             let text = input_file::canonical(&finding.input)?;
@@ -412,6 +423,12 @@ impl Watcher for ToFiles<'_> {
     fn progress(&mut self, runs: u64, findings: usize) {
         self.bar.set_position(runs);
         self.bar.set_message(format!("{findings} findings"));
+    }
+
+    fn seen(&mut self, finding: &Finding) {
+        if let Err(error) = self.write_folder(finding) {
+            self.failed = Some(error);
+        }
     }
 
     fn found(&mut self, finding: &Finding) {

@@ -37,6 +37,7 @@ pub(crate) fn print(mountgate: &Path, runs: Option<u64>, missing: bool) -> Resul
             .arg(grown.path().join("corpus")))?;
         fs::remove_dir_all(CORPUS)?;
         fs::create_dir(CORPUS)?;
+        fs::create_dir(format!("{CORPUS}/settings"))?;
         run(Command::new("cp").arg("-r").arg(all.join(".")).arg(CORPUS))?;
         step("leaving out what reaches nothing of the plugins' own code that the rest doesn't");
         thin_out(mountgate)?;

@@ -52,7 +52,7 @@ enum Xtask {
         #[arg(long, default_value_t = 200_000)]
         runs: u64,
         /// Only with this guide: blind, edges, comparisons. May be given several times.
-        #[arg(long)]
+        #[arg(long, value_parser = planted::GUIDES)]
         guide: Vec<String>,
         /// The program that searches, if not the shipped one.
         #[arg(long)]

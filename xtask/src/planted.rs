@@ -11,7 +11,7 @@ use crate::{plugins, step};
 
 /// Bugs that may be looked at while the fuzzer is tuned, in `tests/planted/src/open.rs`, and those that may not.
 const HALVES: [(&str, &str); 2] = [("open", "tests/planted/src/open.rs"), ("frozen", "tests/planted/src/frozen.rs")];
-const GUIDES: [&str; 3] = ["blind", "edges", "comparisons"];
+pub(crate) const GUIDES: [&str; 3] = ["blind", "edges", "comparisons"];
 
 /// Bugs in plugins that aren't written in Rust: the language, and the file of the plugin in a project of `mountgate plugin new`.
 const OTHERS: [(&str, &str, &str); 2] =
@@ -112,8 +112,11 @@ impl Bench<'_> {
         if !directory.exists() {
             fs::create_dir(&directory)?;
             // A plugin that only validates can't be given any rewrites. A language's runtime takes more fuel.
-            let more =
-                if settings.is_empty() { "limits = { fuel = 1_000_000_000 }\n" } else { "rewrites = [\"options\"]\n" };
+            let more = if settings.is_empty() {
+                "limits = { fuel = 1_000_000_000, deadline = \"10s\" }\n"
+            } else {
+                "rewrites = [\"options\"]\n"
+            };
             let text = format!(
                 "[[policy]]\nname = \"planted\"\nplugin = \"plugin.wasm\"\n{more}settings = {{ {settings}clean = {clean} }}\n"
             );

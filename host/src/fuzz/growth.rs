@@ -11,13 +11,12 @@ pub(super) const COUNTS: [usize; 3] = [32, 64, 128];
 type Grow = fn(&Input, usize) -> Input;
 
 /// What there can be many of.
-pub(super) const GROWN: [(&str, Grow); 6] = [
+pub(super) const GROWN: [(&str, Grow); 5] = [
     ("options", options),
     ("labels", labels),
     ("folders in the target", folders),
     ("letters in the target", letters),
     ("letters in an option", long_option),
-    ("links on the way", links),
 ];
 
 fn options(input: &Input, count: usize) -> Input {
@@ -43,7 +42,8 @@ fn folders(input: &Input, count: usize) -> Input {
 }
 
 fn letters(input: &Input, count: usize) -> Input {
-    with_target(input, &"a".repeat(count * 8))
+    // A file name has 255 bytes at most.
+    with_target(input, &format!("/{}", "a".repeat(199)).repeat(count / 16))
 }
 
 fn with_target(input: &Input, more: &str) -> Input {
@@ -67,11 +67,5 @@ fn long_option(input: &Input, count: usize) -> Input {
     }
     let mut grown = input.clone();
     grown.request.options = options.into_iter().collect::<Options>();
-    grown
-}
-
-fn links(input: &Input, count: usize) -> Input {
-    let mut grown = input.clone();
-    grown.target.symlinks.extend((0..count).map(|i| format!("/mnt/link-{i}")));
     grown
 }

@@ -23,7 +23,7 @@ impl Judge<'_> {
         if extent != Extent::One && symptoms.is_empty() {
             symptoms.extend(self.compared(input, &decision));
         }
-        if extent == Extent::Growth && symptoms.is_empty() {
+        if extent == Extent::Growth {
             let grows = self.growing(input).map(|(symptom, _)| symptom);
             symptoms.extend(grows.filter(|symptom| symptom.oracle == Oracle::FuelGrows));
         }
@@ -37,7 +37,8 @@ impl Judge<'_> {
         symptoms
     }
 
-    /// Whether an input gets another verdict from another process with other mount ids, or is denied with one more restriction.
+    /// Whether an input gets another verdict from another process with other mount ids, or is denied with one more restriction, or
+    /// allowed under another name.
     pub(super) fn repeated(&self, input: &Input) -> Vec<Symptom> {
         decide(&self.chain, input).map(|decision| self.compared(input, &decision)).unwrap_or_default()
     }
@@ -63,7 +64,7 @@ impl Judge<'_> {
 
     /// What is wrong with larger and larger inputs, or with how the fuel grows with them, and the largest.
     pub(super) fn growing(&self, input: &Input) -> Option<(Symptom, Input)> {
-        GROWN.into_iter().find_map(|(what, grow)| {
+        let mut seen = GROWN.into_iter().filter_map(|(what, grow)| {
             let inputs = COUNTS.map(|count| grow(input, count));
             let [Ok(one), Ok(two), Ok(four)] = inputs.each_ref().map(|input| decide(&self.chain, input)) else {
                 return None;
@@ -72,7 +73,11 @@ impl Judge<'_> {
             let [.., largest] = inputs;
             let symptom = grows.or_else(|| self.wrong(&largest, &four).into_iter().next())?;
             Some((symptom, largest))
-        })
+        });
+        let first = seen.next()?;
+        // What is wrong with a large one by itself hides nothing.
+        let is_growth = |(symptom, _): &(Symptom, Input)| symptom.oracle == Oracle::FuelGrows;
+        if is_growth(&first) { Some(first) } else { seen.find(is_growth).or(Some(first)) }
     }
 
     /// The first restriction that turns the decision into a denial, and the input with it.

@@ -127,7 +127,7 @@ pub const EXPLAINED: [(&str, &str); 20] = [
     ),
     (
         "fuel-grows",
-        "Twice as much of something in a request takes more than twice the fuel: a caller can make decisions slow, or fail. Look for loops \
+        "Twice as much of something in a request takes far more than twice the fuel: a caller can make decisions slow, or fail. Look for loops \
          within loops, and for searches in a list that is searched again for each element.",
     ),
     (
@@ -290,7 +290,8 @@ pub(super) fn compare_renamed(one: &Decision, renamed: &Decision, end: &str) -> 
 /// The policy whose fuel grows faster than what there are so many of in three decisions, each time twice as many.
 pub(super) fn compare_growth(decisions: [&Decision; 3], counts: [usize; 3], what: &str) -> Option<Symptom> {
     let fuel = |decision: &Decision, policy: &str| -> u64 {
-        decision.trace.iter().filter(|entry| entry.policy == policy).map(|entry| entry.fuel).sum()
+        // More rounds are other decisions, not more work.
+        decision.trace.iter().filter(|entry| entry.policy == policy).map(|entry| entry.fuel).max().unwrap_or(0)
     };
     decisions[2].trace.iter().find_map(|entry| {
         let fuels = decisions.map(|decision| fuel(decision, &entry.policy));

@@ -405,9 +405,11 @@ impl<'s> Search<'s> {
             self.compare(&input, alone);
         }
         found.extend(decision.as_ref().map(|decision| judge.wrong(&input, decision)).unwrap_or_default());
+        found.retain(|symptom| !self.is_meant(symptom));
         if (is_new || run.is_multiple_of(REPEATED)) && found.is_empty() {
             found.extend(judge.repeated(&input));
         }
+        found.retain(|symptom| !self.is_meant(symptom));
         if (is_new || run.is_multiple_of(GROWING))
             && found.is_empty()
             && let Some((symptom, grown)) = judge.growing(&input)

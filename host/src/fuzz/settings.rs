@@ -48,7 +48,7 @@ impl<'c> Change<'c> {
     fn value(&mut self, value: &mut Value, schema: &'c Value, depth: u32) {
         let schema = self.resolved(schema);
         let goes_on = depth < MAX_DEPTH && self.random.u8(0..4) > 0;
-        if self.random.u8(0..24) == 0 {
+        if depth > 0 && self.random.u8(0..24) == 0 {
             *value = self.of_any_type();
             return;
         }

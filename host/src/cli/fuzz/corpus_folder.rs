@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::input_file::{files, name, read, read_folder, write_whole};
@@ -23,7 +23,10 @@ pub(in crate::cli) fn settings(folders: &[PathBuf]) -> anyhow::Result<Vec<(Strin
             let read = || -> anyhow::Result<(String, Value)> {
                 let mut read: Value = serde_json::from_slice(&read_plain(&path)?)?;
                 let policy = read["policy"].as_str().context("it names no policy")?.to_owned();
-                Ok((policy, read["settings"].take()))
+                let settings = read["settings"].take();
+                ensure!(settings.is_object(), "its settings are no object");
+                toml::Table::try_from(&settings).context("no policies.toml can hold its settings")?;
+                Ok((policy, settings))
             };
             match read() {
                 Ok(settings) => found.push(settings),

@@ -49,10 +49,19 @@ pub(super) fn write(folder: &Path, finding: &Finding, number: usize, policies: &
             // The one that was there before.
             Ok(()) => Ok(fs::remove_dir_all(&new)?),
             Err(Errno::NOENT) => Ok(fs::rename(&new, &path)?),
+            // A file system that can't exchange two folders in one step, such as NFS.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                if path.exists() {
+                    fs::remove_dir_all(&path)?;
+                }
+                Ok(fs::rename(&new, &path)?)
+            }
             Err(error) => Err(error.into()),
         }
     };
-    replace().with_context(|| format!("{} can't be written", path.display()))?;
+    replace()
+        .inspect_err(|_| drop(fs::remove_dir_all(&new)))
+        .with_context(|| format!("{} can't be written", path.display()))?;
     Ok(path)
 }
 
@@ -92,6 +101,7 @@ fn explanation(finding: &Finding, folder: &Path, policies: &Path) -> String {
     if finding.again.is_some() {
         let what = match symptom.oracle {
             Oracle::PropertyViolated => "what the policies allow: the property denies it",
+            Oracle::FuelGrows => "the request with many of them: its trace has the fuel",
             _ => "the other request, which got another verdict",
         };
         let _ = write!(text, "\n`{AGAIN}` is {what}.\n");

@@ -35,7 +35,7 @@ use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::fuzz::dictionary::Dictionary;
 use crate::fuzz::input::Input;
-use crate::fuzz::oracles::EXPLAINED;
+use crate::fuzz::oracles::{EXPLAINED, Oracle};
 use crate::fuzz::run::{self, Finding, Plan, Policies, Summary, Watcher, Without};
 use crate::fuzz::tables::{Table, Tables};
 use crate::gate::Gate;
@@ -111,6 +111,10 @@ pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus
         writeln!(anstream::stdout(), "{code}: {meaning}")?;
         return Ok(ExitStatus::Done);
     }
+    if args.job.is_some() {
+        // Whatever ends the first process: this one keeps what it has found, and ends as well.
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::INT))?;
+    }
     let flags = EngineFlags::parse(&args.engine)
         .map_err(|message| Error::from(Refusals::one("--", message, Some("mountgate fuzz --help names the flags"))))?;
     let subject = Subject::load(global, args, &flags)?;
@@ -119,10 +123,6 @@ pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus
     }
     if !flags.files.is_empty() {
         return subject.examine(&flags);
-    }
-    if args.job.is_some() {
-        // Whatever ends the first process: this one keeps what it has found, and ends as well.
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::INT))?;
     }
     let jobs = flags.jobs.unwrap_or(args.jobs);
     if jobs > 1 && args.job.is_none() { subject.search_in_jobs(&flags, jobs) } else { subject.search(&flags) }
@@ -159,8 +159,11 @@ impl<'a> Subject<'a> {
                 let hint = Some("mountgate fuzz --help lists them, at --without");
                 return Err(Error::from(Refusals::one("policies.toml", message, hint)).into());
             }
+            // A property may have the name of a policy.
+            let is_property = entries.iter().all(|of_chain| !std::ptr::eq(of_chain, entry));
+            let is_its = |code: &&String| is_property == (*code == Oracle::PropertyViolated.code());
             let of_policy = |code: &String| Without { policy: Some(entry.name.clone()), code: code.clone() };
-            without.extend(entry.fuzz_without.keys().map(of_policy));
+            without.extend(entry.fuzz_without.keys().filter(is_its).map(of_policy));
         }
         Ok(Self { global, args, guides, tables, dictionary, without })
     }

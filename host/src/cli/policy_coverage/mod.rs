@@ -92,6 +92,11 @@ pub(super) fn run(global: &Global, directory: &Path, args: &CoverageArgs) -> any
     let settings = fuzz::settings(&args.corpus)?;
     let (engine, edges) = Guides::edges(global, directory)?;
     let plugins = cover(&edges, &fuzz::trials(global, &engine, &edges)?, &inputs, &settings, &sources)?;
+    if !args.source.is_empty() && plugins.iter().all(|plugin| plugin.files.is_empty()) {
+        let message = "no plugin has code of which it's known that its source lies there".to_owned();
+        let hint = Some("build the plugins with debug information, and name the folder where they were built");
+        return Err(Error::from(Refusals::one("--source", message, hint)).into());
+    }
     let object = as_json(&plugins, inputs.len());
     for report in &args.report {
         let text = match report.form {
@@ -136,7 +141,7 @@ fn print(out: &mut impl Write, plugin: &PluginCoverage, missing: bool) -> anyhow
         |word, ways: Ways| format!("  {word:<10} {:>6} of {:<6} {:>5.1} %", ways.taken, ways.all, ways.percent());
     writeln!(out, "{}\n{}", line("functions", plugin.called()), line("branches", plugin.ways()))?;
     if plugin.files.is_empty() {
-        writeln!(out, "  lines      unknown: it is built without debug information")?;
+        writeln!(out, "  lines      unknown: it has no debug information, or none of code that counts")?;
         return Ok(());
     }
     writeln!(out, "{}", line("lines", plugin.lines()))?;

@@ -4,7 +4,6 @@ mod debug_info;
 mod sources;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -122,10 +121,14 @@ pub fn cover(
         }
     }
     for input in inputs {
+        let mut by_input = Vec::new();
         for alone in std::iter::once(None).chain((0..policies.len()).map(Some)) {
             let decision = decide(&chain(edges, alone), input).ok();
-            coverage.count(&reached(policies, decision.as_ref()));
+            by_input.extend(reached(policies, decision.as_ref()));
         }
+        by_input.sort_unstable();
+        by_input.dedup();
+        coverage.count(&by_input);
     }
     let mut plugins: BTreeMap<&Path, Vec<usize>> = BTreeMap::new();
     for (number, entry) in edges.entries().iter().enumerate() {
@@ -150,7 +153,7 @@ pub fn cover(
             files: BTreeMap::new(),
         };
         for ((start, end), hits) in hits {
-            let module: &[u8] = &bytes[Range { start, end }];
+            let module: &[u8] = &bytes[start..end];
             covered.add(&flow::reached(module, &hits)?, &DebugInfo::of(module), sources);
         }
         Ok(covered)
@@ -180,14 +183,13 @@ impl PluginCoverage {
                 }
             }
             for (address, file, line) in
-                info.lines(&function.code).filter(|(_, file, line)| *line > 0 && sources.count(Some((file, *line))))
+                info.lines(&function.code).filter(|(_, file, line)| sources.count(Some((file, *line))))
             {
                 let count = self.file(file).lines.entry(line).or_default();
                 *count = (*count).max(count_at(function, address));
             }
             if sources.count(place.as_ref().map(|(file, line)| (file.as_str(), *line))) || branches.all > 0 {
-                let name =
-                    info.name(function.number).map_or_else(|| format!("function {}", function.number), str::to_owned);
+                let name = info.name(function.number).unwrap_or_else(|| format!("function {}", function.number));
                 self.functions.push(FunctionCoverage { name, place, count: function.count, branches });
             }
         }

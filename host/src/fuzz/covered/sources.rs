@@ -11,7 +11,11 @@ fn derived(lines: &[String]) -> impl Iterator<Item = RangeInclusive<u32>> {
     let starts = numbered.filter(|(_, line)| line.trim_start().starts_with("#[derive("));
     starts.map(move |(start, line)| {
         let indent = &line[..line.len() - line.trim_start().len()];
-        let is_end = |line: &str| line.strip_prefix(indent).is_some_and(|line| line == "}" || line.ends_with(';'));
+        // The first line with the indent of the attribute that ends something, apart from other attributes.
+        let is_end = |line: &str| {
+            let line = line.strip_prefix(indent).filter(|line| !line.starts_with([' ', '\t', '#', ')']));
+            line.is_some_and(|line| line.contains([';', '}']))
+        };
         let length = lines.iter().skip(start as usize).take_while(|line| !is_end(line)).count();
         start..=start.saturating_add(u32::try_from(length).unwrap_or(u32::MAX)).saturating_add(1)
     })

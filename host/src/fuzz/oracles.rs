@@ -296,8 +296,10 @@ pub(super) fn compare_growth(decisions: [&Decision; 3], counts: [usize; 3], what
     decisions[2].trace.iter().find_map(|entry| {
         let fuels = decisions.map(|decision| fuel(decision, &entry.policy));
         let [first, second] = [fuels[1].checked_sub(fuels[0])?, fuels[2].checked_sub(fuels[1])?];
-        // Linear growth doubles the step, quadratic growth makes it four times as large.
-        (second > first.saturating_mul(3) && second > MUCH_FUEL).then(|| Symptom {
+        // Linear growth doubles the step, quadratic growth makes it four times as large. A step that is small beside the whole, such as a
+        // collection of garbage, is none.
+        let is_large = second > MUCH_FUEL && second.saturating_mul(3) > fuels[1];
+        (is_large && second > first.saturating_mul(3)).then(|| Symptom {
             policy: entry.policy.clone(),
             oracle: Oracle::FuelGrows,
             message: format!("it took {}, {} and {} units of fuel for {counts:?} {what}", fuels[0], fuels[1], fuels[2]),

@@ -17,7 +17,7 @@ pub(super) fn page(plugins: &[PluginCoverage], requests: usize, sources: &Source
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>Coverage of plugins</title>\n<style>\n{STYLE}\n</style>\n<h1>Coverage of plugins</h1>\n<p>{requests} requests. Of a branch, \
-         each way that it can go counts. Beside each line stand the requests that reached it at least, and the ways of its branches that \
+         each way that it can go counts. Beside each line stands by how many requests and settings it was reached at least, and the ways of its branches that \
          were taken.</p>\n"
     );
     for plugin in plugins {

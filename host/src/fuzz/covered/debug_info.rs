@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::paths::lexical;
 use anyhow::Result;
 use gimli::{DwarfSections, EndianSlice, LittleEndian};
 use wasmparser_of_encoder::{KnownCustom, Name, Parser, Payload};
+
+use crate::model::paths::lexical;
 
 type Slice<'m> = EndianSlice<'m, LittleEndian>;
 

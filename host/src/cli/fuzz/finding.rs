@@ -76,7 +76,9 @@ fn file_name(policy: &str) -> String {
 pub(super) fn command(finding: &Finding, folder: &Path, policies: &Path) -> String {
     let quoted = |path: &Path| shell_word(&path.to_string_lossy());
     let only = finding.alone.as_ref().map(|policy| format!(" --only {}", shell_word(policy))).unwrap_or_default();
-    format!("mountgate check --policies {}{only} --request {}", quoted(policies), quoted(&folder.join(REQUEST)))
+    // How the fuel grows is seen with many.
+    let request = if finding.symptom.oracle == Oracle::FuelGrows { AGAIN } else { REQUEST };
+    format!("mountgate check --policies {}{only} --request {}", quoted(policies), quoted(&folder.join(request)))
 }
 
 fn explanation(finding: &Finding, folder: &Path, policies: &Path) -> String {

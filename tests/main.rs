@@ -26,6 +26,7 @@ mod lent;
 mod list;
 mod misbehaving;
 mod operations;
+mod parsers;
 mod pinning;
 mod places;
 mod policy_test;
@@ -78,6 +79,7 @@ fn all_tests() -> Vec<Trial> {
         gated::tests(),
         list::tests(),
         operations::tests(),
+        parsers::tests(),
         sound::tests(),
         sources::tests(),
         deadlines::tests(),

@@ -20,6 +20,7 @@ pub mod host;
 mod json;
 pub mod model;
 pub mod mount_table;
+pub mod parsers;
 pub mod plan;
 pub mod policy;
 pub mod report;

@@ -7,6 +7,7 @@ mod dist;
 mod docs;
 mod imports;
 mod package;
+mod parsers;
 mod planted;
 mod plugins;
 mod setup;
@@ -72,6 +73,20 @@ enum Xtask {
         #[arg(long)]
         program: Option<PathBuf>,
     },
+    /// Search for inputs on which the host's own parsers fail, with libFuzzer.
+    Parsers {
+        /// How many runs each search has.
+        #[arg(long, default_value_t = 200_000)]
+        runs: u64,
+        /// How many seconds each search takes, instead.
+        #[arg(long, conflicts_with = "runs")]
+        seconds: Option<u64>,
+        /// Make the corpora in fuzz/corpus anew of what reaches each edge.
+        #[arg(long)]
+        keep: bool,
+        /// Only parsers with this in their name, e.g. mountinfo.
+        filter: Option<String>,
+    },
     /// Build the documentation as a site, and check its links.
     Docs,
     /// Build the program as it's shipped, and say where it is.
@@ -93,6 +108,9 @@ enum Xtask {
 }
 
 fn main() -> Result<()> {
+    if let Some(status) = parsers::in_place_of_rustc() {
+        std::process::exit(status?.code().unwrap_or(1));
+    }
     std::env::set_current_dir(root()).context("the workspace isn't where it was built")?;
     match Xtask::parse() {
         Xtask::Setup { tests } => {
@@ -111,6 +129,11 @@ fn main() -> Result<()> {
         Xtask::Coverage { grow, missing, program } => {
             let program = program.map_or_else(mountgate, Ok)?;
             coverage::print(&program, grow, missing)
+        }
+        Xtask::Parsers { runs, seconds, keep, filter } => {
+            let bound = seconds.map_or(parsers::Bound::Runs(runs), parsers::Bound::Seconds);
+            setup::test_tools()?;
+            parsers::search(bound, keep, filter.as_deref())
         }
         Xtask::Docs => docs::build(),
         Xtask::Dist => dist::program().map(|program| println!("{}", program.display())),

@@ -69,7 +69,8 @@ pub(crate) fn run() -> Result<Toolchain> {
 }
 
 /// What the tests that need root run for real, each with the Debian package that brings it.
-const TOOLS: [(&str, &str); 18] = [
+const TOOLS: [(&str, &str); 19] = [
+    ("g++", "g++"),
     ("strace", "strace"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.xfs", "xfsprogs"),
@@ -92,11 +93,7 @@ const TOOLS: [(&str, &str); 18] = [
 
 /// Installs what tests need of Debian's packages. Without root nothing is installed: the tests that need it are skipped.
 pub(crate) fn test_tools() -> Result<()> {
-    let is_there = |name: &str| {
-        let folders = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin"];
-        folders.iter().any(|folder| Path::new(folder).join(name).exists())
-    };
-    let missing: Vec<&str> = TOOLS.iter().filter(|(name, _)| !is_there(name)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = TOOLS.iter().filter(|(name, _)| !has_tool(name)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         step("the programs that the tests run are all there");
         return Ok(());
@@ -107,6 +104,12 @@ pub(crate) fn test_tools() -> Result<()> {
     }
     step(&format!("installing what the tests run: {}", missing.join(", ")));
     install(&missing).with_context(|| format!("install {} as root", missing.join(" ")))
+}
+
+/// Whether a program is there.
+pub(crate) fn has_tool(name: &str) -> bool {
+    let folders = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin"];
+    folders.iter().any(|folder| Path::new(folder).join(name).exists())
 }
 
 fn is_root() -> Result<bool> {

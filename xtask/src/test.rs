@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{cargo, plugins, setup, step};
+use crate::{cargo, parsers, plugins, setup, step};
 
 /// Sets up and runs every test, or the integration tests that the arguments select.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -19,6 +19,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         test.args(["test", "--locked", "--package", "mountgate", "--test", "integration", "--"]).args(arguments);
         return crate::run(&mut test);
     }
+    parsers::search(parsers::SHORT, false, None)?;
     // Two calls: in one, all members would agree on features, and wasmtime would be compiled again.
     step("cargo test --workspace --exclude mountgate");
     crate::run(cargo().args(["test", "--locked", "--workspace", "--exclude", "mountgate"]))?;

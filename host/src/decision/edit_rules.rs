@@ -11,7 +11,7 @@ use crate::model::request::{MountRequest, PropagationType};
 ///
 /// # Errors
 /// How the policy failed.
-pub(super) fn check_edits(
+pub(crate) fn check_edits(
     permitted: &[Field],
     edits: &[Edit],
     before: &MountRequest,

@@ -26,7 +26,7 @@ const TARGET: &str = "TARGET";
 ///
 /// # Errors
 /// Every reason to refuse it.
-pub(super) fn check_request(
+pub(crate) fn check_request(
     rules: &HostRules,
     host: Option<&HostRoot>,
     request: &MountRequest,

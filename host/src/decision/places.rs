@@ -14,7 +14,7 @@ use crate::mount_table::topology::Topology;
 ///
 /// # Errors
 /// When the host's mounts can't be read.
-pub(super) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -> Result<Vec<Place>, HostError> {
+pub(crate) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -> Result<Vec<Place>, HostError> {
     let target = &ends.target.found;
     let topology = snapshot.topology().map_err(HostError::clone)?;
     match request.operation {

@@ -83,6 +83,9 @@ impl Line<'_> {
         let minor = self.number(b' ').and_then(|n| u32::try_from(n).ok()).ok_or("no device number")?;
         let root = self.word().ok_or("it ends before the root")?;
         let target = self.word().ok_or("it ends before the mount point")?;
+        if target.of_line(self).first() != Some(&b'/') {
+            return Err("the mount point isn't an absolute path");
+        }
         let options = self.word().ok_or("it ends before the options")?;
         let optional_start = self.at;
         let optional_end = loop {

@@ -128,6 +128,15 @@ fn one_bad_line_hides_no_other_line() {
 }
 
 #[test]
+fn a_mount_point_is_an_absolute_path() {
+    for line in [&b"1 0 0:1 /  rw - tmpfs t rw\n"[..], b"1 0 0:1 / a rw - tmpfs t rw\n", b"tmpfs a tmpfs rw 0 0\n"] {
+        let table = MountTable::parse(line.to_vec()).expect("small");
+        assert_eq!(table.len(), 0);
+        assert_eq!(table.bad_lines().len(), 1);
+    }
+}
+
+#[test]
 fn the_format_of_mounts_is_read_too() {
     let table = only(br"/dev/sda1 /a\040b ext4 rw,noatime 0 0");
     let mount = table.iter().next().expect("one");

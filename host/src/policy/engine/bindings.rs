@@ -1,4 +1,4 @@
-//! What wasmtime makes of `wit/0.1.0`. Nothing outside of the conversions and the imports looks in here.
+//! What wasmtime makes of `wit/0.1.0`. Nothing outside of the conversions, the imports and the parsers' tests looks in here.
 
 wasmtime::component::bindgen!({
     path: "../wit/0.1.0",

@@ -206,7 +206,7 @@ pub(super) fn mount(mount: MountText) -> wit::Mount {
 }
 
 /// The answer, not yet checked.
-pub(super) fn verdict(verdict: plugin::Verdict) -> Verdict {
+pub(crate) fn verdict(verdict: plugin::Verdict) -> Verdict {
     match verdict {
         wit::Verdict::Allow => Verdict::Allow,
         wit::Verdict::Deny(wit::Denial { code, reason, field, hint }) => {

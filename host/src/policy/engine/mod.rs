@@ -1,6 +1,6 @@
 //! Runs plugins: a narrow wrapper over wasmtime that gives each evaluation a fresh instance with bounds.
 
-mod bindings;
+pub(crate) mod bindings;
 mod bounds;
 pub(crate) mod clock;
 mod closed_wasi;

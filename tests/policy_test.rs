@@ -3,10 +3,10 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{mountgate, policies, root, status, text_of};
+use crate::support::{check, mountgate, policies, root, status, text_of, tmpfs};
 
 tests! {
     plain the_shipped_policies_decide_their_cases_as_expected,
@@ -15,6 +15,7 @@ tests! {
     plain a_wrong_case_file_is_told_with_its_line,
     plain reports_are_written_for_programs,
     plain a_policy_can_be_for_some_callers_only,
+    plain a_case_says_which_paths_of_the_host_are_links,
     plain rules_need_no_code_and_wrong_ones_are_found_with_their_place,
 }
 
@@ -147,6 +148,35 @@ fn rules_need_no_code_and_wrong_ones_are_found_with_their_place() -> Result<()> 
         let output = mountgate(&["policy", "validate"]).arg(directory.path()).output()?;
         let text = text_of(&output);
         ensure!(status(&output) == 4 && text.contains(said), "{said}: {text}");
+    }
+    Ok(())
+}
+
+/// A configured path is judged by where it leads on the host, also in a case and in a request file.
+fn a_case_says_which_paths_of_the_host_are_links() -> Result<()> {
+    let text =
+        "[[policy]]\nname = \"places\"\nplugin = \"path-guard.wasm\"\nsettings = { deny-targets = [\"/root\"] }\n";
+    let directory = policies(text, &["path-guard"])?;
+    fs::create_dir(directory.path().join("cases"))?;
+    let mut cases = String::new();
+    for (paths, verdict) in [
+        ("", "allow"),
+        ("paths = { \"/root\" = \"/var/roothome\" }", "deny"),
+        ("paths = { \"/root\" = \"/elsewhere\" }", "allow"),
+        ("paths = { \"/root\" = \"\" }", "fail"),
+    ] {
+        cases += &format!(
+            "[[case]]\nname = \"link\"\nrun = \"mount -t tmpfs none /var/roothome/x\"\n{paths}\nexpect = {{ verdict = \"{verdict}\" }}\n"
+        );
+    }
+    fs::write(directory.path().join("cases/all.toml"), cases)?;
+    let output = mountgate(&["policy", "test"]).arg(directory.path()).output()?;
+    ensure!(status(&output) == 0, "{}", text_of(&output));
+    for (to, expected) in [(json!("/var/roothome"), 3), (json!("/elsewhere"), 0), (json!(null), 4)] {
+        let mut request = tmpfs("/var/roothome/x", &[]);
+        request["paths"] = json!({ "/root": to });
+        let (status, answer, _) = check(directory.path(), &request)?;
+        ensure!(status == expected, "{to}: {answer}");
     }
     Ok(())
 }

@@ -105,7 +105,7 @@ fn replay(global: &Global, path: &Path, args: &CheckArgs) -> anyhow::Result<Exit
             request: file.request,
             requester: file.requester,
             resolution: Resolution::Recorded { source: file.source, target: file.target, option_paths: Vec::new() },
-            snapshot: Arc::new(Snapshot::of(table)),
+            snapshot: Arc::new(Snapshot::recorded(table, file.paths)),
             locks: None,
         };
         decide(gate, &case, only.as_deref(), all)

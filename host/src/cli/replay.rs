@@ -97,7 +97,8 @@ pub(super) fn differences(file: &Path, old: &Gate, new: &Gate) -> anyhow::Result
         if was != is {
             replayed.flips.push(Flip { line, request: entry.request.to_string(), was, is });
         }
-        if let (Some(target), Ok(table)) = (&entry.target, Table::parse(entry.mounts.clone())) {
+        if let (Some(target), Ok(table)) = (&entry.target, Table::with_paths(entry.mounts.clone(), entry.paths.clone()))
+        {
             let (request, requester) = (entry.request.clone(), entry.requester.clone());
             let (source, target) = (entry.source.clone(), target.clone());
             replayed.inputs.push(Input { request, source, target, requester, table });

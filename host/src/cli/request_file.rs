@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::input::read_plain;
 use crate::error::Error;
+use crate::fuzz::tables::Paths;
 use crate::model::ends::ResolvedPath;
 use crate::model::refusals::Refusals;
 use crate::model::request::MountRequest;
@@ -30,6 +31,9 @@ pub(super) struct RequestFile {
     /// The host's mounts; none where it's left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) mount_table: Option<Mounts>,
+    /// The host's paths that are links, each with where it leads; with nothing where it leads nowhere.
+    #[serde(default, skip_serializing_if = "Paths::is_empty")]
+    pub(super) paths: Paths,
 }
 
 /// Mounts, in the format of mountinfo.

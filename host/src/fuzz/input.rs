@@ -76,7 +76,8 @@ impl Input {
         let size = options.chain(labels).sum::<usize>()
             + self.request.target.len()
             + self.target.symlinks.len() * 32
-            + self.table.text().len() / 4;
+            + self.table.text().len() / 4
+            + self.table.paths().len() * 32;
         u64::try_from(size).unwrap_or(u64::MAX)
     }
 

@@ -11,13 +11,15 @@ use super::tables::{Table, Tables};
 use crate::model::ends::{FileKind, ResolvedPath};
 use crate::model::location::{Device, Location};
 use crate::model::options::{MountOption, Options};
-use crate::model::paths::lexical;
+use crate::model::paths::{is_within, lexical};
 use crate::model::requester::Label;
 
 /// How many words are remembered.
 const MAX_WORDS: usize = 512;
 /// How long a text may become.
 const MAX_TEXT: usize = 1500;
+/// How many paths of a host may be links.
+const MAX_PATHS: usize = 4;
 /// How many mounts a table may have.
 const MAX_MOUNTS: usize = 5000;
 const NUMBERS: [u32; 9] = [0, 1, 7, 100, 1000, 1001, 65_534, 65_535, u32::MAX];
@@ -279,11 +281,34 @@ impl<'d> Mutator<'d> {
 
     /// Meets other mounts: those of another input, some that a search begins with, or its own with a small change.
     fn change_table(&mut self, input: &mut Input, other: &Input, tables: &Tables) {
-        input.table = match self.random.u8(0..6) {
+        input.table = match self.random.u8(0..8) {
             0 => tables.pick(&mut self.random),
             1 => other.table.clone(),
+            2 | 3 => self.with_other_paths(input).unwrap_or_else(|| other.table.clone()),
             _ => self.changed_table(input).unwrap_or_else(|| tables.pick(&mut self.random)),
         };
+    }
+
+    /// The table of an input on a host where one path more, or one less, is a link.
+    fn with_other_paths(&mut self, input: &Input) -> Option<Arc<Table>> {
+        let known = &self.dictionary.paths;
+        let mut paths = input.table.paths().clone();
+        if paths.len() >= MAX_PATHS || (!paths.is_empty() && self.random.bool()) {
+            let gone = paths.keys().nth(self.random.usize(0..paths.len()))?.clone();
+            paths.remove(&gone);
+        } else {
+            let path = known.get(self.random.usize(0..known.len().max(1)))?;
+            // A policy that gives up where a configured path isn't there is right.
+            let to = match self.random.u8(0..3) {
+                0 => Some(input.target.path.clone()),
+                1 => input.source.as_ref().map(|source| source.path.clone()),
+                _ => known.get(self.random.usize(0..known.len())).cloned(),
+            };
+            if let Some(to) = to.filter(|to| to.starts_with('/') && path.starts_with('/')) {
+                paths.insert(path.clone(), Some(to));
+            }
+        }
+        Table::with_paths(input.table.text().to_owned(), paths).ok()
     }
 
     /// The table of an input with one line added, removed or changed, or with many more.
@@ -321,7 +346,8 @@ impl<'d> Mutator<'d> {
             }
         }
         lines.truncate(MAX_MOUNTS);
-        Table::parse(lines.join("\n") + "\n").ok().filter(|table| table.is_of_a_host())
+        let table = Table::with_paths(lines.join("\n") + "\n", input.table.paths().clone());
+        table.ok().filter(|table| table.is_of_a_host())
     }
 
     fn change_ends(&mut self, input: &mut Input) {
@@ -407,6 +433,19 @@ fn consistent(input: &mut Input) {
         && written.starts_with('/')
     {
         at(end, written);
+    }
+    // What was found at the ends goes through no link, and neither does what a link leads to.
+    let ends: Vec<&str> =
+        [Some(&input.target), input.source.as_ref()].into_iter().flatten().map(|end| end.path.as_str()).collect();
+    let paths = input.table.paths();
+    let reals = paths.values().flatten().map(String::as_str);
+    let is_wrong = |path: &String| ends.iter().copied().chain(reals.clone()).any(|real| is_within(real, path));
+    if paths.keys().any(is_wrong) {
+        let left =
+            paths.iter().filter(|(path, _)| !is_wrong(path)).map(|(path, to)| (path.clone(), to.clone())).collect();
+        if let Ok(table) = Table::with_paths(input.table.text().to_owned(), left) {
+            input.table = table;
+        }
     }
 }
 

@@ -46,7 +46,8 @@ fn candidates(input: &Input) -> Vec<Input> {
     }
     let lines: Vec<&str> = input.table.text().lines().collect();
     let mut with_lines = |left: &[&str]| {
-        if let Ok(table) = Table::parse(left.iter().map(|line| format!("{line}\n")).collect())
+        let text = left.iter().map(|line| format!("{line}\n")).collect();
+        if let Ok(table) = Table::with_paths(text, input.table.paths().clone())
             && table.is_of_a_host()
         {
             with(&|input| input.table = table.clone());
@@ -64,6 +65,13 @@ fn candidates(input: &Input) -> Vec<Input> {
     for i in 0..if lines.len() <= MAX_LINES { lines.len() } else { 0 } {
         let left: Vec<&str> = lines.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, line)| *line).collect();
         with_lines(&left);
+    }
+    for path in input.table.paths().keys() {
+        let mut paths = input.table.paths().clone();
+        paths.remove(path);
+        if let Ok(table) = Table::with_paths(input.table.text().to_owned(), paths) {
+            with(&|input| input.table = table.clone());
+        }
     }
     if input.target.path != input.request.target || !input.target.symlinks.is_empty() {
         with(&|input| {
@@ -125,6 +133,7 @@ fn size(input: &Input) -> usize {
         + labels;
     options
         + input.table.text().len()
+        + input.table.paths().len() * 10
         + requester
         + text(&input.request.source)
         + usize::from(input.target.location.is_some())

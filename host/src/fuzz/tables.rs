@@ -1,5 +1,6 @@
-//! The mount tables that requests meet.
+//! The mount tables that requests meet, with the paths of such a host that don't lead where their names say.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -14,9 +15,13 @@ const LARGE: usize = 8 << 10;
 /// How far the ids of a table's twin are from its own.
 pub(super) const SHIFT: u64 = 100_000;
 
+/// Paths that lead elsewhere than their names say, or nowhere.
+pub type Paths = BTreeMap<String, Option<String>>;
+
 /// A mount table.
 pub struct Table {
     text: String,
+    paths: Paths,
     snapshot: Arc<Snapshot>,
     /// The same with other mount ids.
     twin: OnceLock<Option<Arc<Table>>>,
@@ -28,13 +33,27 @@ impl Table {
     /// # Errors
     /// For a text that isn't one.
     pub fn parse(text: String) -> io::Result<Arc<Self>> {
-        let snapshot = Arc::new(Snapshot::of(MountTable::parse(text.clone().into_bytes())?));
-        Ok(Arc::new(Self { text, snapshot, twin: OnceLock::new() }))
+        Self::with_paths(text, Paths::new())
+    }
+
+    /// Reads a table of a host where some paths are links, or aren't there.
+    ///
+    /// # Errors
+    /// For a text that isn't one.
+    pub fn with_paths(text: String, paths: Paths) -> io::Result<Arc<Self>> {
+        let table = MountTable::parse(text.clone().into_bytes())?;
+        let snapshot = Arc::new(Snapshot::recorded(table, paths.clone()));
+        Ok(Arc::new(Self { text, paths, snapshot, twin: OnceLock::new() }))
     }
 
     /// Its text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The paths that don't lead where their names say.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
     }
 
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
@@ -43,7 +62,7 @@ impl Table {
 
     /// The same table with all mount ids shifted.
     pub(super) fn twin(self: &Arc<Self>) -> Arc<Self> {
-        let twin = self.twin.get_or_init(|| Self::parse(shifted(&self.text)).ok());
+        let twin = self.twin.get_or_init(|| Self::with_paths(shifted(&self.text), self.paths.clone()).ok());
         twin.clone().unwrap_or_else(|| self.clone())
     }
 
@@ -59,7 +78,7 @@ impl Table {
 
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Table").field(&self.text).finish()
+        f.debug_tuple("Table").field(&self.text).field(&self.paths).finish()
     }
 }
 

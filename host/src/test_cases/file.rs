@@ -74,6 +74,9 @@ pub(crate) struct TestCase {
     target: Option<Found>,
     #[serde(default)]
     mount_table: Option<Table>,
+    /// The host's paths that are links, each with where it leads; an empty text where it leads nowhere.
+    #[serde(default)]
+    paths: BTreeMap<String, String>,
     pub(crate) expect: Expectation,
 }
 
@@ -190,6 +193,12 @@ pub(crate) fn line_of(text: &str, at: usize) -> usize {
 }
 
 impl TestCase {
+    /// The host's paths that lead elsewhere than their names say, or nowhere.
+    pub(crate) fn paths(&self) -> BTreeMap<String, Option<String>> {
+        let leads = |to: &String| Some(to.clone()).filter(|to| !to.is_empty());
+        self.paths.iter().map(|(path, to)| (path.clone(), leads(to))).collect()
+    }
+
     pub(crate) fn requester(&self) -> Requester {
         let label = |(key, value): (&String, &String)| Label { key: key.clone(), value: value.clone() };
         Requester {

@@ -49,7 +49,7 @@ pub(crate) fn decide(
             request,
             requester: case.requester(),
             resolution: Resolution::Recorded { source, target, option_paths: Vec::new() },
-            snapshot: Arc::new(Snapshot::of(table)),
+            snapshot: Arc::new(Snapshot::recorded(table, case.paths())),
             locks: None,
         },
         false,

@@ -73,19 +73,30 @@ impl Mounts for HostMounts {
     }
 
     fn locate(&self, paths: &[&str]) -> Vec<Option<Location>> {
-        mount_table::locate(&owned(paths))
+        in_pieces(paths, |paths| mount_table::locate(&owned(paths)))
     }
 
     fn along(&self, paths: &[&str]) -> Vec<Vec<Location>> {
-        mount_table::along(&owned(paths))
+        in_pieces(paths, |paths| mount_table::along(&owned(paths)))
     }
 
     fn around(&self, of: &[Location]) -> Vec<Location> {
-        mount_table::around(of)
+        in_pieces(of, mount_table::around)
     }
 
     fn names(&self, of: &Location, limit: u32) -> Vec<String> {
         mount_table::names(of, limit)
+    }
+}
+
+/// Asks about so many at once: a call carries at most 1 MiB to the host, and a path has up to 4 KiB.
+const PIECE: usize = 200;
+
+/// Asks about a list, in as many calls as it takes.
+fn in_pieces<T, A>(of: &[T], ask: impl Fn(&[T]) -> Vec<A>) -> Vec<A> {
+    match of.len() {
+        0..=PIECE => ask(of),
+        _ => of.chunks(PIECE).flat_map(ask).collect(),
     }
 }
 

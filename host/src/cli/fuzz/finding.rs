@@ -151,6 +151,10 @@ fn case(finding: &Finding) -> anyhow::Result<String> {
     if !table.text().is_empty() {
         case["mount-table"] = json!(table.text());
     }
+    if !table.paths().is_empty() {
+        let leads = |(path, to): (&String, &Option<String>)| (path.clone(), json!(to.clone().unwrap_or_default()));
+        case["paths"] = table.paths().iter().map(leads).collect::<serde_json::Map<_, _>>().into();
+    }
     let file = json!({ "case": [case] });
     Ok(format!("# What happens now. Write down what should happen.\n{}", toml::to_string_pretty(&file)?))
 }

@@ -22,6 +22,7 @@ pub(in crate::cli) fn canonical(input: &Input) -> anyhow::Result<String> {
         target: Some(input.target.clone()),
         requester: input.requester.clone(),
         mount_table: (!lines.is_empty()).then_some(Mounts::Lines(Lines { lines })),
+        paths: input.table.paths().clone(),
     };
     Ok(serde_json::to_string(&file)? + "\n")
 }
@@ -34,7 +35,8 @@ pub(super) fn name(text: &str) -> String {
 /// Reads a request file.
 pub(super) fn read(path: &Path) -> anyhow::Result<Input> {
     let (file, _) = RequestFile::read(path)?;
-    let table = Table::parse(String::from_utf8_lossy(&file.mounts(path)?).into_owned())?;
+    let text = String::from_utf8_lossy(&file.mounts(path)?).into_owned();
+    let table = Table::with_paths(text, file.paths)?;
     let target = file.target.unwrap_or_else(|| ResolvedPath {
         path: lexical(&file.request.target),
         kind: FileKind::Directory,

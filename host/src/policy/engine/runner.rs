@@ -98,7 +98,8 @@ impl Runner {
     /// Judges a request in a fresh instance.
     pub(super) fn evaluate(&self, review: &Review, snapshot: &Arc<Snapshot>) -> Evaluation {
         let begun = Instant::now();
-        let mut store = self.store(Some(snapshot.clone()), self.limits);
+        let limits = self.limits.for_places(review.0.places.len());
+        let mut store = self.store(Some(snapshot.clone()), limits);
         let mut notes = Vec::new();
         let mut ask = || {
             let instance = self.pre.instantiate(&mut store)?;
@@ -115,9 +116,9 @@ impl Runner {
                 .check()
                 .map_err(|what| Failure::new(FailureKind::Malformed, format!("its verdict is malformed: {what}"))),
             Ok(Err(reason)) => Err(Failure::new(FailureKind::GaveUp, format!("it couldn't judge: {}", shown(&reason)))),
-            Err(error) => Err(failure(&error, &store, self.limits)),
+            Err(error) => Err(failure(&error, &store, limits)),
         };
-        self.end(store, result, begun)
+        self.end(store, limits, result, begun)
     }
 
     /// Where an instrumented plugin notes what it reaches. It's shown before the plugin is asked: after a trap it can't be called any
@@ -154,7 +155,7 @@ impl Runner {
             observe.call(&mut store, (&self.prepared, &outcome.0))
         };
         let result = tell().map(|()| Verdict::Allow).map_err(|error| failure(&error, &store, self.limits));
-        self.end(store, result, begun)
+        self.end(store, self.limits, result, begun)
     }
 
     /// Gives the plugin what it has made of its settings, now or in an earlier run.
@@ -233,13 +234,23 @@ impl Runner {
         let mut check = deadline_check(limits.deadline);
         store.epoch_deadline_callback(move |_| Ok(check()));
         // Only an engine without fuel refuses it, and ours has it.
-        let _ = store.set_fuel(if self.noted.is_empty() { limits.fuel } else { limits.fuel.saturating_mul(NOTE_FUEL) });
+        let _ = store.set_fuel(self.fuel(limits));
         store
     }
 
-    fn end(&self, store: Store<HostState>, result: Result<Verdict, Failure>, begun: Instant) -> Evaluation {
-        let given = if self.noted.is_empty() { self.limits.fuel } else { self.limits.fuel.saturating_mul(NOTE_FUEL) };
-        let fuel = given.saturating_sub(store.get_fuel().unwrap_or(0));
+    /// The fuel that an instance gets.
+    fn fuel(&self, limits: Limits) -> u64 {
+        if self.noted.is_empty() { limits.fuel } else { limits.fuel.saturating_mul(NOTE_FUEL) }
+    }
+
+    fn end(
+        &self,
+        store: Store<HostState>,
+        limits: Limits,
+        result: Result<Verdict, Failure>,
+        begun: Instant,
+    ) -> Evaluation {
+        let fuel = self.fuel(limits).saturating_sub(store.get_fuel().unwrap_or(0));
         let state = store.into_data();
         let mut log = state.log;
         if state.lines_left_out > 0 {

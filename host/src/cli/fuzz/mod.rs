@@ -405,7 +405,9 @@ impl<'f> ToFiles<'f> {
             let text = input_file::canonical(&finding.input)?;
             let prefix = self.flags.artifact_prefix.as_deref().unwrap_or("./");
             let word = if self.flags.minimizes { "minimized-from" } else { "crash" };
-            let path = match &self.flags.exact_artifact_path {
+            // The one file has the first: another would take its place.
+            let exact = self.flags.exact_artifact_path.as_ref().filter(|_| self.folders.len() == 1);
+            let path = match exact {
                 Some(path) => path.clone(),
                 None => PathBuf::from(format!("{prefix}{word}-{}", input_file::name(&text))),
             };

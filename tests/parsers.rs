@@ -14,8 +14,8 @@ tests! {
 }
 
 fn what_once_reached_something_new_still_holds() -> Result<()> {
-    let scratch = folder()?;
     for (name, parser) in ALL {
+        let scratch = folder()?;
         for file in fs::read_dir(root().join("fuzz/corpus").join(name))? {
             let bytes = fs::read(file?.path())?;
             parser(&bytes, scratch.path());

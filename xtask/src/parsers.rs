@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{built, cargo, setup, step};
+use crate::{built, cargo, step};
 
 const TARGETS: &str = "fuzz/targets";
 const CORPORA: &str = "fuzz/corpus";
@@ -27,7 +27,7 @@ const COVERAGE: [&str; 6] = [
 ];
 
 /// Where a search ends.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bound {
     Runs(u64),
     Seconds(u64),
@@ -38,14 +38,14 @@ pub(crate) const SHORT: Bound = Bound::Runs(20_000);
 
 /// Searches for inputs on which something doesn't hold.
 pub(crate) fn search(bound: Bound, keep: bool, filter: Option<&str>) -> Result<()> {
-    if !setup::has_tool("g++") {
-        step("SKIPPED: the parsers aren't fuzzed, since libFuzzer is built with g++, which isn't there");
-        return Ok(());
-    }
     for target in build(filter)? {
         let name = target.name.as_str();
         step(&format!("fuzzing the parser {name}"));
-        let corpus = PathBuf::from(format!("{FOUND}/{name}/corpus"));
+        // A search of the tests begins with what is kept and nothing else, so that it's the same everywhere.
+        let corpus = match bound {
+            SHORT => target.scratch.path().join("corpus"),
+            _ => PathBuf::from(format!("{FOUND}/{name}/corpus")),
+        };
         fs::create_dir_all(&corpus)?;
         let mut search = target.command()?;
         search.arg(match bound {
@@ -79,7 +79,7 @@ impl Target {
 
     fn run(&self, mut command: Command) -> Result<()> {
         let log = self.scratch.path().join("log");
-        command.stderr(fs::File::create(&log)?).stdout(fs::File::create("/dev/null")?);
+        command.stderr(fs::File::create(&log)?).stdout(Stdio::null());
         let status = command.status().with_context(|| format!("{} can't be started", self.program.display()))?;
         let text = fs::read_to_string(&log).unwrap_or_default();
         let is_progress =
@@ -97,12 +97,17 @@ impl Target {
 
     /// Makes the kept corpus anew of inputs that reach each edge once, the small ones first.
     fn keep(&self, found: &Path) -> Result<()> {
-        let old = self.scratch.path().join("old");
-        fs::rename(self.kept(), &old).or_else(|_| fs::create_dir(&old))?;
+        let new = PathBuf::from(format!("{FOUND}/{}/kept", self.name));
+        if new.exists() {
+            fs::remove_dir_all(&new)?;
+        }
+        fs::create_dir_all(&new)?;
         fs::create_dir_all(self.kept())?;
         let mut merge = self.command()?;
-        merge.args(["-merge=1", "-use_counters=0", "-use_value_profile=0"]).arg(self.kept()).arg(&old).arg(found);
-        self.run(merge)
+        merge.args(["-merge=1", "-use_counters=0", "-use_value_profile=0"]).arg(&new).arg(self.kept()).arg(found);
+        self.run(merge)?;
+        fs::remove_dir_all(self.kept())?;
+        fs::rename(&new, self.kept()).context("the new corpus can't be put in place")
     }
 }
 
@@ -136,8 +141,9 @@ fn build(filter: Option<&str>) -> Result<Vec<Target>> {
 pub(crate) fn in_place_of_rustc() -> Option<Result<ExitStatus>> {
     std::env::var_os(IN_PLACE_OF_RUSTC)?;
     let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let is_crate = arguments.iter().any(|argument| argument == "--crate-name");
-    // Cargo asks the compiler about itself first.
+    // Cargo asks the compiler about itself first, for which it names no file.
+    let is_crate = arguments.iter().any(|argument| argument == "--crate-name")
+        && !arguments.iter().any(|argument| argument == "-");
     if is_crate {
         arguments.extend(COVERAGE.map(OsString::from));
         // libFuzzer asks at its start which functions there are, and a static program has no answer.

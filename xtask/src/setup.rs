@@ -68,7 +68,7 @@ pub(crate) fn run() -> Result<Toolchain> {
     Ok(toolchain)
 }
 
-/// What the tests that need root run for real, each with the Debian package that brings it.
+/// What the tests run for real, most of them as root, each with the Debian package that brings it.
 const TOOLS: [(&str, &str); 19] = [
     ("g++", "g++"),
     ("strace", "strace"),

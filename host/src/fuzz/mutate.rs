@@ -298,7 +298,7 @@ impl<'d> Mutator<'d> {
             paths.remove(&gone);
         } else {
             let path = known.get(self.random.usize(0..known.len().max(1)))?;
-            // A policy that gives up where a configured path isn't there is right.
+            // A policy that gives up where a configured path leads nowhere is right.
             let to = match self.random.u8(0..3) {
                 0 => Some(input.target.path.clone()),
                 1 => input.source.as_ref().map(|source| source.path.clone()),
@@ -434,6 +434,11 @@ fn consistent(input: &mut Input) {
     {
         at(end, written);
     }
+    without_impossible_links(input);
+}
+
+/// Takes away the links of the host that the rest of an input rules out.
+pub(super) fn without_impossible_links(input: &mut Input) {
     // What was found at the ends goes through no link, and neither does what a link leads to.
     let ends: Vec<&str> =
         [Some(&input.target), input.source.as_ref()].into_iter().flatten().map(|end| end.path.as_str()).collect();

@@ -36,7 +36,7 @@ impl Table {
         Self::with_paths(text, Paths::new())
     }
 
-    /// Reads a table of a host where some paths are links, or aren't there.
+    /// Reads a table of a host where some paths are links.
     ///
     /// # Errors
     /// For a text that isn't one.

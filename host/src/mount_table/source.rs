@@ -62,8 +62,15 @@ impl MountSource for Recorded {
     }
 
     fn reach(&self, path: &str) -> Option<Reached> {
-        let real = self.0.get(path).cloned().unwrap_or_else(|| Some(path.to_owned()));
-        real.map(|real| Reached { real, on: None })
+        // The path itself, or else the nearest above it that is a link.
+        let ends = path.rmatch_indices('/').map(|(end, _)| end).filter(|end| *end > 0);
+        let link =
+            std::iter::once(path.len()).chain(ends).find_map(|end| Some((self.0.get(&path[..end])?, &path[end..])));
+        let real = match link {
+            Some((to, rest)) => format!("{}{rest}", to.as_ref()?.trim_end_matches('/')),
+            None => path.to_owned(),
+        };
+        Some(Reached { real: if real.is_empty() { "/".to_owned() } else { real }, on: None })
     }
 
     fn reach_found(&self, _: BorrowedFd<'_>, path: &str) -> Option<Reached> {

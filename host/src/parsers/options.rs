@@ -3,7 +3,7 @@
 use crate::model::image::Image;
 use crate::model::mount_flags::restrictions;
 use crate::model::option_paths::paths_in;
-use crate::model::options::{MountOption, Options};
+use crate::model::options::{MASK, MountOption, Options};
 use crate::model::own_options::{IdMap, directory_mode};
 
 /// Options: what is printed is read as the same, what is masked holds no secret, and what is added counts.
@@ -19,6 +19,12 @@ pub(super) fn options(data: &[u8]) {
     assert_eq!(masked.len(), options.len());
     let names = |options: &Options| options.iter().map(|option| option.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&masked), names(&options), "a name is no secret");
+
+    for (option, masked) in options.iter().zip(masked.iter()) {
+        let secret = [option.clone()].into_iter().collect::<Options>();
+        let secret = secret.secrets().next().map(str::to_owned);
+        assert!(secret.is_none() || secret.as_deref() == Some(MASK) || masked != option, "a secret is shown");
+    }
 
     // Each of the grammars inside.
     let _ = (IdMap::of(&options), directory_mode(&options), Image::of(&options));

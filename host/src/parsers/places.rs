@@ -11,7 +11,7 @@ use crate::mount_table::snapshot::Snapshot;
 use crate::mount_table::table::MountTable;
 
 /// Places: a table, a target and a source. Of every operation they are found, there are no more of them than the mounts allow, and each
-/// is seen where it's said to be. What a mount tells a peer, the peer tells it.
+/// is on a file system that is there. What a mount tells a peer, the peer tells it.
 ///
 /// # Panics
 /// Where that doesn't hold.

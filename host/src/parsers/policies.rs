@@ -17,6 +17,7 @@ pub(super) const PLUGIN: &str = "p.wasm";
 /// # Panics
 /// Where that doesn't hold.
 pub(super) fn policies(data: &[u8], folder: &Path) {
+    let _ = fs::remove_file(folder.join("policies.lock"));
     write(folder, PLUGIN, b"\0asm");
     write(folder, "policies.toml", data);
     match Locking::of(folder) {

@@ -10,13 +10,13 @@ use crate::model::verdict::Verdict;
 use crate::policy::engine::bindings::mountgate::policy::types as wit;
 use crate::policy::engine::contract_v0_1::verdict as converted;
 
-/// The request that is changed.
+/// The options of the request that is changed.
 const OPTIONS: &str = "ro,nosuid,dev,noexec,password=hidden-word,nosymfollow,rslave";
 const RESTRICTIONS: [(&str, &str); 5] =
     [("ro", "rw"), ("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec"), ("nosymfollow", "symfollow")];
 
-/// A verdict: `allow`; `deny` with code, reason, field and hint; or else edits, each a part that begins with a letter for its
-/// kind. One that passes has nothing that drives a terminal, and leaves no restriction out and gives no right.
+/// A verdict: `allow`; `deny` with code, reason, field and hint; or else a word that stands for edits, and those, each a part
+/// that begins with a character for its kind. One that passes has nothing that drives a terminal, and leaves no restriction out and gives no right.
 ///
 /// # Panics
 /// Where that doesn't hold.

@@ -38,10 +38,10 @@ impl Limits {
     /// What a plugin may use to judge a request with so many places: being handed each, and a look at each, is work that the
     /// request makes.
     pub(super) fn for_places(self, places: usize) -> Self {
-        let count = u32::try_from(places.saturating_sub(FREE_PLACES)).unwrap_or(u32::MAX);
+        let more = u32::try_from(places.saturating_sub(FREE_PLACES)).unwrap_or(u32::MAX).min(COUNTED_PLACES);
         Self {
-            fuel: self.fuel.saturating_add(PLACE_FUEL * u64::from(count)),
-            deadline: self.deadline.saturating_add(PLACE_TIME * count),
+            fuel: self.fuel.saturating_add((self.fuel / u64::from(PLACES_OF_LIMITS)).saturating_mul(more.into())),
+            deadline: self.deadline.saturating_add((self.deadline / PLACES_OF_LIMITS).saturating_mul(more)),
             ..self
         }
     }
@@ -57,10 +57,11 @@ impl Limits {
 
 /// So many places add nothing.
 const FREE_PLACES: usize = 100;
-/// What each place beyond these adds. A plugin in Rust takes 300 units to be handed one, and 2,000 to compare it with twenty
-/// folders.
-const PLACE_FUEL: u64 = 4000;
-const PLACE_TIME: Duration = Duration::from_micros(40);
+/// So many places beyond these add as much as the limits themselves: by default, each adds 4,000 units and 40 µs. A plugin in Rust takes 300
+/// units to be handed one, and 2,000 to compare it with twenty folders.
+const PLACES_OF_LIMITS: u32 = 2500;
+/// So many places add something.
+const COUNTED_PLACES: u32 = 20_000;
 
 /// What a preparation may use at least: a parser of rules takes a hundred times as much as their evaluation.
 const PREPARATION_FUEL: u64 = 1_000_000_000;
@@ -103,3 +104,17 @@ pub(super) const COMPILER_MEMORY: u64 = 4 << 30;
 /// Blocks within each other, and loops among them. The compiler's time grows with a power of these.
 pub(super) const NESTED_BLOCKS: usize = 4096;
 pub(super) const NESTED_LOOPS: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_add_to_fuel_and_time_up_to_a_bound() {
+        let limits = Limits::default();
+        assert_eq!(limits.for_places(100), limits);
+        let more = limits.for_places(2600);
+        assert_eq!((more.fuel, more.deadline, more.memory), (20_000_000, Duration::from_millis(200), limits.memory));
+        assert_eq!(limits.for_places(usize::MAX), limits.for_places(20_100));
+    }
+}

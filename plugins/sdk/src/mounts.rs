@@ -73,15 +73,15 @@ impl Mounts for HostMounts {
     }
 
     fn locate(&self, paths: &[&str]) -> Vec<Option<Location>> {
-        in_pieces(paths, |paths| mount_table::locate(&owned(paths)))
+        in_pieces(paths, |path| path.len(), |paths| mount_table::locate(&owned(paths)))
     }
 
     fn along(&self, paths: &[&str]) -> Vec<Vec<Location>> {
-        in_pieces(paths, |paths| mount_table::along(&owned(paths)))
+        in_pieces(paths, |path| path.len(), |paths| mount_table::along(&owned(paths)))
     }
 
     fn around(&self, of: &[Location]) -> Vec<Location> {
-        in_pieces(of, mount_table::around)
+        in_pieces(of, |location| location.path.len(), mount_table::around)
     }
 
     fn names(&self, of: &Location, limit: u32) -> Vec<String> {
@@ -89,14 +89,32 @@ impl Mounts for HostMounts {
     }
 }
 
-/// Asks about so many at once: a call carries at most 1 MiB to the host, and a path has up to 4 KiB.
-const PIECE: usize = 200;
+/// The bytes that one call carries: the host takes at most 1 MiB.
+const PIECE: usize = 512 << 10;
+/// What an element takes beside its text.
+const ELEMENT: usize = 64;
 
 /// Asks about a list, in as many calls as it takes.
-fn in_pieces<T, A>(of: &[T], ask: impl Fn(&[T]) -> Vec<A>) -> Vec<A> {
-    match of.len() {
-        0..=PIECE => ask(of),
-        _ => of.chunks(PIECE).flat_map(ask).collect(),
+fn in_pieces<T, A>(of: &[T], text: impl Fn(&T) -> usize, ask: impl Fn(&[T]) -> Vec<A>) -> Vec<A> {
+    let mut answers = Vec::new();
+    let mut rest = of;
+    loop {
+        let mut bytes = 0;
+        let fits = |element: &&T| {
+            bytes += text(element) + ELEMENT;
+            bytes <= PIECE
+        };
+        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
+        let (piece, after) = rest.split_at(count);
+        let answer = ask(piece);
+        if after.is_empty() && answers.is_empty() {
+            return answer;
+        }
+        answers.extend(answer);
+        if after.is_empty() {
+            return answers;
+        }
+        rest = after;
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) fn search(bound: Bound, keep: bool, filter: Option<&str>) -> Result<(
             _ => PathBuf::from(format!("{FOUND}/{name}/corpus")),
         };
         fs::create_dir_all(&corpus)?;
+        fs::create_dir_all(format!("{FOUND}/{name}"))?;
         let mut search = target.command()?;
         search.arg(match bound {
             Bound::Runs(runs) => format!("-runs={runs}"),

@@ -5,6 +5,8 @@
 pub struct Dictionary {
     pub(super) paths: Vec<String>,
     pub(super) words: Vec<String>,
+    /// Those that stand in the policies' settings.
+    pub(super) of_settings: Vec<String>,
 }
 
 impl Dictionary {
@@ -20,13 +22,14 @@ impl Dictionary {
         texts.extend(parts);
         texts.sort();
         texts.dedup();
+        let of_settings = texts.iter().filter(|text| text.len() <= MAX_WORD).cloned().collect();
         let (mut paths, mut words): (Vec<String>, Vec<String>) =
             texts.into_iter().partition(|text| text.starts_with('/'));
         let near: Vec<String> = paths.iter().flat_map(|path| [format!("{path}x"), format!("{path}/below")]).collect();
         paths.extend(near);
         paths.extend(PATHS.map(str::to_owned));
         words.extend(OPTIONS.map(str::to_owned));
-        Self { paths, words }
+        Self { paths, words, of_settings }
     }
 }
 
@@ -54,6 +57,9 @@ fn collect(value: &serde_json::Value, texts: &mut Vec<String>) {
         _ => {}
     }
 }
+
+/// A longer text of the settings, such as an expression, is no word.
+const MAX_WORD: usize = 64;
 
 const PATHS: [&str; 22] = [
     "/",

@@ -119,8 +119,9 @@ impl<'d> Mutator<'d> {
 
     /// A word of the settings, one that a plugin compared with, or an own one.
     fn word(&mut self) -> String {
-        let lists = [&self.words, &self.dictionary.words, &self.dictionary.paths];
-        let list = lists[self.random.usize(0..3)];
+        // What a policy looks for mostly stands in its settings.
+        let lists = [&self.words, &self.dictionary.words, &self.dictionary.paths, &self.dictionary.of_settings];
+        let list = lists[self.random.usize(0..4)];
         match list.len() {
             0 => "x".to_owned(),
             len => list[self.random.usize(0..len)].clone(),
@@ -258,7 +259,10 @@ impl<'d> Mutator<'d> {
                 let copy = labels[at].clone();
                 labels.push(copy);
             }
-            _ if at < labels.len() => labels[at].value = self.changed(&labels[at].value.clone()),
+            _ if at < labels.len() => {
+                let value = &labels[at].value;
+                labels[at].value = if self.random.bool() { self.word() } else { self.changed(&value.clone()) };
+            }
             _ => {}
         }
         labels.truncate(50);

@@ -27,29 +27,28 @@ const COVERAGE: [&str; 6] = [
 ];
 
 /// Where a search ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Bound {
+    /// What the tests ask of each parser: some seconds, with the kept inputs and nothing else, so that it's the same everywhere.
+    Short,
     Runs(u64),
     Seconds(u64),
 }
-
-/// What the tests ask of each parser: at most some seconds.
-pub(crate) const SHORT: Bound = Bound::Runs(20_000);
 
 /// Searches for inputs on which something doesn't hold.
 pub(crate) fn search(bound: Bound, keep: bool, filter: Option<&str>) -> Result<()> {
     for target in build(filter)? {
         let name = target.name.as_str();
         step(&format!("fuzzing the parser {name}"));
-        // A search of the tests begins with what is kept and nothing else, so that it's the same everywhere.
         let corpus = match bound {
-            SHORT => target.scratch.path().join("corpus"),
+            Bound::Short => target.scratch.path().join("corpus"),
             _ => PathBuf::from(format!("{FOUND}/{name}/corpus")),
         };
         fs::create_dir_all(&corpus)?;
         fs::create_dir_all(format!("{FOUND}/{name}"))?;
         let mut search = target.command()?;
         search.arg(match bound {
+            Bound::Short => "-runs=20000".to_owned(),
             Bound::Runs(runs) => format!("-runs={runs}"),
             Bound::Seconds(seconds) => format!("-max_total_time={seconds}"),
         });

@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         return crate::run(&mut test);
     }
     if setup::has_tool("g++") {
-        parsers::search(parsers::SHORT, false, None)?;
+        parsers::search(parsers::Bound::Short, false, None)?;
     } else {
         step("SKIPPED: the parsers aren't fuzzed, since libFuzzer is built with g++, which isn't there");
     }

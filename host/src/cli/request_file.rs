@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::input::read_plain;
 use crate::error::Error;
-use crate::fuzz::tables::Paths;
 use crate::model::ends::ResolvedPath;
 use crate::model::refusals::Refusals;
 use crate::model::request::MountRequest;
 use crate::model::requester::Requester;
+use crate::mount_table::source::Paths;
 use crate::mount_table::table::MountTable;
 
 /// A request with all that a decision depends on, as a file.

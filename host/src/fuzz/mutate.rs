@@ -260,8 +260,7 @@ impl<'d> Mutator<'d> {
                 labels.push(copy);
             }
             _ if at < labels.len() => {
-                let value = &labels[at].value;
-                labels[at].value = if self.random.bool() { self.word() } else { self.changed(&value.clone()) };
+                labels[at].value = if self.random.bool() { self.word() } else { self.changed(&labels[at].value) };
             }
             _ => {}
         }

@@ -1,6 +1,5 @@
 //! The mount tables that requests meet, with the paths of such a host that don't lead where their names say.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -8,15 +7,13 @@ use std::sync::{Arc, OnceLock};
 use fastrand::Rng;
 
 use crate::mount_table::snapshot::Snapshot;
+use crate::mount_table::source::Paths;
 use crate::mount_table::table::MountTable;
 
 /// The bytes of a table that takes long.
 const LARGE: usize = 8 << 10;
 /// How far the ids of a table's twin are from its own.
 pub(super) const SHIFT: u64 = 100_000;
-
-/// Paths that lead elsewhere than their names say, or nowhere.
-pub type Paths = BTreeMap<String, Option<String>>;
 
 /// A mount table.
 pub struct Table {

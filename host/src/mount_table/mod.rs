@@ -9,7 +9,7 @@ pub(crate) mod node_paths;
 mod parse;
 pub(crate) mod question;
 pub mod snapshot;
-pub(crate) mod source;
+pub mod source;
 pub(crate) mod statmount;
 pub mod table;
 pub(crate) mod topology;

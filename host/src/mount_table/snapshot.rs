@@ -1,15 +1,15 @@
 //! The mounts as one decision sees them: each question is looked up once, and its answer stays the same. What was asked is
 //! remembered, so that it can be asked again before the request is carried out.
 
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::mount::{Mount, MountText};
 use super::question::{Answer, PAGE, Question};
-use super::source::{MountSource, Reached, Recorded};
+use super::source::{MountSource, Paths, Reached, Recorded};
 use super::table::MountTable;
 use super::topology::Topology;
 use crate::model::host_error::HostError;
@@ -63,16 +63,16 @@ impl Snapshot {
 
     /// A table that is already there.
     pub fn of(table: MountTable) -> Self {
-        Self::recorded(table, BTreeMap::new())
+        Self::recorded(table, Paths::new())
     }
 
     /// A table that is already there, with the paths that lead elsewhere than their names say, or nowhere.
-    pub fn recorded(table: MountTable, paths: BTreeMap<String, Option<String>>) -> Self {
+    pub fn recorded(table: MountTable, paths: Paths) -> Self {
         Self { is_live: false, table: OnceLock::from(Ok(table)), ..Self::live(Recorded(paths)) }
     }
 
     /// The paths that were asked for and lead elsewhere than their names say, or nowhere.
-    pub(crate) fn real_paths(&self) -> BTreeMap<String, Option<String>> {
+    pub(crate) fn real_paths(&self) -> Paths {
         let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
         let real =
             reached.iter().map(|(path, reached)| (path.clone(), reached.as_ref().map(|reached| reached.real.clone())));

@@ -45,8 +45,11 @@ pub(crate) struct Reached {
     pub(crate) on: Option<(u64, Location)>,
 }
 
+/// Paths of a host that lead elsewhere than their names say, or nowhere.
+pub type Paths = BTreeMap<String, Option<String>>;
+
 /// A table that was recorded. There are no files, and no links but those to these paths.
-pub(super) struct Recorded(pub(super) BTreeMap<String, Option<String>>);
+pub(super) struct Recorded(pub(super) Paths);
 
 impl MountSource for Recorded {
     fn table(&self) -> Result<MountTable, HostError> {

@@ -11,6 +11,7 @@ use crate::model::location::Device;
 use crate::model::paths::{is_source_path, lexical};
 use crate::model::request::{MountRequest, Operation};
 use crate::model::requester::{Label, Requester};
+use crate::mount_table::source::Paths;
 
 /// A file of cases.
 #[derive(Debug, Deserialize)]
@@ -194,7 +195,7 @@ pub(crate) fn line_of(text: &str, at: usize) -> usize {
 
 impl TestCase {
     /// The host's paths that lead elsewhere than their names say, or nowhere.
-    pub(crate) fn paths(&self) -> BTreeMap<String, Option<String>> {
+    pub(crate) fn paths(&self) -> Paths {
         let leads = |to: &String| Some(to.clone()).filter(|to| !to.is_empty());
         self.paths.iter().map(|(path, to)| (path.clone(), leads(to))).collect()
     }

@@ -16,6 +16,7 @@ tests! {
     plain reports_are_written_for_programs,
     plain a_policy_can_be_for_some_callers_only,
     plain a_case_says_which_paths_of_the_host_are_links,
+    plain a_case_says_what_the_paths_in_options_are,
     plain rules_need_no_code_and_wrong_ones_are_found_with_their_place,
 }
 
@@ -177,6 +178,41 @@ fn a_case_says_which_paths_of_the_host_are_links() -> Result<()> {
         request["paths"] = json!({ "/root": to });
         let (status, answer, _) = check(directory.path(), &request)?;
         ensure!(status == expected, "{to}: {answer}");
+    }
+    Ok(())
+}
+
+fn a_case_says_what_the_paths_in_options_are() -> Result<()> {
+    let text = "[[policy]]\nname = \"layers\"\nplugin = \"rules.wasm\"\n[[policy.settings.rules]]\n\
+                match = \"option_paths.exists(o, o.found.kind == 'block-device' && o.found.path == '/srv/b')\"\n\
+                deny = { code = \"no-device\", message = \"a device\" }\n";
+    let directory = policies(text, &["rules"])?;
+    fs::create_dir(directory.path().join("cases"))?;
+    let second = "{ option = \"lowerdir\", found = { kind = \"block_device\", device = \"8:1\" } }";
+    let mut cases = String::new();
+    for (paths, verdict) in [
+        (String::new(), "allow"),
+        (format!("option-paths = [{second}]"), "allow"),
+        (format!("option-paths = [{{ option = \"lowerdir\", found = {{}} }}, {second}]"), "deny"),
+    ] {
+        cases += &format!(
+            "[[case]]\nname = \"layers\"\nrun = \"mount -t overlay -o lowerdir=/srv/a:/srv/b overlay /mnt/x\"\n{paths}\nexpect = {{ verdict = \"{verdict}\" }}\n"
+        );
+    }
+    fs::write(directory.path().join("cases/all.toml"), cases)?;
+    let output = mountgate(&["policy", "test"]).arg(directory.path()).output()?;
+    ensure!(status(&output) == 0, "{}", text_of(&output));
+    let wrong = "[[case]]\nname = \"none\"\nrun = \"mount -t tmpfs none /mnt/x\"\noption-paths = [{ option = \"size\", found = {} }]\nexpect = { verdict = \"allow\" }\n";
+    fs::write(directory.path().join("cases/all.toml"), wrong)?;
+    let output = mountgate(&["policy", "test"]).arg(directory.path()).output()?;
+    ensure!(text_of(&output).contains("size names no path there"), "{}", text_of(&output));
+    let mut request = tmpfs("/mnt/x", &[]);
+    request["request"]["fstype"] = json!("overlay");
+    request["request"]["options"] = json!([{ "name": "lowerdir", "value": "/srv/b" }]);
+    for (kind, expected) in [("directory", 0), ("block_device", 3)] {
+        request["option_paths"] = json!([{ "option": "lowerdir", "found": { "path": "/srv/b", "kind": kind } }]);
+        let (status, answer, _) = check(directory.path(), &request)?;
+        ensure!(status == expected, "{kind}: {answer}");
     }
     Ok(())
 }

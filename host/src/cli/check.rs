@@ -104,7 +104,11 @@ fn replay(global: &Global, path: &Path, args: &CheckArgs) -> anyhow::Result<Exit
         let case = Case {
             request: file.request,
             requester: file.requester,
-            resolution: Resolution::Recorded { source: file.source, target: file.target, option_paths: Vec::new() },
+            resolution: Resolution::Recorded {
+                source: file.source,
+                target: file.target,
+                option_paths: file.option_paths,
+            },
             snapshot: Arc::new(Snapshot::recorded(table, file.paths)),
             locks: None,
         };

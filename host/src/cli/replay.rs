@@ -100,8 +100,8 @@ pub(super) fn differences(file: &Path, old: &Gate, new: &Gate) -> anyhow::Result
         if let (Some(target), Ok(table)) = (&entry.target, Table::with_paths(entry.mounts.clone(), entry.paths.clone()))
         {
             let (request, requester) = (entry.request.clone(), entry.requester.clone());
-            let (source, target) = (entry.source.clone(), target.clone());
-            replayed.inputs.push(Input { request, source, target, requester, table });
+            let (source, target, option_paths) = (entry.source.clone(), target.clone(), entry.option_paths.clone());
+            replayed.inputs.push(Input { request, source, target, option_paths, requester, table });
         }
     }
     Ok(replayed)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::input::read_plain;
 use crate::error::Error;
-use crate::model::ends::ResolvedPath;
+use crate::model::ends::{OptionPath, ResolvedPath};
 use crate::model::refusals::Refusals;
 use crate::model::request::MountRequest;
 use crate::model::requester::Requester;
@@ -25,6 +25,9 @@ pub(super) struct RequestFile {
     /// What the host found at the target; a directory by its written path where it's left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) target: Option<ResolvedPath>,
+    /// What the host found at the paths in the options, in their order; directories where they are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) option_paths: Vec<OptionPath>,
     /// Who asks.
     #[serde(default)]
     pub(super) requester: Requester,

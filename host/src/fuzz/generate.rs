@@ -74,7 +74,8 @@ impl<'w> Generator<'w> {
             labels: self.labels(),
         };
         let request = MountRequest { operation, source, target: written, fstype, options };
-        Input { request, source: found, target, requester, table: self.tables.pick(&mut self.random) }
+        let table = self.tables.pick(&mut self.random);
+        Input { request, source: found, target, option_paths: Vec::new(), requester, table }
     }
 
     fn operation(&mut self) -> Operation {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::tables::{SHIFT, Table};
-use crate::model::ends::ResolvedPath;
+use crate::model::ends::{OptionPath, ResolvedPath};
 use crate::model::options::MountOption;
 use crate::model::request::MountRequest;
 use crate::model::requester::{Label, Requester};
 
 /// Flags that take rights away and give none.
-const RESTRICTIONS: [&str; 4] = ["ro", "nosuid", "nodev", "noexec"];
+pub(super) const RESTRICTIONS: [&str; 4] = ["ro", "nosuid", "nodev", "noexec"];
 
 /// A name that no policy knows.
 const LINK: &str = "/another-name";
@@ -23,6 +23,8 @@ pub struct Input {
     pub source: Option<ResolvedPath>,
     /// What the target is.
     pub target: ResolvedPath,
+    /// What the paths in the options are, in their order; directories where they aren't among these.
+    pub option_paths: Vec<OptionPath>,
     /// Who asks.
     pub requester: Requester,
     /// The mounts that it meets.
@@ -76,6 +78,7 @@ impl Input {
         let size = options.chain(labels).sum::<usize>()
             + self.request.target.len()
             + self.target.symlinks.len() * 32
+            + self.option_paths.len() * 32
             + self.table.text().len() / 4
             + self.table.paths().len() * 32;
         u64::try_from(size).unwrap_or(u64::MAX)
@@ -87,7 +90,8 @@ impl Input {
         let mut other = self.clone();
         other.requester.pid = other.requester.pid.wrapping_add(1);
         other.table = self.table.twin();
-        for end in [other.source.as_mut(), Some(&mut other.target)].into_iter().flatten() {
+        let ends = other.source.iter_mut().chain([&mut other.target]);
+        for end in ends.chain(other.option_paths.iter_mut().map(|path| &mut path.found)) {
             end.covering_mount = end.covering_mount.map(|id| id.wrapping_add(SHIFT));
         }
         other

@@ -1,7 +1,7 @@
 //! Decides an input and says what is wrong with the decision.
 
 use super::growth::{COUNTS, GROWN};
-use super::input::Input;
+use super::input::{Input, RESTRICTIONS};
 use super::oracles::{self, Extent, Oracle, Symptom};
 use crate::decision::case::{Case, Resolution};
 use crate::decision::chain::Chain;
@@ -43,20 +43,39 @@ impl Judge<'_> {
         decide(&self.chain, input).map(|decision| self.compared(input, &decision)).unwrap_or_default()
     }
 
+    /// One of these comparisons, another one each turn.
+    pub(super) fn compared_in_turn(&self, input: &Input, turn: u64) -> Option<Symptom> {
+        let decision = decide(&self.chain, input).ok()?;
+        let one = usize::try_from(turn / 2).unwrap_or(0);
+        let symptom = match decision.ruling {
+            _ if turn.is_multiple_of(2) => return self.differs(input, &decision),
+            Ruling::Allow(_) => self.restricted(&decision, input.restricted().skip(one % RESTRICTIONS.len()).take(1)),
+            Ruling::Deny { .. } => self.renamed(&decision, input.renamed().skip(one % 2).take(1)),
+            Ruling::Fail { .. } => None,
+        };
+        symptom.map(|(symptom, _)| symptom)
+    }
+
     fn compared(&self, input: &Input, decision: &Decision) -> Vec<Symptom> {
-        let again = decide(&self.chain, &input.with_other_incidentals()).ok();
-        let differs = again.and_then(|again| oracles::compare(decision, &again));
-        let restricted = self.restricted(input, decision).map(|(symptom, _)| symptom);
-        let renamed = self.renamed(input, decision).map(|(symptom, _)| symptom);
-        differs.into_iter().chain(restricted).chain(renamed).collect()
+        let restricted = self.restricted(decision, input.restricted()).map(|(symptom, _)| symptom);
+        let renamed = self.renamed(decision, input.renamed()).map(|(symptom, _)| symptom);
+        self.differs(input, decision).into_iter().chain(restricted).chain(renamed).collect()
+    }
+
+    fn differs(&self, input: &Input, decision: &Decision) -> Option<Symptom> {
+        oracles::compare(decision, &decide(&self.chain, &input.with_other_incidentals()).ok()?)
     }
 
     /// Another name of an end with which a denied request is allowed, and the input with it.
-    fn renamed(&self, input: &Input, decision: &Decision) -> Option<(Symptom, Input)> {
+    fn renamed(
+        &self,
+        decision: &Decision,
+        mut renamed: impl Iterator<Item = (&'static str, Input)>,
+    ) -> Option<(Symptom, Input)> {
         if !matches!(decision.ruling, Ruling::Deny { .. }) {
             return None;
         }
-        input.renamed().find_map(|(end, renamed)| {
+        renamed.find_map(|(end, renamed)| {
             let again = decide(&self.chain, &renamed).ok()?;
             Some((oracles::compare_renamed(decision, &again, end)?, renamed))
         })
@@ -85,11 +104,15 @@ impl Judge<'_> {
     }
 
     /// The first restriction that turns the decision into a denial, and the input with it.
-    fn restricted(&self, input: &Input, decision: &Decision) -> Option<(Symptom, Input)> {
+    fn restricted(
+        &self,
+        decision: &Decision,
+        mut restricted: impl Iterator<Item = (&'static str, Input)>,
+    ) -> Option<(Symptom, Input)> {
         if !matches!(decision.ruling, Ruling::Allow(_)) {
             return None;
         }
-        input.restricted().find_map(|(flag, restricted)| {
+        restricted.find_map(|(flag, restricted)| {
             let again = decide(&self.chain, &restricted).ok()?;
             Some((oracles::compare_restricted(decision, &again, flag)?, restricted))
         })
@@ -105,6 +128,7 @@ impl Judge<'_> {
             request: decision.final_request.clone(),
             source: decision.source.clone(),
             target: decision.target.clone(),
+            option_paths: decision.option_paths.clone(),
             ..input.clone()
         };
         let judged = decide(properties, &allowed).ok()?;
@@ -116,9 +140,11 @@ impl Judge<'_> {
         let decision = || decide(&self.chain, input).ok();
         match oracle {
             Oracle::TwoVerdicts => Some(input.with_other_incidentals()),
-            Oracle::TwoNames => self.renamed(input, &decision()?).map(|(_, renamed)| renamed),
+            Oracle::TwoNames => self.renamed(&decision()?, input.renamed()).map(|(_, renamed)| renamed),
             Oracle::FuelGrows => self.growing(input).map(|(_, grown)| grown),
-            Oracle::RestrictionDenied => self.restricted(input, &decision()?).map(|(_, restricted)| restricted),
+            Oracle::RestrictionDenied => {
+                self.restricted(&decision()?, input.restricted()).map(|(_, restricted)| restricted)
+            }
             Oracle::PropertyViolated => self.violated(input, &decision()?).map(|(_, allowed)| allowed),
             _ => None,
         }
@@ -136,7 +162,7 @@ pub(super) fn decide(chain: &Chain<'_>, input: &Input) -> Result<Decision, Error
         resolution: Resolution::Recorded {
             source: input.source.clone(),
             target: Some(input.target.clone()),
-            option_paths: Vec::new(),
+            option_paths: input.option_paths.clone(),
         },
         snapshot: input.table.snapshot(),
         locks: None,
@@ -144,8 +170,8 @@ pub(super) fn decide(chain: &Chain<'_>, input: &Input) -> Result<Decision, Error
     chain.decide(&case, false)
 }
 
-/// One run in so many is decided a second time with another caller and other mount ids, to see the same verdict, and each that reached
-/// something new. Each costs up to six decisions more.
+/// One run in so many is decided a second time with another caller and other mount ids, with one more restriction, or under another name:
+/// what costs two decisions more. One that reached something new is compared with all of these.
 pub(super) const REPEATED: u64 = 16;
 /// One run in so many is made larger, to see how the fuel grows, and each that reached something new.
 pub(super) const GROWING: u64 = 512;

@@ -8,8 +8,9 @@ use super::dictionary::{Dictionary, OPTIONS};
 use super::input::Input;
 use super::instrument::notes::Comparison;
 use super::tables::{Table, Tables};
-use crate::model::ends::{FileKind, ResolvedPath};
+use crate::model::ends::{FileKind, OptionPath, ResolvedPath};
 use crate::model::location::{Device, Location};
+use crate::model::option_paths::paths_in;
 use crate::model::options::{MountOption, Options};
 use crate::model::paths::{is_within, lexical};
 use crate::model::requester::Label;
@@ -20,6 +21,8 @@ const MAX_WORDS: usize = 512;
 const MAX_TEXT: usize = 1500;
 /// How many paths of a host may be links.
 const MAX_PATHS: usize = 4;
+/// At how many paths in options something else than a directory is found.
+const MAX_OPTION_PATHS: usize = 8;
 /// How many mounts a table may have.
 const MAX_MOUNTS: usize = 5000;
 const NUMBERS: [u32; 9] = [0, 1, 7, 100, 1000, 1001, 65_534, 65_535, u32::MAX];
@@ -364,8 +367,13 @@ impl<'d> Mutator<'d> {
         ];
         let (kind, number) = (kinds[self.random.usize(0..6)], self.number());
         let word = self.word();
-        let what = self.random.u8(0..6);
+        let what = self.random.u8(0..7);
         let is_source = self.random.bool();
+        if what == 6 {
+            let device = Some(Device { major: 8, minor: u32::try_from(number).unwrap_or(1) % 64 });
+            input.option_paths = ends_of_options(input, kind, device.filter(|_| kind == FileKind::BlockDevice));
+            return;
+        }
         let path = input.request.source.clone().unwrap_or_default();
         let end: &mut ResolvedPath = match &mut input.source {
             Some(source) if is_source => source,
@@ -437,7 +445,26 @@ fn consistent(input: &mut Input) {
     {
         at(end, written);
     }
+    // What was found in other options than there are now says nothing.
+    let kind = input.option_paths.first().map(|path| (path.found.kind, path.found.device));
+    input.option_paths = kind.map(|(kind, device)| ends_of_options(input, kind, device)).unwrap_or_default();
     without_impossible_links(input);
+}
+
+/// What the host finds at the paths in the options, if all of it is of one kind.
+fn ends_of_options(input: &Input, kind: FileKind, device: Option<Device>) -> Vec<OptionPath> {
+    let found = |path: &str| ResolvedPath {
+        path: lexical(path),
+        kind,
+        location: None,
+        device,
+        symlinks: Vec::new(),
+        covering_mount: None,
+    };
+    let options = input.request.options.iter();
+    let written = options.flat_map(|option| paths_in(option).into_iter().map(move |written| (option, written)));
+    let ends = written.map(|(option, written)| OptionPath { option: option.name.clone(), found: found(&written.path) });
+    ends.take(MAX_OPTION_PATHS).collect()
 }
 
 /// Takes away the links of the host that the rest of an input rules out.

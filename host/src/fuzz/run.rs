@@ -163,8 +163,9 @@ pub fn run(policies: &Policies<'_>, plan: Plan<'_>, watcher: &mut impl Watcher) 
     while !over(runs, watcher.stops()) {
         search.step(runs, watcher);
         runs += 1;
-        if runs.is_multiple_of(SETTINGS) {
+        if runs >= search.settings_due {
             search.try_settings(watcher);
+            search.settings_due = runs + search.settings_pause;
         }
         if runs.is_multiple_of(1024) {
             watcher.progress(runs, search.findings.len());
@@ -261,6 +262,9 @@ struct Search<'s> {
     changed: usize,
     dictionary: &'s Dictionary,
     settings: SettingsCorpus,
+    /// When a policy is given other settings, and how long after them come the next.
+    settings_due: u64,
+    settings_pause: u64,
     /// Settings that somebody else has made, each with the number of its policy, to be tried first.
     given_settings: VecDeque<(usize, Value)>,
 }
@@ -273,6 +277,8 @@ const FRESH: u64 = 8;
 const ARRIVALS: u64 = 4096;
 /// After so many runs a policy is given other settings.
 const SETTINGS: u64 = 32;
+/// After so many where many settings in a row reached nothing new.
+const MAX_SETTINGS: u64 = 128;
 /// How many requests it gets with them.
 const REQUESTS: usize = 4;
 /// How many causes of one kind are told of one policy.
@@ -298,6 +304,8 @@ impl<'s> Search<'s> {
             changed: 0,
             dictionary: plan.dictionary,
             settings: SettingsCorpus::new(policies.trials),
+            settings_due: SETTINGS,
+            settings_pause: SETTINGS,
             given_settings: VecDeque::new(),
         }
     }
@@ -327,7 +335,9 @@ impl<'s> Search<'s> {
         };
         let trial = &trials[number];
         let Some(policy) = self.policies.plain.policies().get(number) else { return };
+        self.settings_pause = (self.settings_pause + 1).min(MAX_SETTINGS);
         if self.settings.add(self.policies.edge_trials, number, &settings) {
+            self.settings_pause = SETTINGS;
             watcher.kept_settings(&policy.name, &settings);
         }
         let inputs: Vec<Input> = (0..REQUESTS)
@@ -406,8 +416,12 @@ impl<'s> Search<'s> {
         }
         found.extend(decision.as_ref().map(|decision| judge.wrong(&input, decision)).unwrap_or_default());
         found.retain(|symptom| !self.is_meant(symptom));
-        if (is_new || run.is_multiple_of(REPEATED)) && found.is_empty() {
-            found.extend(judge.repeated(&input));
+        if found.is_empty() {
+            if is_new {
+                found.extend(judge.repeated(&input));
+            } else if run.is_multiple_of(REPEATED) {
+                found.extend(judge.compared_in_turn(&input, run / REPEATED));
+            }
         }
         found.retain(|symptom| !self.is_meant(symptom));
         if (is_new || run.is_multiple_of(GROWING))

@@ -112,6 +112,9 @@ fn candidates(input: &Input) -> Vec<Input> {
     if input.request.source.as_deref().is_some_and(|source| !source.starts_with('/')) {
         with(&|input| input.request.source = Some("x".to_owned()));
     }
+    if !input.option_paths.is_empty() {
+        with(&|input| input.option_paths.clear());
+    }
     if input.target.location.is_some() {
         with(&|input| input.target.location = None);
     }
@@ -136,6 +139,7 @@ fn size(input: &Input) -> usize {
     options
         + input.table.text().len()
         + input.table.paths().len() * 10
+        + input.option_paths.len() * 10
         + requester
         + text(&input.request.source)
         + usize::from(input.target.location.is_some())

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use crate::model::ends::{FileKind, ResolvedPath};
+use crate::model::ends::{FileKind, OptionPath, ResolvedPath};
 use crate::model::location::Device;
+use crate::model::option_paths::paths_in;
 use crate::model::paths::{is_source_path, lexical};
 use crate::model::request::{MountRequest, Operation};
 use crate::model::requester::{Label, Requester};
@@ -73,6 +74,9 @@ pub(crate) struct TestCase {
     source: Option<Found>,
     #[serde(default)]
     target: Option<Found>,
+    /// What is at the paths in the options, in their order.
+    #[serde(default)]
+    option_paths: Vec<FoundInOption>,
     #[serde(default)]
     mount_table: Option<Table>,
     /// The host's paths that are links, each with where it leads; an empty text where it leads nowhere.
@@ -119,6 +123,14 @@ struct Found {
     device: Option<String>,
     /// The links on the way.
     symlinks: Vec<String>,
+}
+
+/// What a path in an option leads to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FoundInOption {
+    option: String,
+    found: Found,
 }
 
 /// What a case expects. What isn't named may be anything.
@@ -236,6 +248,24 @@ impl TestCase {
     /// A device number that is none.
     pub(crate) fn target(&self, request: &MountRequest) -> Result<ResolvedPath, String> {
         self.target.clone().unwrap_or_default().resolved(&request.target, FileKind::Directory)
+    }
+
+    /// What is at the paths in the options: directories, without other words.
+    ///
+    /// # Errors
+    /// A device number that is none, or an option that names no path there.
+    pub(crate) fn option_paths(&self, request: &MountRequest) -> Result<Vec<OptionPath>, String> {
+        let written: Vec<(&str, String)> = request
+            .options
+            .iter()
+            .flat_map(|option| paths_in(option).into_iter().map(|written| (option.name.as_str(), written.path)))
+            .collect();
+        let resolved = |(i, FoundInOption { option, found }): (usize, &FoundInOption)| {
+            let path = written.get(i).filter(|(name, _)| name == option).map(|(_, path)| path);
+            let path = path.ok_or_else(|| format!("option-paths[{i}]: {option} names no path there"))?;
+            Ok(OptionPath { option: option.clone(), found: found.resolved(path, FileKind::Directory)? })
+        };
+        self.option_paths.iter().enumerate().map(resolved).collect()
     }
 }
 

@@ -44,11 +44,12 @@ pub(crate) fn decide(
 ) -> anyhow::Result<Outcome> {
     let source = case.source(&request).map_err(anyhow::Error::msg)?;
     let target = Some(case.target(&request).map_err(anyhow::Error::msg)?);
+    let option_paths = case.option_paths(&request).map_err(anyhow::Error::msg)?;
     let decided = chain.decide(
         &Case {
             request,
             requester: case.requester(),
-            resolution: Resolution::Recorded { source, target, option_paths: Vec::new() },
+            resolution: Resolution::Recorded { source, target, option_paths },
             snapshot: Arc::new(Snapshot::recorded(table, case.paths())),
             locks: None,
         },

@@ -13,6 +13,7 @@ use super::input_file::{canonical, shell_word};
 use crate::fuzz::input::Input;
 use crate::fuzz::oracles::{EXPLAINED, Oracle};
 use crate::fuzz::run::Finding;
+use crate::model::ends::{OptionPath, ResolvedPath};
 use crate::model::untrusted::for_people;
 
 /// The request, in the folder of a finding.
@@ -118,8 +119,8 @@ fn explanation(finding: &Finding, folder: &Path, policies: &Path) -> String {
 
 /// The request as a case of `mountgate policy test`.
 fn case(finding: &Finding) -> anyhow::Result<String> {
-    let Input { request, source, target, requester, table } = &finding.input;
-    let found = |end: &crate::model::ends::ResolvedPath| {
+    let Input { request, source, target, option_paths, requester, table } = &finding.input;
+    let found = |end: &ResolvedPath| {
         let mut found = json!({ "path": end.path, "kind": end.kind });
         if let Some(device) = end.device {
             found["device"] = json!(device.to_string());
@@ -147,6 +148,10 @@ fn case(finding: &Finding) -> anyhow::Result<String> {
     });
     if let Some(source) = source {
         case["source"] = found(source);
+    }
+    if !option_paths.is_empty() {
+        let found = |path: &OptionPath| json!({ "option": path.option, "found": found(&path.found) });
+        case["option-paths"] = option_paths.iter().map(found).collect::<Vec<_>>().into();
     }
     if !table.text().is_empty() {
         case["mount-table"] = json!(table.text());

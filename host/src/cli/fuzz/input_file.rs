@@ -20,6 +20,7 @@ pub(in crate::cli) fn canonical(input: &Input) -> anyhow::Result<String> {
         request: input.request.clone(),
         source: input.source.clone(),
         target: Some(input.target.clone()),
+        option_paths: input.option_paths.clone(),
         requester: input.requester.clone(),
         mount_table: (!lines.is_empty()).then_some(Mounts::Lines(Lines { lines })),
         paths: input.table.paths().clone(),
@@ -45,7 +46,14 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Input> {
         symlinks: Vec::new(),
         covering_mount: None,
     });
-    Ok(Input { request: file.request, source: file.source, target, requester: file.requester, table })
+    Ok(Input {
+        request: file.request,
+        source: file.source,
+        target,
+        option_paths: file.option_paths,
+        requester: file.requester,
+        table,
+    })
 }
 
 /// Writes a file in one piece. It's made under a name that nobody can foresee, where no link is followed: the folder may be /tmp.

@@ -17,6 +17,9 @@ tests! {
 /// The plugins with names and lines, as `cargo xtask` builds them.
 const PLUGINS: &str = "target/coverage";
 
+/// The reference plugins.
+const REFERENCE: [&str; 5] = ["fstype-allow", "mount-limits", "path-guard", "rules", "secure-flags"];
+
 /// A policy directory with these policies.
 fn directory(text: &str) -> Result<TempDir> {
     let directory = folder()?;
@@ -38,19 +41,17 @@ fn the_corpus_reaches_the_code_of_the_reference_plugins() -> Result<()> {
     let directory = directory(&fs::read_to_string(data.join("policies.toml"))?)?;
     let mut coverage = mountgate(&["policy", "coverage", "--json", "--corpus"]);
     coverage.arg(data.join("corpus")).arg(directory.path());
-    for plugin in ["fstype-allow", "mount-limits", "path-guard", "rules", "secure-flags"] {
+    for plugin in REFERENCE {
         coverage.arg("--source").arg(root().join("plugins").join(plugin).join("src"));
     }
     let output = coverage.output()?;
     let json: Value = serde_json::from_slice(&output.stdout).with_context(|| text_of(&output))?;
     // CONTRIBUTING.md says what isn't reached.
-    for (plugin, least) in
-        [("fstype-allow", 100), ("mount-limits", 85), ("path-guard", 75), ("rules", 72), ("secure-flags", 90)]
-    {
+    for plugin in REFERENCE {
         let is_it =
             |found: &&Value| found["plugin"].as_str().is_some_and(|path| path.ends_with(&format!("{plugin}.wasm")));
         let found = json["plugins"].as_array().context("no plugins")?.iter().find(is_it).context("no plugin")?;
-        for (of, least) in [("branches", least), ("lines", 95), ("functions", 100)] {
+        for (of, least) in [("branches", 90), ("lines", 95), ("functions", 100)] {
             let number = |field: &str| found[of][field].as_u64().unwrap_or(0);
             ensure!(number("all") > 0 && number("reached") * 100 >= number("all") * least, "{plugin}, {of}: {found}");
         }

@@ -68,11 +68,11 @@ impl Policy for PathGuard {
             ("deny-sources", &settings.deny_sources, false),
             ("allow-device-nodes", settings.allow_device_nodes.as_ref().unwrap_or(&none), true),
         ];
-        for (name, list, must_be_absolute) in lists {
+        for (name, list, must_be_absolute) in &lists {
             for (i, path) in list.iter().enumerate() {
                 let message = if path.is_empty() {
                     "it's empty"
-                } else if must_be_absolute && !path.starts_with('/') {
+                } else if *must_be_absolute && !path.starts_with('/') {
                     "it isn't an absolute path"
                 } else if path.split('/').any(|part| part == ".." || part == ".") {
                     "it holds `.` or `..`"
@@ -101,12 +101,12 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
     // What is brought along covers nothing. What lies below a target lies, by its own path, in the same
     // folders as the target, or these lie below the target; and what leaves elsewhere with it is a place of its own.
     let is_judged = |place: &&Place| !matches!(place.via, Via::BroughtAlong | Via::Below);
-    let places: Vec<&Place> = review.places.iter().filter(is_judged).collect();
+    let places = || review.places.iter().filter(is_judged);
     if !denied.paths().is_empty() {
-        let locations: Vec<Location> = places.iter().map(|place| place.location.clone()).collect();
+        let locations: Vec<Location> = places().map(|place| place.location.clone()).collect();
         if denied.holding(&mounts.around(&locations)).is_some() {
             // Which one it is must be asked place by place.
-            for place in &places {
+            for place in places() {
                 if let Some(folder) = denied.holding(&mounts.around(std::slice::from_ref(&place.location))) {
                     return Ok(Some(deny(&TARGET_DENIED, field_of(place), denied_as(&shown(place), folder))));
                 }
@@ -114,7 +114,7 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         }
         // A mount above would hide the denied path, or change what it's on.
         let ways = mounts.along(denied.paths());
-        for place in &places {
+        for place in places() {
             let is_above = |way: &Vec<Location>| way.iter().any(|location| lies_in(location, &place.location));
             if let Some((folder, _)) = denied.paths().iter().zip(&ways).find(|(_, way)| is_above(way)) {
                 let reason = format!("{} holds {folder}, which is denied", shown(place));
@@ -123,8 +123,8 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         }
     }
     if !allowed.paths().is_empty() {
-        let paths: Vec<&str> = places.iter().map(|place| place.path.as_str()).collect();
-        let outside = places.iter().zip(mounts.along(&paths)).find(|(_, way)| allowed.holding(way).is_none());
+        let paths: Vec<&str> = places().map(|place| place.path.as_str()).collect();
+        let outside = places().zip(mounts.along(&paths)).find(|(_, way)| allowed.holding(way).is_none());
         if let Some((place, _)) = outside {
             let reason = format!("{} isn't at or below an allowed target", shown(place));
             return Ok(Some(deny(&TARGET_NOT_ALLOWED, field_of(place), reason)));
@@ -149,12 +149,11 @@ fn field_of(place: &Place) -> &'static str {
 /// A place for people.
 fn shown(place: &Place) -> String {
     let why = match place.via {
-        Via::Target | Via::MovedFrom => return place.path.clone(),
         Via::Peer => "a peer of the target",
         Via::Slave => "a slave of the target",
         Via::SameFileSystem => "the same file system",
-        Via::Below => "below it",
-        Via::BroughtAlong => "brought along",
+        // The others that are judged are named in the request.
+        Via::Target | Via::MovedFrom | Via::Below | Via::BroughtAlong => return place.path.clone(),
     };
     format!("{} ({why})", place.path)
 }
@@ -197,15 +196,11 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
     let allowed = Folders::locate(&settings.allow_sources, mounts)?;
     let reach = mounts.around(denied.locations());
     for Source { field, path, locations, is_on_host } in &sources {
-        let by_name = |folders: &[String]| {
-            let remote = folders.iter().filter(|folder| !folder.starts_with('/'));
-            remote.filter(|folder| is_within(path, folder)).map(String::clone).next()
-        };
         if !is_on_host {
-            if let Some(folder) = by_name(&settings.deny_sources) {
+            if let Some(folder) = holding_by_name(&settings.deny_sources, path) {
                 return Ok(Some(deny(&SOURCE_DENIED, field, format!("{path} is denied, as all of {folder}"))));
             }
-            if !settings.allow_sources.is_empty() && by_name(&settings.allow_sources).is_none() {
+            if !settings.allow_sources.is_empty() && holding_by_name(&settings.allow_sources, path).is_none() {
                 let reason = format!("{path} isn't at or below an allowed source");
                 return Ok(Some(deny(&SOURCE_NOT_ALLOWED, field, reason)));
             }
@@ -228,6 +223,11 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         }
     }
     Ok(None)
+}
+
+/// The folder of a server that holds what isn't on the host.
+fn holding_by_name<'f>(folders: &'f [String], path: &str) -> Option<&'f String> {
+    folders.iter().find(|folder| !folder.starts_with('/') && is_within(path, folder))
 }
 
 /// The most mounts that are looked at in one question.

@@ -177,6 +177,9 @@ impl Compiler<'_> {
                 std::iter::once((**target).clone()).chain(call.args.iter().cloned()).collect();
             return self.function(at, &format!(".{}", call.func_name), &arguments);
         }
+        if let (Some(operator), [one, other]) = (binary(&call.func_name), call.args.as_slice()) {
+            return self.binary(at, operator, one, other);
+        }
         match (call.func_name.as_str(), call.args.as_slice()) {
             (operators::CONDITIONAL, [condition, one, other]) => {
                 let condition = self.typed(condition, &Type::Bool)?;
@@ -196,7 +199,6 @@ impl Compiler<'_> {
             (operators::LOGICAL_AND, operands) => self.chain(operands, Node::And),
             (operators::LOGICAL_OR, operands) => self.chain(operands, Node::Or),
             (operators::INDEX, [list, index]) => self.index(at, list, index),
-            (name, [one, other]) if binary(name).is_some() => self.binary(at, name, one, other),
             (name, arguments) => self.function(at, name, arguments),
         }
     }
@@ -238,8 +240,7 @@ impl Compiler<'_> {
         Ok((Node::Index(Box::new(node), Box::new(index)), of))
     }
 
-    fn binary(&mut self, at: u64, name: &str, one: &IdedExpr, other: &IdedExpr) -> Typed {
-        let Some(operator) = binary(name) else { return Err(self.error(at, "it isn't an operator")) };
+    fn binary(&mut self, at: u64, operator: Binary, one: &IdedExpr, other: &IdedExpr) -> Typed {
         let ((left, ty), (right, of)) = (self.expression(one)?, self.expression(other)?);
         let wrong = |what: &str| self.error(at, format!("{what}, not a {ty} and a {of}"));
         let both = |expected: Type| ty.present().fits(&expected) && of.present().fits(&expected);

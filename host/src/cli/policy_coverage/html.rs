@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::fuzz::covered::{FileCoverage, PluginCoverage, Sources, Ways};
+use crate::fuzz::covered::{BranchCoverage, FileCoverage, PluginCoverage, Sources, Ways};
 use crate::model::untrusted::for_people;
 
 const STYLE: &str = "\
@@ -24,7 +24,7 @@ pub(super) fn page(plugins: &[PluginCoverage], requests: usize, sources: &Source
         let name = plugin.plugin.file_name().unwrap_or_default().to_string_lossy();
         let _ = writeln!(page, "<h2>{}</h2>\n<p>{}</p>", escaped(&name), escaped(&plugin.policies.join(", ")));
         page.push_str("<table>\n");
-        for (word, ways) in [("Functions", plugin.called()), ("Branches", plugin.ways()), ("Lines", plugin.lines())] {
+        for (word, ways) in [("Functions", plugin.called()), ("Branches", plugin.branches), ("Lines", plugin.lines())] {
             let _ = writeln!(page, "<tr><th>{word}{}", cells(ways));
         }
         page.push_str("</table>\n<details><summary>Functions</summary>\n<table>\n<tr><th>Name<th>Requests<th colspan=3>Branches\n");
@@ -58,7 +58,7 @@ fn source(page: &mut String, path: &str, file: &FileCoverage, sources: &Sources)
         let at = usize::try_from(number).unwrap_or(0).saturating_sub(1);
         let code = escaped(known.get(at).map(String::as_str).unwrap_or_default());
         let mut ways = Ways::default();
-        ways.add(file.branches.get(&number).into_iter().flatten().flatten().copied());
+        ways.add(file.branches.get(&number).into_iter().flatten().flat_map(BranchCoverage::counts));
         let of_ways = if ways.all > 0 { format!("{}/{}", ways.taken, ways.all) } else { String::new() };
         let _ = match file.lines.get(&number) {
             Some(count) => {

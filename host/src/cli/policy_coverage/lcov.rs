@@ -20,10 +20,10 @@ pub(super) fn text(plugins: &[PluginCoverage]) -> String {
             }
             let _ = writeln!(text, "FNF:{}\nFNH:{}", called.all, called.taken);
             for (line, branches) in &file.branches {
-                for (block, ways) in branches.iter().enumerate() {
+                for (block, branch) in branches.iter().enumerate() {
                     // A branch that nothing came to has no counts.
-                    let is_reached = ways.iter().any(|count| *count > 0);
-                    for (way, count) in ways.iter().enumerate() {
+                    let is_reached = branch.counts().any(|count| count > 0);
+                    for (way, count) in branch.counts().enumerate() {
                         let count = if is_reached { count.to_string() } else { "-".to_owned() };
                         let _ = writeln!(text, "BRDA:{line},{block},{way},{count}");
                     }

@@ -41,7 +41,7 @@ pub(super) struct CoverageArgs {
     /// Count only code whose source is below this folder; may be given several times
     #[arg(long, value_name = "DIR")]
     source: Vec<PathBuf>,
-    /// List the lines with ways that no request takes
+    /// List the ways that no request takes, each with the place where it leads
     #[arg(long)]
     missing: bool,
     /// Fail if fewer branches of a plugin are reached, in percent
@@ -115,7 +115,7 @@ pub(super) fn run(global: &Global, directory: &Path, args: &CoverageArgs) -> any
         }
         writeln!(out, "{} requests", inputs.len())?;
     }
-    let is_enough = |plugin: &PluginCoverage| args.min.is_none_or(|min| plugin.ways().percent() >= f64::from(min));
+    let is_enough = |plugin: &PluginCoverage| args.min.is_none_or(|min| plugin.branches.percent() >= f64::from(min));
     Ok(if plugins.iter().all(is_enough) { ExitStatus::Done } else { ExitStatus::Found })
 }
 
@@ -139,7 +139,7 @@ fn print(out: &mut impl Write, plugin: &PluginCoverage, missing: bool) -> anyhow
     writeln!(out, "{} ({})", for_people(&file), plugin.policies.join(", "))?;
     let line =
         |word, ways: Ways| format!("  {word:<10} {:>6} of {:<6} {:>5.1} %", ways.taken, ways.all, ways.percent());
-    writeln!(out, "{}\n{}", line("functions", plugin.called()), line("branches", plugin.ways()))?;
+    writeln!(out, "{}\n{}", line("functions", plugin.called()), line("branches", plugin.branches))?;
     if plugin.files.is_empty() {
         writeln!(out, "  lines      unknown: it has no debug information, or none of code that counts")?;
         return Ok(());
@@ -148,17 +148,21 @@ fn print(out: &mut impl Write, plugin: &PluginCoverage, missing: bool) -> anyhow
     for (path, file) in &plugin.files {
         let (branches, lines) = (file.ways().percent(), file.reached().percent());
         writeln!(out, "    {:<50} branches {branches:>5.1} %  lines {lines:>5.1} %", shown(path))?;
-        for (number, branches) in file.branches.iter().filter(|_| missing) {
-            let mut ways = Ways::default();
-            ways.add(branches.iter().flatten().copied());
-            if ways.taken < ways.all {
-                writeln!(
-                    out,
-                    "      {}:{number}: {} of {} ways aren't taken",
-                    shown(path),
-                    ways.all - ways.taken,
-                    ways.all
-                )?;
+        let branches =
+            file.branches.iter().flat_map(|(line, branches)| branches.iter().map(move |branch| (line, branch)));
+        for (line, branch) in branches.filter(|_| missing) {
+            let from = format!("{}:{line}:{}", shown(path), branch.column);
+            if branch.counts().all(|count| count == 0) {
+                writeln!(out, "      {from}: not reached, {} ways", branch.ways.len())?;
+                continue;
+            }
+            for way in branch.ways.iter().filter(|way| way.count == 0) {
+                let to = match &way.to {
+                    Some((file, line, column)) if file == path => format!(" to {line}:{column}"),
+                    Some((file, line, column)) => format!(" to {}:{line}:{column}", shown(file)),
+                    None => String::new(),
+                };
+                writeln!(out, "      {from}: the way{to} isn't taken")?;
             }
         }
     }
@@ -170,7 +174,7 @@ fn as_json(plugins: &[PluginCoverage], requests: usize) -> Value {
     let file = |(path, file): (&String, &FileCoverage)| json!({ "path": path, "branches": ways(file.ways()), "lines": ways(file.reached()) });
     let plugin = |plugin: &PluginCoverage| {
         json!({ "plugin": plugin.plugin.to_string_lossy(), "policies": plugin.policies, "functions": ways(plugin.called()),
-                "branches": ways(plugin.ways()), "lines": ways(plugin.lines()), "files": plugin.files.iter().map(file).collect::<Vec<_>>() })
+                "branches": ways(plugin.branches), "lines": ways(plugin.lines()), "files": plugin.files.iter().map(file).collect::<Vec<_>>() })
     };
     json!({ "requests": requests, "plugins": plugins.iter().map(plugin).collect::<Vec<_>>() })
 }

@@ -32,8 +32,11 @@ const MAX_NAME: usize = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
     address: u64,
-    place: Option<(usize, u32)>,
+    place: Option<(usize, u32, u32)>,
 }
+
+/// A place in a source: its file, line and column. The column of code whose compiler says none is 0.
+pub(super) type Place<'i> = (&'i str, u32, u32);
 
 impl DebugInfo {
     /// Reads the name section and the line tables of DWARF. What can't be read is left out.
@@ -66,11 +69,19 @@ impl DebugInfo {
         self.names.get(&function).map(|name| demangled(name))
     }
 
-    /// The file and the line of the code at an address.
-    pub(super) fn place(&self, address: u64) -> Option<(&str, u32)> {
+    /// The place of the code at an address.
+    pub(super) fn place(&self, address: u64) -> Option<Place<'_>> {
         let after = self.rows.partition_point(|row| row.address <= address);
-        let (file, line) = self.rows.get(after.checked_sub(1)?)?.place?;
-        Some((self.files.get(file)?, line))
+        let (file, line, column) = self.rows.get(after.checked_sub(1)?)?.place?;
+        Some((self.files.get(file)?, line, column))
+    }
+
+    /// The first place that code comes to from an address on. What a compiler adds by itself has none.
+    pub(super) fn first_place(&self, address: u64, end: u64) -> Option<Place<'_>> {
+        let after = self.rows.partition_point(|row| row.address <= address);
+        let mut rows = self.rows.get(after.checked_sub(1)?..)?.iter().take_while(|row| row.address < end);
+        let (file, line, column) = rows.find_map(|row| row.place)?;
+        Some((self.files.get(file)?, line, column))
     }
 
     /// The addresses within code at which a line begins.
@@ -81,7 +92,7 @@ impl DebugInfo {
             move |row| row.address < end
         });
         rows.filter_map(|row| {
-            let (file, line) = row.place?;
+            let (file, line, _) = row.place?;
             Some((row.address, self.files.get(file)?.as_str(), line))
         })
     }
@@ -129,7 +140,12 @@ impl DebugInfo {
                     number
                 }
             };
-            let place = if row.end_sequence() { None } else { number.zip(line) };
+            let column = match row.column() {
+                gimli::ColumnType::LeftEdge => 0,
+                gimli::ColumnType::Column(column) => u32::try_from(column.get()).unwrap_or(u32::MAX),
+            };
+            let place = number.zip(line).filter(|_| !row.end_sequence());
+            let place = place.map(|(file, line)| (file, line, column));
             sequence.push(Row { address: row.address(), place });
             if self.rows.len() + sequence.len() > MAX_ROWS {
                 break;

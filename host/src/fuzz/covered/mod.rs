@@ -1,5 +1,6 @@
 //! What of the plugins' code a corpus reaches: functions, branches, and lines where there is debug information.
 
+mod branches;
 mod debug_info;
 mod sources;
 
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::Value;
 
+pub use self::branches::Ways;
+use self::branches::{At, Branches};
 use self::debug_info::DebugInfo;
 pub use self::sources::Sources;
 use super::coverage::{Coverage, reached, reached_by};
@@ -30,6 +33,8 @@ pub struct PluginCoverage {
     pub functions: Vec<FunctionCoverage>,
     /// By their paths, as the debug information has them.
     pub files: BTreeMap<String, FileCoverage>,
+    /// The ways of all its branches.
+    pub branches: Ways,
 }
 
 /// A function.
@@ -49,36 +54,32 @@ pub struct FunctionCoverage {
 pub struct FileCoverage {
     /// Of each line that there is code for, by how many requests it was reached at least.
     pub lines: BTreeMap<u32, u32>,
-    /// Of each line with branches, for each of them how often each way was taken.
-    pub branches: BTreeMap<u32, Vec<Vec<u32>>>,
+    /// The branches of each line that has some.
+    pub branches: BTreeMap<u32, Vec<BranchCoverage>>,
 }
 
-/// How many ways there are, and how many were taken.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+/// A branch.
+#[derive(Debug)]
 #[expect(missing_docs, reason = "named for what they are")]
-pub struct Ways {
-    pub taken: usize,
-    pub all: usize,
+pub struct BranchCoverage {
+    /// 0 if that's unknown.
+    pub column: u32,
+    pub ways: Vec<WayCoverage>,
 }
 
-impl Ways {
-    /// Counts these as well.
-    pub fn add(&mut self, counts: impl IntoIterator<Item = u32>) {
-        for count in counts {
-            self.all += 1;
-            self.taken += usize::from(count > 0);
-        }
-    }
+/// A way of a branch.
+#[derive(Debug)]
+pub struct WayCoverage {
+    /// The file, line and column where it leads.
+    pub to: Option<(String, u32, u32)>,
+    /// By how many requests it was taken.
+    pub count: u32,
+}
 
-    /// Both together.
-    #[must_use]
-    pub fn with(self, other: Self) -> Self {
-        Self { taken: self.taken + other.taken, all: self.all + other.all }
-    }
-
-    /// In percent; 100 where there is nothing.
-    pub fn percent(self) -> f64 {
-        if self.all == 0 { 100.0 } else { 100.0 * self.taken as f64 / self.all as f64 }
+impl BranchCoverage {
+    /// How often each way was taken.
+    pub fn counts(&self) -> impl Iterator<Item = u32> {
+        self.ways.iter().map(|way| way.count)
     }
 }
 
@@ -86,7 +87,7 @@ impl FileCoverage {
     /// Its branches.
     pub fn ways(&self) -> Ways {
         let mut ways = Ways::default();
-        ways.add(self.branches.values().flatten().flatten().copied());
+        ways.add(self.branches.values().flatten().flat_map(BranchCoverage::counts));
         ways
     }
 
@@ -151,11 +152,17 @@ pub fn cover(
             policies: names,
             functions: Vec::new(),
             files: BTreeMap::new(),
+            branches: Ways::default(),
         };
+        let mut branches = Branches::default();
         for ((start, end), hits) in hits {
             let module: &[u8] = &bytes[start..end];
-            covered.add(&flow::reached(module, &hits)?, &DebugInfo::of(module), sources);
+            let info = DebugInfo::of(module);
+            for function in flow::reached(module, &hits)? {
+                branches.merge(covered.add(&function, start, &info, sources));
+            }
         }
+        covered.add_branches(&branches);
         Ok(covered)
     });
     plugins.collect()
@@ -169,29 +176,37 @@ fn add(sum: &mut Vec<u32>, counts: &[u32]) {
 }
 
 impl PluginCoverage {
-    fn add(&mut self, functions: &[Reached], info: &DebugInfo, sources: &Sources) {
-        for function in functions {
-            let place = info.place(function.code.start).map(|(file, line)| (file.to_owned(), line));
-            let mut branches = Ways::default();
-            for branch in &function.branches {
-                let place = info.place(branch.address);
-                if sources.count(place) {
-                    branches.add(branch.ways.iter().copied());
-                    if let Some((file, line)) = place {
-                        self.file(file).branches.entry(line).or_default().push(branch.ways.clone());
-                    }
-                }
-            }
-            for (address, file, line) in
-                info.lines(&function.code).filter(|(_, file, line)| sources.count(Some((file, *line))))
-            {
-                let count = self.file(file).lines.entry(line).or_default();
-                *count = (*count).max(count_at(function, address));
-            }
-            if sources.count(place.as_ref().map(|(file, line)| (file.as_str(), *line))) || branches.all > 0 {
-                let name = info.name(function.number).unwrap_or_else(|| format!("function {}", function.number));
-                self.functions.push(FunctionCoverage { name, place, count: function.count, branches });
-            }
+    /// Adds a function of the module that starts there. Returns its branches.
+    fn add(&mut self, function: &Reached, module: usize, info: &DebugInfo, sources: &Sources) -> Branches {
+        let place = info.place(function.code.start).map(|(file, line, _)| (file.to_owned(), line));
+        let counted = function.branches.iter().filter(|branch| {
+            let place = info.place(branch.address);
+            sources.count(place.map(|(file, line, _)| (file, line)))
+        });
+        let mut branches = Branches::default();
+        counted.for_each(|branch| branches.add(function, branch, module, info));
+        for (address, file, line) in
+            info.lines(&function.code).filter(|(_, file, line)| sources.count(Some((file, *line))))
+        {
+            let count = self.file(file).lines.entry(line).or_default();
+            *count = (*count).max(count_at(function, address));
+        }
+        let ways = branches.ways();
+        if sources.count(place.as_ref().map(|(file, line)| (file.as_str(), *line))) || ways.all > 0 {
+            let name = info.name(function.number).unwrap_or_else(|| format!("function {}", function.number));
+            self.functions.push(FunctionCoverage { name, place, count: function.count, branches: ways });
+        }
+        branches
+    }
+
+    /// Adds the branches of all functions.
+    fn add_branches(&mut self, branches: &Branches) {
+        self.branches = branches.ways();
+        for (at, ways) in &branches.0 {
+            let At::Source { file, line, column } = at else { continue };
+            let way = |((to, _), count): (&(At, usize), &u32)| WayCoverage { to: to.in_source(), count: *count };
+            let branch = BranchCoverage { column: *column, ways: ways.iter().map(way).collect() };
+            self.file(file).branches.entry(*line).or_default().push(branch);
         }
     }
 
@@ -209,11 +224,6 @@ impl PluginCoverage {
     /// The lines of all its files.
     pub fn lines(&self) -> Ways {
         self.files.values().map(FileCoverage::reached).fold(Ways::default(), Ways::with)
-    }
-
-    /// The ways of all its branches.
-    pub fn ways(&self) -> Ways {
-        self.functions.iter().map(|function| function.branches).fold(Ways::default(), Ways::with)
     }
 }
 

@@ -22,13 +22,24 @@ pub(crate) struct Reached {
     pub(crate) counts: Vec<(u64, u32)>,
 }
 
-/// How often each way of a branch was taken.
+/// A branch, and what comes of it. Targets of a table that are the same are one way.
 #[derive(Debug)]
 pub(crate) struct Taken {
     /// Where the branch is.
     pub(crate) address: u64,
-    /// Of each way the count.
-    pub(crate) ways: Vec<u32>,
+    /// Its ways.
+    pub(crate) ways: Vec<Way>,
+}
+
+/// A way that code can go after a branch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    /// Where it leads.
+    pub(crate) to: u64,
+    /// How many runs took it.
+    pub(crate) count: u32,
+    /// Whether nothing but a trap can come of it.
+    pub(crate) traps: bool,
 }
 
 /// What was reached of each function of a module. `hits` are the counts of its edges. Addresses begin at the code section, as those of
@@ -71,84 +82,251 @@ struct Open {
     left: u32,
     /// How many runs take the other way of an `if`, until that is seen.
     other: u32,
+    /// Where code goes that leaves it by a jump: behind it, or to its begin if it's a loop.
+    label: Label,
+    /// Where the other way of an `if` goes, until that is seen.
+    otherwise: Option<Label>,
+}
+
+/// The number of an instruction that isn't known yet.
+type Label = usize;
+
+/// What an instruction does to the flow.
+#[derive(Clone, Copy)]
+enum Step {
+    /// Goes on with the next one.
+    Next,
+    Jump(Label),
+    Trap,
+    /// Anything else.
+    Other,
+}
+
+/// The instructions of a function in order, and where jumps lead.
+#[derive(Default)]
+struct Steps {
+    steps: Vec<(u64, Step)>,
+    /// Of each label the number of its instruction.
+    labels: Vec<usize>,
+}
+
+/// So many instructions are followed to see whether they end in a trap.
+const MAX_STEPS: usize = 1000;
+
+impl Steps {
+    /// A label for an instruction that comes later.
+    fn label(&mut self) -> Label {
+        self.labels.push(usize::MAX);
+        self.labels.len() - 1
+    }
+
+    /// The next instruction is the one that a label stands for.
+    fn place(&mut self, label: Label) {
+        self.labels[label] = self.steps.len();
+    }
+
+    fn address(&self, label: Label) -> Option<u64> {
+        Some(self.steps.get(self.labels[label])?.0)
+    }
+
+    /// Whether nothing but a trap can come after a label.
+    fn traps(&self, label: Label) -> bool {
+        let mut at = self.labels[label];
+        for _ in 0..MAX_STEPS {
+            match self.steps.get(at) {
+                Some((_, Step::Next)) => at += 1,
+                Some((_, Step::Jump(label))) => at = self.labels[*label],
+                Some((_, Step::Trap)) => return true,
+                Some((_, Step::Other)) | None => return false,
+            }
+        }
+        false
+    }
 }
 
 fn function(number: u32, body: &FunctionBody<'_>, edges: &mut impl Iterator<Item = u32>) -> Result<Reached> {
     let mut next = || edges.next().unwrap_or(0);
     let count = next();
     let range = body.range();
-    let mut function = Reached {
-        number,
-        code: range.start..range.end,
-        count,
-        branches: Vec::new(),
-        counts: vec![(range.start, count)],
-    };
-    let mut open = vec![Open { is_loop: false, left: 0, other: 0 }];
+    let mut counts = vec![(range.start, count)];
+    let mut branches: Vec<(u64, Vec<(Label, u32)>)> = Vec::new();
+    let mut steps = Steps::default();
+    let mut open = vec![Open { is_loop: false, left: 0, other: 0, label: steps.label(), otherwise: None }];
     let mut now = count;
     for read in body.get_operators_reader()?.into_iter_with_offsets() {
         let (operator, address) = read?;
-        if function.counts.last().is_some_and(|(_, last)| *last != now) {
-            function.counts.push((address, now));
+        if counts.last().is_some_and(|(_, last)| *last != now) {
+            counts.push((address, now));
         }
-        let ways: Vec<u32> = match Branch::of(&operator) {
+        let taken: Vec<u32> = match Branch::of(&operator) {
             Some(branch) => (0..branch.edges()).map(|_| next()).collect(),
             None => Vec::new(),
         };
-        let mut leave = |depth: u32, count: u32| {
+        let mut leave = |depth: u32, count: u32| -> Option<Label> {
             let depth = usize::try_from(depth).unwrap_or(usize::MAX);
-            let target = open.len().checked_sub(1).and_then(|last| last.checked_sub(depth));
-            if let Some(block) = target.and_then(|at| open.get_mut(at))
-                && !block.is_loop
-            {
+            let block = open.len().checked_sub(1)?.checked_sub(depth).and_then(|at| open.get_mut(at))?;
+            if !block.is_loop {
                 block.left = block.left.max(count);
             }
+            Some(block.label)
         };
+        let mut step = Step::Next;
+        let mut ways: Vec<(Label, u32)> = Vec::new();
+        // Those that stand for the instruction after this one.
+        let mut after: Vec<Label> = Vec::new();
         match &operator {
             Operator::Block { .. } | Operator::Loop { .. } | Operator::TryTable { .. } => {
-                open.push(Open { is_loop: matches!(operator, Operator::Loop { .. }), left: 0, other: 0 });
+                let is_loop = matches!(operator, Operator::Loop { .. });
+                let label = steps.label();
+                if is_loop {
+                    steps.place(label);
+                }
+                open.push(Open { is_loop, left: 0, other: 0, label, otherwise: None });
             }
             Operator::If { .. } => {
-                open.push(Open { is_loop: false, left: 0, other: ways[1] });
-                now = ways[0];
+                let (label, then, other) = (steps.label(), steps.label(), steps.label());
+                open.push(Open { is_loop: false, left: 0, other: taken[1], label, otherwise: Some(other) });
+                now = taken[0];
+                ways = vec![(then, taken[0]), (other, taken[1])];
+                after.push(then);
             }
             Operator::Else => {
                 if let Some(block) = open.last_mut() {
                     block.left = block.left.max(now);
                     now = std::mem::take(&mut block.other);
+                    step = Step::Jump(block.label);
+                    after.extend(block.otherwise.take());
                 }
             }
             Operator::End => {
                 if let Some(block) = open.pop() {
                     now = now.max(block.left).max(block.other);
+                    after.extend(Some(block.label).filter(|_| !block.is_loop).into_iter().chain(block.otherwise));
                 }
             }
             Operator::Br { relative_depth } => {
-                leave(*relative_depth, now);
+                step = leave(*relative_depth, now).map_or(Step::Other, Step::Jump);
                 now = 0;
             }
             Operator::BrIf { relative_depth } => {
-                leave(*relative_depth, ways[0]);
-                now = ways[1];
+                let on = steps.label();
+                ways.extend(leave(*relative_depth, taken[0]).map(|label| (label, taken[0])));
+                ways.push((on, taken[1]));
+                after.push(on);
+                now = taken[1];
             }
             Operator::BrTable { targets } => {
-                for (target, count) in targets.targets().zip(&ways) {
-                    leave(target?, *count);
+                let all = targets.targets().chain([Ok(targets.default())]);
+                for (target, count) in all.zip(&taken) {
+                    let Some(label) = leave(target?, *count) else { continue };
+                    match ways.iter_mut().find(|(known, _)| *known == label) {
+                        Some((_, sum)) => *sum = sum.saturating_add(*count),
+                        None => ways.push((label, *count)),
+                    }
                 }
-                leave(targets.default(), ways.last().copied().unwrap_or(0));
+                now = 0;
+            }
+            Operator::Select | Operator::TypedSelect { .. } => {
+                // Both go on here.
+                let on = steps.label();
+                ways = taken.iter().map(|count| (on, *count)).collect();
+                after.push(on);
+            }
+            Operator::Unreachable => {
+                step = Step::Trap;
                 now = 0;
             }
             Operator::Return
-            | Operator::Unreachable
             | Operator::ReturnCall { .. }
             | Operator::ReturnCallIndirect { .. }
             | Operator::Throw { .. }
-            | Operator::ThrowRef => now = 0,
+            | Operator::ThrowRef => {
+                step = Step::Other;
+                now = 0;
+            }
             _ => {}
         }
         if !ways.is_empty() {
-            function.branches.push(Taken { address, ways });
+            step = Step::Other;
+            branches.push((address, ways));
+        }
+        steps.steps.push((address, step));
+        for label in after {
+            steps.place(label);
         }
     }
-    Ok(function)
+    // What leaves the function's own block leaves the function.
+    let way = |(label, count): (Label, u32)| Way {
+        to: steps.address(label).unwrap_or(range.end),
+        count,
+        traps: steps.traps(label),
+    };
+    let branches =
+        branches.into_iter().map(|(address, ways)| Taken { address, ways: ways.into_iter().map(way).collect() });
+    Ok(Reached { number, code: range.start..range.end, count, branches: branches.collect(), counts })
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_encoder::{BlockType, CodeSection, Function, FunctionSection, Instruction, Module, TypeSection, ValType};
+
+    use super::*;
+
+    /// What is known of the branches of a function of one number, by the counts of its edges.
+    fn branches(code: &[Instruction<'_>], hits: &[u32]) -> Vec<Vec<(u32, bool)>> {
+        let (mut types, mut functions, mut codes) = (TypeSection::new(), FunctionSection::new(), CodeSection::new());
+        types.ty().function([ValType::I32], []);
+        functions.function(0);
+        let mut function = Function::new([]);
+        for instruction in code {
+            function.instruction(instruction);
+        }
+        codes.function(&function);
+        let mut module = Module::new();
+        module.section(&types).section(&functions).section(&codes);
+        let reached = reached(&module.finish(), hits).expect("a sound module");
+        let of = |branch: &Taken| branch.ways.iter().map(|way| (way.count, way.traps)).collect();
+        reached[0].branches.iter().map(of).collect()
+    }
+
+    #[test]
+    fn a_way_that_only_traps_is_told_apart() {
+        let code = [
+            Instruction::Block(BlockType::Empty),
+            Instruction::LocalGet(0),
+            Instruction::BrIf(0),
+            Instruction::Return,
+            Instruction::End,
+            Instruction::Block(BlockType::Empty),
+            Instruction::Br(0),
+            Instruction::End,
+            Instruction::Unreachable,
+            Instruction::End,
+        ];
+        assert_eq!(branches(&code, &[3, 1, 2]), [[(1, true), (2, false)]]);
+        let code = [
+            Instruction::LocalGet(0),
+            Instruction::If(BlockType::Empty),
+            Instruction::Nop,
+            Instruction::Else,
+            Instruction::Unreachable,
+            Instruction::End,
+            Instruction::End,
+        ];
+        assert_eq!(branches(&code, &[3, 3, 0]), [[(3, false), (0, true)]]);
+    }
+
+    #[test]
+    fn targets_of_a_table_that_are_the_same_are_one_way() {
+        let code = [
+            Instruction::Loop(BlockType::Empty),
+            Instruction::Block(BlockType::Empty),
+            Instruction::LocalGet(0),
+            Instruction::BrTable((&[0, 1, 0]).into(), 1),
+            Instruction::End,
+            Instruction::End,
+            Instruction::End,
+        ];
+        assert_eq!(branches(&code, &[9, 1, 2, 4, 8]), [[(5, false), (10, false)]]);
+    }
 }

@@ -5,6 +5,7 @@ mod coverage;
 mod demo;
 mod dist;
 mod docs;
+mod elsewhere;
 mod imports;
 mod package;
 mod parsers;
@@ -73,6 +74,18 @@ enum Xtask {
         #[arg(long)]
         program: Option<PathBuf>,
     },
+    /// Search on an emulated machine as well, and compare the digests. Needs root and Debian's packages.
+    Elsewhere {
+        /// How many runs both searches have.
+        #[arg(long, default_value_t = 2000)]
+        runs: u64,
+        /// The policy directory.
+        #[arg(long, default_value = "policies/baseline")]
+        policies: PathBuf,
+        /// The program that searches, if not the shipped one.
+        #[arg(long)]
+        program: Option<PathBuf>,
+    },
     /// Search for inputs on which the host's own parsers fail, with libFuzzer.
     Parsers {
         /// How many runs each search has.
@@ -129,6 +142,11 @@ fn main() -> Result<()> {
         Xtask::Coverage { grow, missing, program } => {
             let program = program.map_or_else(mountgate, Ok)?;
             coverage::print(&program, grow, missing)
+        }
+        Xtask::Elsewhere { runs, policies, program } => {
+            plugins::build()?;
+            let program = program.map_or_else(dist::program, Ok)?;
+            elsewhere::compare(&program, &policies, runs)
         }
         Xtask::Parsers { runs, seconds, keep, filter } => {
             let bound = seconds.map_or(parsers::Bound::Runs(runs), parsers::Bound::Seconds);

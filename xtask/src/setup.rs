@@ -91,9 +91,24 @@ const TOOLS: [(&str, &str); 19] = [
     ("npm", "npm"),
 ];
 
+/// The packages of those programs that aren't there.
+fn missing<'t>(tools: &[(&str, &'t str)]) -> Vec<&'t str> {
+    tools.iter().filter(|(name, _)| !has_tool(name)).map(|(_, package)| *package).collect()
+}
+
+/// Installs programs with the packages that bring them.
+pub(crate) fn require(tools: &[(&str, &str)]) -> Result<()> {
+    let missing = missing(tools);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    step(&format!("installing {}", missing.join(", ")));
+    install(&missing).with_context(|| format!("install {} as root", missing.join(" ")))
+}
+
 /// Installs what tests need of Debian's packages. Without root nothing is installed: the tests that need it are skipped.
 pub(crate) fn test_tools() -> Result<()> {
-    let missing: Vec<&str> = TOOLS.iter().filter(|(name, _)| !has_tool(name)).map(|(_, package)| *package).collect();
+    let missing = missing(&TOOLS);
     if missing.is_empty() {
         step("the programs that the tests run are all there");
         return Ok(());
@@ -112,7 +127,7 @@ pub(crate) fn has_tool(name: &str) -> bool {
     folders.iter().any(|folder| Path::new(folder).join(name).exists())
 }
 
-fn is_root() -> Result<bool> {
+pub(crate) fn is_root() -> Result<bool> {
     let output = Command::new("id").arg("-u").output().context("id can't be run")?;
     Ok(String::from_utf8_lossy(&output.stdout).trim() == "0")
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{cargo, parsers, plugins, setup, step};
+use crate::{cargo, elsewhere, parsers, plugins, setup, step};
 
 /// Sets up and runs every test, or the integration tests that the arguments select.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -23,6 +23,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         parsers::search(parsers::Bound::Short, false, None)?;
     } else {
         step("SKIPPED: the parsers aren't fuzzed, since libFuzzer is built with g++, which isn't there");
+    }
+    if setup::is_root()? && elsewhere::IS_POSSIBLE {
+        elsewhere::compare_one_plugin(&crate::mountgate()?, 300)?;
+    } else {
+        step("SKIPPED: no search is made on another machine, which takes root and x86_64");
     }
     // Two calls: in one, all members would agree on features, and wasmtime would be compiled again.
     step("cargo test --workspace --exclude mountgate");

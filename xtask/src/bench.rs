@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::planted::GUIDES;
 use crate::{dist, plugins, step};
 
 /// Turns of each benchmark.
@@ -17,12 +18,13 @@ const TURNS: usize = 41;
 pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     plugins::build()?;
     let bench = Bench { mountgate: dist::program()?, folder: tempfile::tempdir()? };
-    let all: [(_, Benchmark); 5] = [
+    let all: [(_, Benchmark); 6] = [
         ("process", Bench::process),
         ("mount", Bench::mount),
         ("list", Bench::list),
         ("decision", Bench::decision),
         ("languages", Bench::languages),
+        ("fuzz", Bench::fuzz),
     ];
     for (name, benchmark) in all {
         if filter.is_none_or(|filter| name.contains(filter)) {
@@ -114,8 +116,7 @@ impl Bench {
                 fs::copy(format!("{}/{plugin}.wasm", plugins::FOLDER), folder.join(format!("{plugin}.wasm")))?;
             }
             fs::write(folder.join("policies.toml"), text)?;
-            let status = self.gate(&["policy", "lock"]).arg(&folder).stdout(Stdio::null()).status()?;
-            ensure!(status.success());
+            self.lock(&folder)?;
             // Plugins that were written this very moment are hashed each time.
             std::thread::sleep(Duration::from_millis(3100));
         }
@@ -136,8 +137,7 @@ impl Bench {
         }
         fs::write(folder.join("policies.toml"), text)?;
         fs::copy(format!("{}/rules.wasm", plugins::FOLDER), folder.join("rules.wasm"))?;
-        let status = self.gate(&["policy", "lock", "--yes"]).arg(&folder).stdout(Stdio::null()).status()?;
-        ensure!(status.success());
+        self.lock(&folder)?;
         Ok(folder.display().to_string())
     }
 
@@ -288,7 +288,64 @@ impl Bench {
         step("one policy in each language: a decision with fresh instances");
         crate::run(command(dist::example("measure")?, &["decision"]).args(&directories))
     }
+
+    /// How many requests a search tries in a second on one core: each plugin by itself, all of `baseline`, and a plugin in JavaScript.
+    fn fuzz(&self) -> Result<()> {
+        let one = |plugin: &'static str, settings: &str| -> Result<Searched> {
+            let folder = self.folder.path().join(format!("one-{plugin}"));
+            fs::create_dir(&folder)?;
+            let policy = format!("[[policy]]\nname = \"one\"\nplugin = \"{plugin}.wasm\"\n{settings}\n");
+            fs::write(folder.join("policies.toml"), policy)?;
+            fs::copy(format!("{}/{plugin}.wasm", plugins::FOLDER), folder.join(format!("{plugin}.wasm")))?;
+            self.lock(&folder)?;
+            Ok((plugin, folder, 20_000))
+        };
+        let mut searched = vec![
+            one("fstype-allow", "settings = { allow = [\"tmpfs\"] }")?,
+            one("path-guard", "settings = { deny-targets = [\"/etc\"], allow-sources = [\"/srv\"] }")?,
+            one("mount-limits", "settings = { allow-stacking = false, below = [{ path = \"/mnt\", max = 10 }] }")?,
+            one(
+                "secure-flags",
+                "rewrites = [\"options\"]\nsettings = { rules = [{ add = [\"nosuid\", \"nodev\"] }] }",
+            )?,
+            ("baseline", PathBuf::from("policies/baseline"), 10_000),
+        ];
+        for arguments in [&["plugin", "new", "--lang", "js", "in-js"][..], &["plugin", "build", "in-js"]] {
+            crate::run(self.gate(arguments).current_dir(self.folder.path()).stdout(Stdio::null()))?;
+        }
+        searched.push(("JavaScript", self.folder.path().join("in-js/policies"), 2000));
+        for (name, policies, runs) in searched {
+            step(&format!("a search with {name}, {SEARCHES} seeds of {runs} runs"));
+            let mut first = None;
+            for guide in GUIDES {
+                let mut rates = Vec::new();
+                for seed in 1..=SEARCHES {
+                    let (runs, seed) = (runs.to_string(), seed.to_string());
+                    let mut fuzz = self.gate(&["fuzz", "--json", "--guide", guide, "--runs", &runs, "--seed", &seed]);
+                    fuzz.arg("--output").arg(self.folder.path().join("findings")).arg("--policies").arg(&policies);
+                    let output = fuzz.stderr(Stdio::null()).output()?;
+                    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).context("no summary")?;
+                    rates.push(summary["runs_per_second"].as_f64().context("no rate")?);
+                }
+                rates.sort_by(f64::total_cmp);
+                let (median, worst) = (rates[rates.len() / 2], rates[0]);
+                let ratio = median / *first.get_or_insert(median);
+                println!("  {guide:<14} {median:>8.0} runs a second, {worst:.0} the slowest {ratio:>8.2}x");
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self, folder: &Path) -> Result<()> {
+        crate::run(self.gate(&["policy", "lock", "--yes"]).arg(folder).stdout(Stdio::null()))
+    }
 }
+
+/// What is searched: a name, the policies, and how many runs make a search of some seconds.
+type Searched = (&'static str, PathBuf, u64);
+
+/// How many searches are made of each kind.
+const SEARCHES: u64 = 5;
 
 /// A shell script in namespaces of its own.
 fn namespaces(flags: &[&str], script: &str) -> Command {

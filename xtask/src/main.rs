@@ -42,7 +42,7 @@ enum Xtask {
     },
     /// Compare mountgate with its peers, side by side in one run. Needs root.
     Bench {
-        /// Only the benchmarks with this in their name: process, mount, list, decision, languages.
+        /// Only the benchmarks with this in their name: process, mount, list, decision, languages, fuzz.
         filter: Option<String>,
     },
     /// Measure the fuzzer on planted bugs.

@@ -381,13 +381,21 @@ fn searches_side_by_side_end_with_the_first_process() -> Result<()> {
     let is_search = |entry: &fs::DirEntry| {
         fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&place))
     };
-    for _ in 0..1200 {
-        if !fs::read_dir("/proc")?.flatten().any(|entry| is_search(&entry)) {
-            return Ok(());
+    let goes_on = || -> Result<bool> { Ok(fs::read_dir("/proc")?.flatten().any(|entry| is_search(&entry))) };
+    for turn in 0.. {
+        if !goes_on()? {
+            break;
         }
+        ensure!(turn < 1200, "a search goes on by itself");
         std::thread::sleep(Duration::from_millis(100));
     }
-    anyhow::bail!("a search goes on by itself")
+    // The next search loses nothing of it.
+    let found = (names(&out.path().join(".job-0"))?, names(&out.path().join(".job-1"))?);
+    let mut next = mountgate(&["fuzz", "--runs", "20", "--jobs", "2", "--policies"]);
+    let output = next.arg(directory.path()).args(["--output", &place]).output()?;
+    ensure!(text_of(&output).contains("an earlier search was killed"), "{}", text_of(&output));
+    ensure!(found == (names(&out.path().join("left-0"))?, names(&out.path().join("left-1"))?), "{found:?}");
+    Ok(())
 }
 
 fn each_policy_has_folders_of_its_own() -> Result<()> {

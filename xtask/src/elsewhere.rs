@@ -64,10 +64,12 @@ pub(crate) fn compare_one_plugin(mountgate: &Path, runs: u64) -> Result<()> {
 
 /// Fetches a kernel and unpacks it.
 fn kernel(folder: &Path) -> Result<PathBuf> {
+    // What the lists of long ago name may be gone.
+    run(Command::new("apt-get").args(["update", "-qq"]).stdout(Stdio::null()))?;
     let newest = Command::new("apt-cache").args(["depends", KERNEL]).output().context("apt-cache can't be run")?;
     let newest = String::from_utf8_lossy(&newest.stdout).into_owned();
     let package = newest.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
-    let package = package.with_context(|| format!("{KERNEL} isn't known: run `apt-get update`"))?;
+    let package = package.with_context(|| format!("Debian's packages have no {KERNEL}"))?;
     step(&format!("fetching {package}"));
     let mut fetch = Command::new("apt-get");
     run(fetch.args(["download", "-qq", package]).current_dir(folder).stderr(Stdio::null()))?;

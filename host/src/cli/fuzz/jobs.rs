@@ -22,6 +22,7 @@ impl Subject<'_> {
         let start = Instant::now();
         // A Ctrl-C reaches all of them: this one waits for what the others say.
         crate::sys::note_interrupts().context("SIGINT can't be handled")?;
+        keep_left(&self.args.output)?;
         let children = (0..jobs).map(start_job).collect::<anyhow::Result<Vec<_>>>()?;
         let outputs = children.into_iter().map(Child::wait_with_output).collect::<Vec<_>>();
         let mut answers: Vec<Value> = Vec::new();
@@ -89,6 +90,21 @@ impl Subject<'_> {
 /// Where one of the searches writes what it finds.
 pub(super) fn folder_of_job(output: &Path, job: u64) -> PathBuf {
     output.join(format!(".job-{job}"))
+}
+
+/// Puts aside what searches found whose first process was killed: the next ones write there.
+fn keep_left(output: &Path) -> anyhow::Result<()> {
+    let entries = fs::read_dir(output).into_iter().flatten().flatten();
+    let mut left: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    left.retain(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".job-")));
+    left.sort();
+    for folder in left {
+        let free = (0..).map(|number| output.join(format!("left-{number}"))).find(|free| !free.exists());
+        let Some(free) = free else { continue };
+        fs::rename(&folder, &free).with_context(|| format!("{} can't be moved", folder.display()))?;
+        tracing::warn!("an earlier search was killed: what it found is in {}", free.display());
+    }
+    Ok(())
 }
 
 /// A finding about settings, which no request shows by itself.

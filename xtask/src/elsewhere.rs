@@ -12,6 +12,8 @@ use crate::{plugins, run, setup, step};
 const TOOLS: [(&str, &str); 2] = [("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static")];
 /// The package that names the newest kernel for virtual machines.
 const KERNEL: &str = "linux-image-cloud-amd64";
+/// Where the kernel is kept.
+const FOLDER: &str = "target/elsewhere";
 /// A processor of 2008, without AVX.
 const PROCESSOR: &str = "Nehalem";
 /// The first process there. It says what the machine is, searches, and turns it off.
@@ -29,12 +31,18 @@ $busybox poweroff -f
 /// Whether such a machine can be emulated.
 pub(crate) const IS_POSSIBLE: bool = cfg!(target_arch = "x86_64");
 
+/// Installs what the machine is made of.
+pub(crate) fn set_up() -> Result<()> {
+    setup::require(&TOOLS)?;
+    kernel().map(drop)
+}
+
 /// Searches here and there with the same seed. The program must be one that needs no library.
 pub(crate) fn compare(mountgate: &Path, policies: &Path, runs: u64) -> Result<()> {
     ensure!(IS_POSSIBLE, "only a machine for x86_64 is emulated");
-    setup::require(&TOOLS)?;
+    set_up()?;
     let folder = tempfile::tempdir()?;
-    let kernel = kernel(folder.path())?;
+    let kernel = kernel()?;
     let initrd = initrd(folder.path(), mountgate, policies, runs)?;
     step(&format!("searching here, {runs} runs"));
     let search = ["fuzz", "--runs", &runs.to_string(), "--seed", "1", "--policies"];
@@ -62,8 +70,14 @@ pub(crate) fn compare_one_plugin(mountgate: &Path, runs: u64) -> Result<()> {
     compare(mountgate, folder.path(), runs)
 }
 
-/// Fetches a kernel and unpacks it.
-fn kernel(folder: &Path) -> Result<PathBuf> {
+/// Fetches a kernel and unpacks it, where none is there yet.
+fn kernel() -> Result<PathBuf> {
+    let folder = Path::new(FOLDER);
+    let is_kernel = |name: &str| name.starts_with("vmlinuz");
+    if let Ok(kernel) = first_file(&folder.join("kernel/boot"), is_kernel) {
+        return Ok(kernel);
+    }
+    fs::create_dir_all(folder)?;
     // What the lists of long ago name may be gone.
     run(Command::new("apt-get").args(["update", "-qq"]).stdout(Stdio::null()))?;
     let newest = Command::new("apt-cache").args(["depends", KERNEL]).output().context("apt-cache can't be run")?;
@@ -75,7 +89,7 @@ fn kernel(folder: &Path) -> Result<PathBuf> {
     run(fetch.args(["download", "-qq", package]).current_dir(folder).stderr(Stdio::null()))?;
     let archive = first_file(folder, |name| name.ends_with(".deb"))?;
     run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(folder.join("kernel")))?;
-    first_file(&folder.join("kernel/boot"), |name| name.starts_with("vmlinuz"))
+    first_file(&folder.join("kernel/boot"), is_kernel)
 }
 
 fn first_file(folder: &Path, is_it: impl Fn(&str) -> bool) -> Result<PathBuf> {
@@ -110,5 +124,8 @@ fn digest(command: &mut Command) -> Result<String> {
         println!("  kernel {}", machine.lines().next().unwrap_or_default());
     }
     let digest = text.rsplit_once("digest ").and_then(|(_, rest)| rest.split_whitespace().next());
-    digest.map(str::to_owned).with_context(|| format!("{command:?} made no search: {text}"))
+    digest.map(str::to_owned).with_context(|| {
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        format!("{command:?} made no search, {}: {text}{errors}", output.status)
+    })
 }

@@ -25,7 +25,8 @@ pub(super) struct RequestFile {
     /// What the host found at the target; a directory by its written path where it's left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) target: Option<ResolvedPath>,
-    /// What the host found at the paths in the options, in their order; directories where they are left out.
+    /// What the host found at the paths in the options, for each option in the order of its paths; directories where
+    /// they are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) option_paths: Vec<OptionPath>,
     /// Who asks.

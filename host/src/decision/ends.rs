@@ -154,7 +154,9 @@ impl EndFinder<'_> {
                     Err(error) => return Err(unresolved(&format!("-o {}", option.name), &error)),
                 },
                 Resolution::Recorded { option_paths, .. } => {
-                    let recorded = option_paths.get(found.len()).filter(|recorded| recorded.option == option.name);
+                    // The first of an option is that of its first path, and so on.
+                    let before = found.iter().filter(|before: &&OptionPath<_>| before.option == option.name).count();
+                    let recorded = option_paths.iter().filter(|recorded| recorded.option == option.name).nth(before);
                     let end = recorded.map_or_else(|| plain_directory(&path), |recorded| recorded.found.clone());
                     recorded_end(end, snapshot, Role::Content)?
                 }

@@ -9,7 +9,7 @@ use crate::model::request::MountRequest;
 use crate::model::requester::{Label, Requester};
 
 /// Flags that take rights away and give none.
-pub(super) const RESTRICTIONS: [&str; 4] = ["ro", "nosuid", "nodev", "noexec"];
+const RESTRICTIONS: [&str; 4] = ["ro", "nosuid", "nodev", "noexec"];
 
 /// A name that no policy knows.
 const LINK: &str = "/another-name";
@@ -23,7 +23,7 @@ pub struct Input {
     pub source: Option<ResolvedPath>,
     /// What the target is.
     pub target: ResolvedPath,
-    /// What the paths in the options are, in their order; directories where they aren't among these.
+    /// What the paths in the options are, for each option in the order of its paths; directories where they aren't among these.
     pub option_paths: Vec<OptionPath>,
     /// Who asks.
     pub requester: Requester,
@@ -32,16 +32,23 @@ pub struct Input {
 }
 
 impl Input {
+    /// The restrictions that it hasn't.
+    pub(super) fn missing_restrictions(&self) -> impl Iterator<Item = &'static str> {
+        let has = |flag: &str| self.request.options.iter().any(|option| option.name == flag);
+        RESTRICTIONS.into_iter().filter(move |flag| !has(flag))
+    }
+
+    /// This input with one more restriction.
+    pub(super) fn with_restriction(&self, flag: &'static str) -> (&'static str, Self) {
+        let added = MountOption { name: flag.to_owned(), value: None };
+        let mut restricted = self.clone();
+        restricted.request.options = self.request.options.iter().cloned().chain([added]).collect();
+        (flag, restricted)
+    }
+
     /// This input with one more restriction, for each that it hasn't.
     pub(super) fn restricted(&self) -> impl Iterator<Item = (&'static str, Self)> {
-        let options = &self.request.options;
-        let missing = RESTRICTIONS.into_iter().filter(|flag| !options.iter().any(|option| option.name == *flag));
-        missing.map(|flag| {
-            let added = MountOption { name: flag.to_owned(), value: None };
-            let mut restricted = self.clone();
-            restricted.request.options = options.iter().cloned().chain([added]).collect();
-            (flag, restricted)
-        })
+        self.missing_restrictions().map(|flag| self.with_restriction(flag))
     }
 
     /// This input with its target, and with its source, written as a link to the same place.

@@ -1,7 +1,7 @@
 //! Decides an input and says what is wrong with the decision.
 
 use super::growth::{COUNTS, GROWN};
-use super::input::{Input, RESTRICTIONS};
+use super::input::Input;
 use super::oracles::{self, Extent, Oracle, Symptom};
 use crate::decision::case::{Case, Resolution};
 use crate::decision::chain::Chain;
@@ -46,11 +46,18 @@ impl Judge<'_> {
     /// One of these comparisons, another one each turn.
     pub(super) fn compared_in_turn(&self, input: &Input, turn: u64) -> Option<Symptom> {
         let decision = decide(&self.chain, input).ok()?;
-        let one = usize::try_from(turn / 2).unwrap_or(0);
+        let pick = |count: usize| usize::try_from(turn / 2).unwrap_or(0).checked_rem(count);
         let symptom = match decision.ruling {
             _ if turn.is_multiple_of(2) => return self.differs(input, &decision),
-            Ruling::Allow(_) => self.restricted(&decision, input.restricted().skip(one % RESTRICTIONS.len()).take(1)),
-            Ruling::Deny { .. } => self.renamed(&decision, input.renamed().skip(one % 2).take(1)),
+            Ruling::Allow(_) => {
+                let flag = input.missing_restrictions().nth(pick(input.missing_restrictions().count())?)?;
+                self.restricted(&decision, std::iter::once(input.with_restriction(flag)))
+            }
+            Ruling::Deny { .. } => {
+                let names: Vec<(&str, Input)> = input.renamed().collect();
+                let one = pick(names.len())?;
+                self.renamed(&decision, names.into_iter().skip(one).take(1))
+            }
             Ruling::Fail { .. } => None,
         };
         symptom.map(|(symptom, _)| symptom)

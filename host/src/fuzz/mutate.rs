@@ -370,8 +370,9 @@ impl<'d> Mutator<'d> {
         let what = self.random.u8(0..7);
         let is_source = self.random.bool();
         if what == 6 {
-            let device = Some(Device { major: 8, minor: u32::try_from(number).unwrap_or(1) % 64 });
-            input.option_paths = ends_of_options(input, kind, device.filter(|_| kind == FileKind::BlockDevice));
+            let is_device = matches!(kind, FileKind::BlockDevice | FileKind::CharDevice);
+            let device = Device { major: 8, minor: u32::try_from(number).unwrap_or(1) % 64 };
+            input.option_paths = ends_of_options(input, kind, Some(device).filter(|_| is_device));
             return;
         }
         let path = input.request.source.clone().unwrap_or_default();
@@ -445,10 +446,27 @@ fn consistent(input: &mut Input) {
     {
         at(end, written);
     }
-    // What was found in other options than there are now says nothing.
-    let kind = input.option_paths.first().map(|path| (path.found.kind, path.found.device));
-    input.option_paths = kind.map(|(kind, device)| ends_of_options(input, kind, device)).unwrap_or_default();
+    fit_ends_of_options(input);
     without_impossible_links(input);
+}
+
+/// Leaves of what was found in options what was found at their paths of now. At the others are directories.
+pub(super) fn fit_ends_of_options(input: &mut Input) {
+    if input.option_paths.is_empty() {
+        return;
+    }
+    let mut before = std::mem::take(&mut input.option_paths);
+    let mut fitting = ends_of_options(input, FileKind::Directory, None);
+    for end in &mut fitting {
+        let is_it = |known: &OptionPath| known.option == end.option && known.found.path == end.found.path;
+        if let Some(at) = before.iter().position(is_it) {
+            *end = before.remove(at);
+        }
+    }
+    let is_plain = |end: &OptionPath| end.found.kind == FileKind::Directory && end.found.location.is_none();
+    if !fitting.iter().all(is_plain) {
+        input.option_paths = fitting;
+    }
 }
 
 /// What the host finds at the paths in the options, if all of it is of one kind.
@@ -470,8 +488,9 @@ fn ends_of_options(input: &Input, kind: FileKind, device: Option<Device>) -> Vec
 /// Takes away the links of the host that the rest of an input rules out.
 pub(super) fn without_impossible_links(input: &mut Input) {
     // What was found at the ends goes through no link, and neither does what a link leads to.
-    let ends: Vec<&str> =
-        [Some(&input.target), input.source.as_ref()].into_iter().flatten().map(|end| end.path.as_str()).collect();
+    let in_options = input.option_paths.iter().map(|end| &end.found);
+    let ends = [Some(&input.target), input.source.as_ref()].into_iter().flatten().chain(in_options);
+    let ends: Vec<&str> = ends.map(|end| end.path.as_str()).collect();
     let paths = input.table.paths();
     let reals = paths.values().flatten().map(String::as_str);
     let is_wrong = |path: &String| ends.iter().copied().chain(reals.clone()).any(|real| is_within(real, path));

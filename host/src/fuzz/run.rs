@@ -324,6 +324,7 @@ impl<'s> Search<'s> {
         if trials.is_empty() {
             return;
         }
+        let is_given = !self.given_settings.is_empty();
         let (number, settings) = match self.given_settings.pop_front() {
             Some(given) => given,
             None => {
@@ -335,7 +336,9 @@ impl<'s> Search<'s> {
         };
         let trial = &trials[number];
         let Some(policy) = self.policies.plain.policies().get(number) else { return };
-        self.settings_pause = (self.settings_pause + 1).min(MAX_SETTINGS);
+        if !is_given && !self.policies.edge_trials.is_empty() {
+            self.settings_pause = (self.settings_pause + 1).min(MAX_SETTINGS);
+        }
         if self.settings.add(self.policies.edge_trials, number, &settings) {
             self.settings_pause = SETTINGS;
             watcher.kept_settings(&policy.name, &settings);
@@ -419,12 +422,13 @@ impl<'s> Search<'s> {
         if found.is_empty() {
             if is_new {
                 found.extend(judge.repeated(&input));
-            } else if run.is_multiple_of(REPEATED) {
+            } else if run % REPEATED == 1 {
                 found.extend(judge.compared_in_turn(&input, run / REPEATED));
             }
         }
         found.retain(|symptom| !self.is_meant(symptom));
-        if (is_new || run.is_multiple_of(GROWING))
+        // Not those that have nothing to do with others, which come first of eight.
+        if (is_new || run % GROWING == 1)
             && found.is_empty()
             && let Some((symptom, grown)) = judge.growing(&input)
         {

@@ -1,7 +1,7 @@
 //! Makes an input smaller for as long as it shows the same.
 
 use super::input::Input;
-use super::mutate::without_impossible_links;
+use super::mutate::{fit_ends_of_options, without_impossible_links};
 use super::tables::Table;
 use crate::model::options::Options;
 use crate::model::paths::lexical;
@@ -23,6 +23,7 @@ fn candidates(input: &Input) -> Vec<Input> {
     let mut with = |change: &dyn Fn(&mut Input)| {
         let mut candidate = input.clone();
         change(&mut candidate);
+        fit_ends_of_options(&mut candidate);
         without_impossible_links(&mut candidate);
         smaller.push(candidate);
     };

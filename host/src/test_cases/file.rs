@@ -74,7 +74,7 @@ pub(crate) struct TestCase {
     source: Option<Found>,
     #[serde(default)]
     target: Option<Found>,
-    /// What is at the paths in the options, in their order.
+    /// What is at the paths in the options, for each option in the order of its paths.
     #[serde(default)]
     option_paths: Vec<FoundInOption>,
     #[serde(default)]
@@ -255,17 +255,15 @@ impl TestCase {
     /// # Errors
     /// A device number that is none, or an option that names no path there.
     pub(crate) fn option_paths(&self, request: &MountRequest) -> Result<Vec<OptionPath>, String> {
-        let written: Vec<(&str, String)> = request
-            .options
-            .iter()
-            .flat_map(|option| paths_in(option).into_iter().map(|written| (option.name.as_str(), written.path)))
-            .collect();
-        let resolved = |(i, FoundInOption { option, found }): (usize, &FoundInOption)| {
-            let path = written.get(i).filter(|(name, _)| name == option).map(|(_, path)| path);
+        let mut resolved: Vec<OptionPath> = Vec::new();
+        for (i, FoundInOption { option, found }) in self.option_paths.iter().enumerate() {
+            let of_name = request.options.iter().filter(|written| written.name == *option);
+            let before = resolved.iter().filter(|before| before.option == *option).count();
+            let path = of_name.flat_map(paths_in).nth(before).map(|written| written.path);
             let path = path.ok_or_else(|| format!("option-paths[{i}]: {option} names no path there"))?;
-            Ok(OptionPath { option: option.clone(), found: found.resolved(path, FileKind::Directory)? })
-        };
-        self.option_paths.iter().enumerate().map(resolved).collect()
+            resolved.push(OptionPath { option: option.clone(), found: found.resolved(&path, FileKind::Directory)? });
+        }
+        Ok(resolved)
     }
 }
 

@@ -152,7 +152,7 @@ fn shown(place: &Place) -> String {
         Via::Peer => "a peer of the target",
         Via::Slave => "a slave of the target",
         Via::SameFileSystem => "the same file system",
-        // The others that are judged are named in the request.
+        // The others are named in the request, or aren't judged.
         Via::Target | Via::MovedFrom | Via::Below | Via::BroughtAlong => return place.path.clone(),
     };
     format!("{} ({why})", place.path)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::debug_info::{DebugInfo, Place};
-use crate::fuzz::instrument::flow::{Reached, Taken};
+use crate::fuzz::instrument::flow::Taken;
 
 /// Where code is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +12,8 @@ pub(super) enum At {
     Source { file: String, line: u32, column: u32 },
     /// In a module, which starts there, where nothing says where it's from.
     Module { start: usize, address: u64 },
+    /// Behind the end of its function.
+    End,
 }
 
 impl At {
@@ -26,7 +28,7 @@ impl At {
     pub(super) fn in_source(&self) -> Option<(String, u32, u32)> {
         match self {
             Self::Source { file, line, column } => Some((file.clone(), *line, *column)),
-            Self::Module { .. } => None,
+            Self::Module { .. } | Self::End => None,
         }
     }
 }
@@ -37,28 +39,30 @@ impl At {
 pub(super) struct Branches(pub(super) BTreeMap<At, BTreeMap<(At, usize), u32>>);
 
 impl Branches {
-    /// Adds a branch. A way that ends in a trap is none: it can't be taken unless the plugin is broken, which is a finding and not a matter
+    /// Adds a branch. A way that ends in a trap is none as long as nothing takes it: who takes it has found a fault, and that's no matter
     /// of coverage.
-    pub(super) fn add(&mut self, function: &Reached, branch: &Taken, module: usize, info: &DebugInfo) {
-        let from = At::of(branch.address, module, info.place(branch.address));
+    pub(super) fn add(&mut self, branch: &Taken, module: usize, info: &DebugInfo) {
         let mut ways: BTreeMap<(At, usize), u32> = BTreeMap::new();
-        for way in branch.ways.iter().filter(|way| !way.traps) {
-            let to = At::of(way.to, module, info.first_place(way.to, function.code.end));
+        for way in branch.ways.iter().filter(|way| !way.traps || way.count > 0) {
+            // What a compiler adds by itself has no place.
+            let place = way.to.iter().find_map(|address| info.place(*address));
+            let to = way.to.first().map_or(At::End, |first| At::of(*first, module, place));
             let same = ways.keys().filter(|(known, _)| *known == to).count();
             ways.insert((to, same), way.count);
         }
         if ways.len() > 1 {
+            let from = At::of(branch.address, module, info.place(branch.address));
             self.merge(Self(BTreeMap::from([(from, ways)])));
         }
     }
 
-    /// Counts these as well.
+    /// Puts these beside them. A request may have taken several copies of a way: the count is that of the one taken most often.
     pub(super) fn merge(&mut self, others: Self) {
         for (at, ways) in others.0 {
             let known = self.0.entry(at).or_default();
             for (way, count) in ways {
-                let sum = known.entry(way).or_default();
-                *sum = sum.saturating_add(count);
+                let most = known.entry(way).or_default();
+                *most = (*most).max(count);
             }
         }
     }

@@ -76,14 +76,6 @@ impl DebugInfo {
         Some((self.files.get(file)?, line, column))
     }
 
-    /// The first place that code comes to from an address on. What a compiler adds by itself has none.
-    pub(super) fn first_place(&self, address: u64, end: u64) -> Option<Place<'_>> {
-        let after = self.rows.partition_point(|row| row.address <= address);
-        let mut rows = self.rows.get(after.checked_sub(1)?..)?.iter().take_while(|row| row.address < end);
-        let (file, line, column) = rows.find_map(|row| row.place)?;
-        Some((self.files.get(file)?, line, column))
-    }
-
     /// The addresses within code at which a line begins.
     pub(super) fn lines(&self, code: &std::ops::Range<u64>) -> impl Iterator<Item = (u64, &str, u32)> {
         let first = self.rows.partition_point(|row| row.address < code.start);

@@ -72,7 +72,7 @@ pub struct BranchCoverage {
 pub struct WayCoverage {
     /// The file, line and column where it leads.
     pub to: Option<(String, u32, u32)>,
-    /// By how many requests it was taken.
+    /// By how many requests it was taken at least.
     pub count: u32,
 }
 
@@ -184,7 +184,7 @@ impl PluginCoverage {
             sources.count(place.map(|(file, line, _)| (file, line)))
         });
         let mut branches = Branches::default();
-        counted.for_each(|branch| branches.add(function, branch, module, info));
+        counted.for_each(|branch| branches.add(branch, module, info));
         for (address, file, line) in
             info.lines(&function.code).filter(|(_, file, line)| sources.count(Some((file, *line))))
         {

@@ -32,11 +32,12 @@ pub(crate) struct Taken {
 }
 
 /// A way that code can go after a branch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Way {
-    /// Where it leads.
-    pub(crate) to: u64,
-    /// How many runs took it.
+    /// Where it leads: the first instructions that it comes to, up to the next one that goes on in more than one way. Empty if it leaves
+    /// the function at once.
+    pub(crate) to: Vec<u64>,
+    /// How many runs took it, at least.
     pub(crate) count: u32,
     /// Whether nothing but a trap can come of it.
     pub(crate) traps: bool,
@@ -86,6 +87,8 @@ struct Open {
     label: Label,
     /// Where the other way of an `if` goes, until that is seen.
     otherwise: Option<Label>,
+    /// Whether exceptions are caught in it.
+    catches: bool,
 }
 
 /// The number of an instruction that isn't known yet.
@@ -96,6 +99,8 @@ type Label = usize;
 enum Step {
     /// Goes on with the next one.
     Next,
+    /// The same, and does nothing: the begin or the end of a block.
+    Mark,
     Jump(Label),
     Trap,
     /// Anything else.
@@ -112,6 +117,8 @@ struct Steps {
 
 /// So many instructions are followed to see whether they end in a trap.
 const MAX_STEPS: usize = 1000;
+/// So many to see where a way leads.
+const MAX_TO: usize = 32;
 
 impl Steps {
     /// A label for an instruction that comes later.
@@ -125,22 +132,29 @@ impl Steps {
         self.labels[label] = self.steps.len();
     }
 
-    fn address(&self, label: Label) -> Option<u64> {
-        Some(self.steps.get(self.labels[label])?.0)
+    /// The instructions after a label, with what they do, until one goes on in more than one way or not at all.
+    fn after(&self, label: Label) -> impl Iterator<Item = (u64, Step)> {
+        let mut at = Some(self.labels[label]);
+        std::iter::from_fn(move || {
+            let (address, step) = *self.steps.get(at?)?;
+            at = match step {
+                Step::Next | Step::Mark => at.map(|at| at + 1),
+                Step::Jump(label) => Some(self.labels[label]),
+                Step::Trap | Step::Other => None,
+            };
+            Some((address, step))
+        })
+    }
+
+    /// The addresses of those that do something.
+    fn leads_to(&self, label: Label) -> Vec<u64> {
+        let does = |(_, step): &(u64, Step)| !matches!(step, Step::Mark | Step::Jump(_));
+        self.after(label).take(MAX_STEPS).filter(does).map(|(address, _)| address).take(MAX_TO).collect()
     }
 
     /// Whether nothing but a trap can come after a label.
     fn traps(&self, label: Label) -> bool {
-        let mut at = self.labels[label];
-        for _ in 0..MAX_STEPS {
-            match self.steps.get(at) {
-                Some((_, Step::Next)) => at += 1,
-                Some((_, Step::Jump(label))) => at = self.labels[*label],
-                Some((_, Step::Trap)) => return true,
-                Some((_, Step::Other)) | None => return false,
-            }
-        }
-        false
+        self.after(label).take(MAX_STEPS).any(|(_, step)| matches!(step, Step::Trap))
     }
 }
 
@@ -151,7 +165,8 @@ fn function(number: u32, body: &FunctionBody<'_>, edges: &mut impl Iterator<Item
     let mut counts = vec![(range.start, count)];
     let mut branches: Vec<(u64, Vec<(Label, u32)>)> = Vec::new();
     let mut steps = Steps::default();
-    let mut open = vec![Open { is_loop: false, left: 0, other: 0, label: steps.label(), otherwise: None }];
+    let whole = Open { is_loop: false, left: 0, other: 0, label: steps.label(), otherwise: None, catches: false };
+    let mut open = vec![whole];
     let mut now = count;
     for read in body.get_operators_reader()?.into_iter_with_offsets() {
         let (operator, address) = read?;
@@ -181,11 +196,20 @@ fn function(number: u32, body: &FunctionBody<'_>, edges: &mut impl Iterator<Item
                 if is_loop {
                     steps.place(label);
                 }
-                open.push(Open { is_loop, left: 0, other: 0, label, otherwise: None });
+                let catches = matches!(operator, Operator::TryTable { .. });
+                open.push(Open { is_loop, left: 0, other: 0, label, otherwise: None, catches });
+                step = Step::Mark;
             }
             Operator::If { .. } => {
                 let (label, then, other) = (steps.label(), steps.label(), steps.label());
-                open.push(Open { is_loop: false, left: 0, other: taken[1], label, otherwise: Some(other) });
+                open.push(Open {
+                    is_loop: false,
+                    left: 0,
+                    other: taken[1],
+                    label,
+                    otherwise: Some(other),
+                    catches: false,
+                });
                 now = taken[0];
                 ways = vec![(then, taken[0]), (other, taken[1])];
                 after.push(then);
@@ -199,6 +223,7 @@ fn function(number: u32, body: &FunctionBody<'_>, edges: &mut impl Iterator<Item
                 }
             }
             Operator::End => {
+                step = Step::Mark;
                 if let Some(block) = open.pop() {
                     now = now.max(block.left).max(block.other);
                     after.extend(Some(block.label).filter(|_| !block.is_loop).into_iter().chain(block.otherwise));
@@ -220,7 +245,7 @@ fn function(number: u32, body: &FunctionBody<'_>, edges: &mut impl Iterator<Item
                 for (target, count) in all.zip(&taken) {
                     let Some(label) = leave(target?, *count) else { continue };
                     match ways.iter_mut().find(|(known, _)| *known == label) {
-                        Some((_, sum)) => *sum = sum.saturating_add(*count),
+                        Some((_, most)) => *most = (*most).max(*count),
                         None => ways.push((label, *count)),
                     }
                 }
@@ -244,6 +269,14 @@ fn function(number: u32, body: &FunctionBody<'_>, edges: &mut impl Iterator<Item
                 step = Step::Other;
                 now = 0;
             }
+            // What it throws is caught here.
+            Operator::Call { .. } | Operator::CallIndirect { .. } if open.iter().any(|block| block.catches) => {
+                step = Step::Other;
+            }
+            Operator::BrOnNull { .. }
+            | Operator::BrOnNonNull { .. }
+            | Operator::BrOnCast { .. }
+            | Operator::BrOnCastFail { .. } => step = Step::Other,
             _ => {}
         }
         if !ways.is_empty() {
@@ -256,11 +289,7 @@ fn function(number: u32, body: &FunctionBody<'_>, edges: &mut impl Iterator<Item
         }
     }
     // What leaves the function's own block leaves the function.
-    let way = |(label, count): (Label, u32)| Way {
-        to: steps.address(label).unwrap_or(range.end),
-        count,
-        traps: steps.traps(label),
-    };
+    let way = |(label, count): (Label, u32)| Way { to: steps.leads_to(label), count, traps: steps.traps(label) };
     let branches =
         branches.into_iter().map(|(address, ways)| Taken { address, ways: ways.into_iter().map(way).collect() });
     Ok(Reached { number, code: range.start..range.end, count, branches: branches.collect(), counts })
@@ -327,6 +356,6 @@ mod tests {
             Instruction::End,
             Instruction::End,
         ];
-        assert_eq!(branches(&code, &[9, 1, 2, 4, 8]), [[(5, false), (10, false)]]);
+        assert_eq!(branches(&code, &[9, 1, 2, 4, 8]), [[(4, false), (8, false)]]);
     }
 }

@@ -31,18 +31,17 @@ $busybox poweroff -f
 /// Whether such a machine can be emulated.
 pub(crate) const IS_POSSIBLE: bool = cfg!(target_arch = "x86_64");
 
-/// Installs what the machine is made of.
-pub(crate) fn set_up() -> Result<()> {
+/// Installs what the machine is made of, and says where its kernel is.
+pub(crate) fn set_up() -> Result<PathBuf> {
     setup::require(&TOOLS)?;
-    kernel().map(drop)
+    kernel()
 }
 
 /// Searches here and there with the same seed. The program must be one that needs no library.
 pub(crate) fn compare(mountgate: &Path, policies: &Path, runs: u64) -> Result<()> {
     ensure!(IS_POSSIBLE, "only a machine for x86_64 is emulated");
-    set_up()?;
+    let kernel = set_up()?;
     let folder = tempfile::tempdir()?;
-    let kernel = kernel()?;
     let initrd = initrd(folder.path(), mountgate, policies, runs)?;
     step(&format!("searching here, {runs} runs"));
     let search = ["fuzz", "--runs", &runs.to_string(), "--seed", "1", "--policies"];
@@ -72,12 +71,13 @@ pub(crate) fn compare_one_plugin(mountgate: &Path, runs: u64) -> Result<()> {
 
 /// Fetches a kernel and unpacks it, where none is there yet.
 fn kernel() -> Result<PathBuf> {
-    let folder = Path::new(FOLDER);
-    let is_kernel = |name: &str| name.starts_with("vmlinuz");
-    if let Ok(kernel) = first_file(&folder.join("kernel/boot"), is_kernel) {
-        return Ok(kernel);
+    let kept = Path::new(FOLDER).join("vmlinuz");
+    if kept.exists() {
+        return Ok(kept);
     }
-    fs::create_dir_all(folder)?;
+    fs::create_dir_all(FOLDER)?;
+    let folder = tempfile::tempdir_in(FOLDER)?;
+    let folder = folder.path();
     // What the lists of long ago name may be gone.
     run(Command::new("apt-get").args(["update", "-qq"]).stdout(Stdio::null()))?;
     let newest = Command::new("apt-cache").args(["depends", KERNEL]).output().context("apt-cache can't be run")?;
@@ -89,7 +89,10 @@ fn kernel() -> Result<PathBuf> {
     run(fetch.args(["download", "-qq", package]).current_dir(folder).stderr(Stdio::null()))?;
     let archive = first_file(folder, |name| name.ends_with(".deb"))?;
     run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(folder.join("kernel")))?;
-    first_file(&folder.join("kernel/boot"), is_kernel)
+    let kernel = first_file(&folder.join("kernel/boot"), |name| name.starts_with("vmlinuz"))?;
+    // In one step: a kernel that is there is whole.
+    fs::rename(kernel, &kept)?;
+    Ok(kept)
 }
 
 fn first_file(folder: &Path, is_it: impl Fn(&str) -> bool) -> Result<PathBuf> {

@@ -67,7 +67,7 @@ enum Xtask {
         /// Look for requests that reach more, in so many runs, and keep them.
         #[arg(long, value_name = "RUNS")]
         grow: Option<u64>,
-        /// List the lines that aren't wholly reached.
+        /// List the ways that nothing takes.
         #[arg(long)]
         missing: bool,
         /// The program that runs the plugins, if not the one that is built for development.

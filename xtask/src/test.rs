@@ -32,12 +32,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     // CI skips nothing.
     let is_ci = std::env::var_os("CI").is_some();
     let is_there = setup::is_root()? && elsewhere::IS_POSSIBLE;
-    match is_there.then(elsewhere::set_up) {
-        Some(Err(error)) if is_ci => Err(error),
-        Some(Ok(())) => elsewhere::compare_one_plugin(&crate::mountgate()?, 300),
-        _ => {
-            step("SKIPPED: no search is made on another machine, which takes root, x86_64 and Debian's packages");
-            Ok(())
-        }
-    }
+    let why = match is_there.then(elsewhere::set_up) {
+        Some(Ok(_)) => return elsewhere::compare_one_plugin(&crate::mountgate()?, 300),
+        Some(Err(error)) if is_ci => return Err(error),
+        Some(Err(error)) => format!("{error:#}"),
+        None => "that takes root and x86_64".to_owned(),
+    };
+    step(&format!("SKIPPED: no search is made on another machine: {why}"));
+    Ok(())
 }

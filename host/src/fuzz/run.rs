@@ -419,6 +419,7 @@ impl<'s> Search<'s> {
         }
         found.extend(decision.as_ref().map(|decision| judge.wrong(&input, decision)).unwrap_or_default());
         found.retain(|symptom| !self.is_meant(symptom));
+        // Of those that reached nothing new, not the first of eight: it's made from nothing, and says little.
         if found.is_empty() {
             if is_new {
                 found.extend(judge.repeated(&input));
@@ -427,7 +428,6 @@ impl<'s> Search<'s> {
             }
         }
         found.retain(|symptom| !self.is_meant(symptom));
-        // Not those that have nothing to do with others, which come first of eight.
         if (is_new || run % GROWING == 1)
             && found.is_empty()
             && let Some((symptom, grown)) = judge.growing(&input)

@@ -29,6 +29,7 @@ tests! {
     plain each_policy_has_folders_of_its_own,
     plain the_job_of_the_documentation_runs,
     plain a_property_that_does_not_hold_is_found,
+    plain what_an_instance_was_asked_before_makes_no_finding,
     plain thousands_of_places_fail_no_shipped_policy,
     plain a_label_of_the_command_line_is_one_of_every_request,
     plain settings_that_are_accepted_and_cannot_be_used_are_found,
@@ -53,7 +54,7 @@ fn every_misdeed_is_found_shrunk_and_replayed() -> Result<()> {
     let directory = policies(SUSPECT, &["misbehaving-guest"])?;
     let out = folder()?;
     let report = format!("junit={}", out.path().join("report.xml").display());
-    let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "20000", "--report", &report, "--policies"]);
+    let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "20000", "--seed", "3", "--report", &report, "--policies"]);
     let output = fuzz.arg(directory.path()).arg("--output").arg(out.path()).output()?;
     ensure!(status(&output) == 5, "{}", text_of(&output));
     let json: Value = serde_json::from_slice(&output.stdout)?;
@@ -451,6 +452,39 @@ fn the_job_of_the_documentation_runs() -> Result<()> {
 }
 
 /// The property of docs/fuzzing.md, and policies of which some keep it.
+/// A policy whose instances can't be asked twice, and one whose memory is used up by twenty requests.
+const FORGETFUL: &str = "
+[[policy]]
+name = \"once\"
+plugin = \"misbehaving-guest.wasm\"
+rewrites = [\"options\"]
+[policy.settings]
+rules = [{ act = \"judge-once\" }]
+
+[[policy]]
+name = \"keeps\"
+plugin = \"misbehaving-guest.wasm\"
+rewrites = [\"options\"]
+[policy.settings]
+rules = [{ act = \"keep-memory\" }]
+";
+
+fn what_an_instance_was_asked_before_makes_no_finding() -> Result<()> {
+    let directory = policies(FORGETFUL, &["misbehaving-guest"])?;
+    let out = folder()?;
+    let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "3000", "--policies"]);
+    // Its other acts are found by other settings.
+    let fuzz = fuzz.arg(directory.path()).arg("--output").arg(out.path());
+    let output = fuzz.args(["--without", "settings-unusable", "--without", "prepare-failed"]).output()?;
+    ensure!(status(&output) == 0, "{}", text_of(&output));
+    let json: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(json["findings"] == Value::Array(Vec::new()) && json["changed"] == 0, "{json}");
+    // They are guided nevertheless.
+    let reached = json["reached"].as_array().context("nothing is reached")?;
+    ensure!(reached.len() == 2 && reached.iter().all(|policy| policy["edges"].as_u64() > Some(100)), "{json}");
+    Ok(())
+}
+
 fn a_property_that_does_not_hold_is_found() -> Result<()> {
     let text = fs::read_to_string(root().join("docs/fuzzing.md"))?;
     let property = text

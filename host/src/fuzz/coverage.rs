@@ -17,19 +17,49 @@ const FUEL: usize = usize::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Coverage {
     hits: BTreeMap<(usize, usize), Vec<u32>>,
+    /// How often something was reached in instances that were asked before and then not in fresh ones.
+    doubts: BTreeMap<Feature, u32>,
 }
 
+/// So often something new may turn out to be due to what an instance was asked before, until it's no longer believed.
+const MAX_DOUBTS: u32 = 4;
+
 impl Coverage {
-    /// Counts what a run has reached. Returns its rarest feature, and whether one is new.
+    /// Whether a run in instances that were asked before has reached something that may be new.
+    pub(super) fn may_be_new(&self, reached: &[Feature]) -> bool {
+        let is_new = |feature: &Feature| self.doubts.get(feature).is_none_or(|doubts| *doubts < MAX_DOUBTS);
+        reached.chunk_by(is_of_one_module).any(|group| {
+            let hits = self.of_module(group[0].0, group[0].1);
+            let unknown = |(_, _, number): &Feature| hits.get(*number).is_none_or(|hits| *hits == 0);
+            group.iter().any(|feature| unknown(feature) && is_new(feature))
+        })
+    }
+
+    /// Learns what the same input reached in used instances and in fresh ones.
+    pub(super) fn compare(&mut self, used: &[Feature], fresh: &[Feature]) {
+        for feature in used.iter().filter(|feature| fresh.binary_search(feature).is_err()) {
+            if self.hits(*feature) == 0 {
+                *self.doubts.entry(*feature).or_default() += 1;
+            }
+        }
+        self.doubts.retain(|feature, _| fresh.binary_search(feature).is_err());
+    }
+
+    /// Counts what a run has reached, but for what there are doubts about. Returns its rarest feature, and whether one is new.
     pub(super) fn count(&mut self, reached: &[Feature]) -> (Option<Feature>, bool) {
         let (mut rarest, mut is_new) = (None, false);
-        for group in reached.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
+        for group in reached.chunk_by(is_of_one_module) {
             let hits = self.hits.entry((group[0].0, group[0].1)).or_default();
             for feature @ (_, _, number) in group.iter().copied() {
                 if hits.len() <= number {
                     hits.resize(number + 1, 0);
                 }
-                is_new |= hits[number] == 0;
+                if hits[number] == 0 {
+                    if self.doubts.contains_key(&feature) {
+                        continue;
+                    }
+                    is_new = true;
+                }
                 hits[number] = hits[number].saturating_add(1);
                 let count = hits[number];
                 if rarest.is_none_or(|(least, _)| count < least) {
@@ -57,30 +87,30 @@ impl Coverage {
     }
 }
 
-/// What a decision reached.
+fn is_of_one_module(one: &Feature, other: &Feature) -> bool {
+    (one.0, one.1) == (other.0, other.1)
+}
+
+/// What a decision reached, in order.
 pub(super) fn reached(policies: &[Policy], decision: Option<&Decision>) -> Vec<Feature> {
     let mut reached = Vec::new();
+    let trace = decision.map(|decision| decision.trace.as_slice()).unwrap_or_default();
     for (number, policy) in policies.iter().enumerate() {
-        for taken in policy.take_notes() {
-            add_edges(&mut reached, number, &taken);
-        }
+        add_edges(&mut reached, number, policy.take_notes());
+        let of_policy = trace.iter().filter(|entry| entry.policy == policy.name);
+        let bucket = |fuel: u64| usize::try_from(fuel.checked_ilog2().unwrap_or(0)).unwrap_or(0);
+        let mut fuel: Vec<Feature> = of_policy.map(|entry| (number, FUEL, bucket(entry.fuel))).collect();
+        fuel.sort_unstable();
+        fuel.dedup();
+        reached.append(&mut fuel);
     }
-    for entry in decision.iter().flat_map(|decision| &decision.trace) {
-        let Some(number) = policies.iter().position(|policy| policy.name == entry.policy) else { continue };
-        let bucket = usize::try_from(entry.fuel.checked_ilog2().unwrap_or(0)).unwrap_or(0);
-        reached.push((number, FUEL, bucket));
-    }
-    reached.sort_unstable();
-    reached.dedup();
     reached
 }
 
-/// What a policy reached over settings.
-pub(super) fn reached_by(policy: usize, notes: &[Notes]) -> Vec<Feature> {
+/// What a policy reached over settings, in order.
+pub(super) fn reached_by(policy: usize, notes: Vec<Notes>) -> Vec<Feature> {
     let mut reached = Vec::new();
-    notes.iter().for_each(|taken| add_edges(&mut reached, policy, taken));
-    reached.sort_unstable();
-    reached.dedup();
+    add_edges(&mut reached, policy, notes);
     reached
 }
 
@@ -93,14 +123,23 @@ pub(super) fn compared(policies: &[Policy]) -> Vec<Comparison> {
     compared
 }
 
-fn add_edges(reached: &mut Vec<Feature>, policy: usize, taken: &Notes) {
-    let (module, edges) = (taken.module, notes::edges(&taken.list));
-    // Most edges aren't taken: eight are looked at at once.
-    let (chunks, rest) = edges.as_chunks::<8>();
-    for (at, chunk) in chunks.iter().enumerate().filter(|(_, chunk)| u64::from_ne_bytes(**chunk) != 0) {
-        let taken = chunk.iter().enumerate().filter(|(_, taken)| **taken != 0);
-        reached.extend(taken.map(|(bit, _)| (policy, module, at * 8 + bit)));
+/// How many edges are looked at at once.
+const WIDTH: usize = 32;
+
+/// Adds what a policy took, in one or more evaluations.
+fn add_edges(reached: &mut Vec<Feature>, policy: usize, mut notes: Vec<Notes>) {
+    notes.sort_by_key(|taken| taken.module);
+    for same in notes.chunk_by_mut(|one, other| one.module == other.module) {
+        let Some((first, others)) = same.split_first_mut() else { continue };
+        for other in others {
+            first.list.iter_mut().zip(&other.list).for_each(|(taken, also)| *taken |= also);
+        }
+        let edges = notes::edges(&first.list);
+        // Most edges aren't taken: many are looked at at once.
+        let is_untaken = |chunk: &[u8]| <[u8; WIDTH]>::try_from(chunk).is_ok_and(|chunk| chunk == [0; WIDTH]);
+        for (at, chunk) in edges.chunks(WIDTH).enumerate().filter(|(_, chunk)| !is_untaken(chunk)) {
+            let taken = chunk.iter().enumerate().filter(|(_, taken)| **taken != 0);
+            reached.extend(taken.map(|(bit, _)| (policy, first.module, at * WIDTH + bit)));
+        }
     }
-    let taken = rest.iter().enumerate().filter(|(_, taken)| **taken != 0);
-    reached.extend(taken.map(|(bit, _)| (policy, module, chunks.len() * 8 + bit)));
 }

@@ -44,19 +44,18 @@ impl Judge<'_> {
     }
 
     /// One of these comparisons, another one each turn.
-    pub(super) fn compared_in_turn(&self, input: &Input, turn: u64) -> Option<Symptom> {
-        let decision = decide(&self.chain, input).ok()?;
+    pub(super) fn compared_in_turn(&self, input: &Input, decision: &Decision, turn: u64) -> Option<Symptom> {
         let pick = |count: usize| usize::try_from(turn / 2).unwrap_or(0).checked_rem(count);
         let symptom = match decision.ruling {
-            _ if turn.is_multiple_of(2) => return self.differs(input, &decision),
+            _ if turn.is_multiple_of(2) => return self.differs(input, decision),
             Ruling::Allow(_) => {
                 let flag = input.missing_restrictions().nth(pick(input.missing_restrictions().count())?)?;
-                self.restricted(&decision, std::iter::once(input.with_restriction(flag)))
+                self.restricted(decision, std::iter::once(input.with_restriction(flag)))
             }
             Ruling::Deny { .. } => {
                 let names: Vec<(&str, Input)> = input.renamed().collect();
                 let one = pick(names.len())?;
-                self.renamed(&decision, names.into_iter().skip(one).take(1))
+                self.renamed(decision, names.into_iter().skip(one).take(1))
             }
             Ruling::Fail { .. } => None,
         };

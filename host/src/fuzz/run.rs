@@ -7,7 +7,7 @@ use fastrand::Rng;
 use serde_json::Value;
 
 use super::corpus::Corpus;
-use super::coverage::{Coverage, compared, reached};
+use super::coverage::{self, Coverage, compared, reached};
 use super::dictionary::Dictionary;
 use super::generate::Generator;
 use super::input::Input;
@@ -24,6 +24,7 @@ use crate::decision::trace::TraceEntry;
 use crate::gate::Gate;
 use crate::model::requester::Label;
 use crate::policy::engine::Trial;
+use crate::policy::engine::policy::Policy;
 
 /// Something that a policy did wrong, with the smallest request that shows it.
 #[derive(Debug)]
@@ -212,6 +213,7 @@ pub fn merge(policies: &Policies<'_>, known: &[Input], others: &[Input]) -> Vec<
         let count = guided.policies().len();
         let mut is_new = false;
         for alone in std::iter::once(None).chain((0..count).map(Some)) {
+            guided.policies().iter().for_each(Policy::renew);
             let decision = decide(&chain(guided, alone), input).ok();
             is_new |= coverage.count(&reached(guided.policies(), decision.as_ref())).1;
         }
@@ -278,7 +280,7 @@ const ARRIVALS: u64 = 4096;
 /// After so many runs a policy is given other settings.
 const SETTINGS: u64 = 32;
 /// After so many where many settings in a row reached nothing new.
-const MAX_SETTINGS: u64 = 128;
+const MAX_SETTINGS: u64 = 256;
 /// How many requests it gets with them.
 const REQUESTS: usize = 4;
 /// How many causes of one kind are told of one policy.
@@ -395,8 +397,14 @@ impl<'s> Search<'s> {
         let (mut input, alone) = self.next(run);
         input.add_labels(self.labels);
         let guided = self.policies.edges.unwrap_or(self.policies.plain);
-        let decision = decide(&chain(guided, alone), &input).ok();
-        let reached = reached(guided.policies(), decision.as_ref());
+        let mut decision = decide(&chain(guided, alone), &input).ok();
+        let mut reached = reached(guided.policies(), decision.as_ref());
+        if self.coverage.may_be_new(&reached) {
+            guided.policies().iter().for_each(Policy::renew);
+            decision = decide(&chain(guided, alone), &input).ok();
+            let used = std::mem::replace(&mut reached, coverage::reached(guided.policies(), decision.as_ref()));
+            self.coverage.compare(&used, &reached);
+        }
         let (rarest, is_new) = self.coverage.count(&reached);
         if alone.is_none() {
             for entry in decision.iter().flat_map(|decision| &decision.trace) {
@@ -423,8 +431,15 @@ impl<'s> Search<'s> {
         if found.is_empty() {
             if is_new {
                 found.extend(judge.repeated(&input));
-            } else if run % REPEATED == 1 {
-                found.extend(judge.compared_in_turn(&input, run / REPEATED));
+            } else if let (Some(decision), true) = (&decision, run % REPEATED == 1) {
+                // These only look: what they find is found again by the policies as they are.
+                let guided = Judge { chain: chain(guided, alone), properties: None };
+                found.extend(guided.compared_in_turn(&input, decision, run / REPEATED));
+                self.policies
+                    .edges
+                    .iter()
+                    .flat_map(|gate| gate.policies())
+                    .for_each(|policy| drop(policy.take_notes()));
             }
         }
         found.retain(|symptom| !self.is_meant(symptom));

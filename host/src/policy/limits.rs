@@ -90,6 +90,8 @@ pub(super) const TABLES: u32 = 16;
 /// Memories that an instrumented plugin has in addition, one for the notes of each module, and their bytes.
 pub(super) const NOTE_MEMORIES: u32 = 200;
 pub(super) const NOTE_BYTES: usize = 256 << 20;
+/// Memories of instrumented plugins whose instances are kept.
+pub(super) const KEPT_MEMORIES: u32 = 400;
 /// How many times the fuel of a plugin an instrumented one gets: notes take fuel too.
 pub(super) const NOTE_FUEL: u64 = 4;
 /// Bytes of a plugin: a Python interpreter has 20 million.

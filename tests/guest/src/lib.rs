@@ -1,6 +1,7 @@
 //! A plugin that does what its settings tell it to, right or wrong, to show that the host holds.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mountgate_sdk::{Code, Denial, Edit, Kind, MountOption, Mounts, Policy, Review, Verdict, deny, is_within, log};
 use schemars::JsonSchema;
@@ -52,12 +53,19 @@ pub enum Act {
     GiveUp,
     Deny,
     DriveTheTerminal,
+    /// Traps the second time that an instance is asked.
+    JudgeOnce,
+    /// Never frees a million bytes.
+    KeepMemory,
     /// Denies what lies above, at or below some paths, by its name alone.
     JudgeNames,
 }
 
 const NAME_DENIED: Code = Code::new("name-denied");
 const TOLD_TO: Code = Code::new("told-to");
+
+/// Whether this instance was asked before.
+static JUDGED: AtomicBool = AtomicBool::new(false);
 
 /// The plugin.
 pub struct Misbehaving;
@@ -135,7 +143,12 @@ fn misbehave(act: Act, review: &Review, mounts: &impl Mounts) -> Result<Verdict,
             }
             Verdict::Allow
         }
-        Act::JudgeNames => Verdict::Allow,
+        Act::JudgeOnce if JUDGED.swap(true, Ordering::Relaxed) => panic!("asked twice"),
+        Act::KeepMemory => {
+            black_box(Vec::<u8>::with_capacity(1_000_000).leak());
+            Verdict::Allow
+        }
+        Act::JudgeNames | Act::JudgeOnce => Verdict::Allow,
         Act::GiveUp => return Err("it doesn't know".to_owned()),
         Act::DriveTheTerminal => raw_denial("\u{1b}[2J"),
     })

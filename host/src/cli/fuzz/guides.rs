@@ -48,10 +48,11 @@ pub(in crate::cli) fn trials<'e>(global: &Global, engine: &'e Engine, gate: &Gat
     Ok(trials.collect::<Result<_, _>>().map_err(Error::Unsound)?)
 }
 
+// The number counts how often what these write has changed: what a cache has is of one of them.
 const EDGES: Rewriting =
-    Rewriting { name: "edges", rewrite: |plugin| Ok(instrument(plugin, Noting::Edges)?.component) };
+    Rewriting { name: "edges-2", rewrite: |plugin| Ok(instrument(plugin, Noting::Edges)?.component) };
 const COMPARISONS: Rewriting =
-    Rewriting { name: "comparisons", rewrite: |plugin| Ok(instrument(plugin, Noting::Comparisons)?.component) };
+    Rewriting { name: "comparisons-2", rewrite: |plugin| Ok(instrument(plugin, Noting::Comparisons)?.component) };
 
 impl Guides {
     /// The policies as they are, and with plugins that note which edges they take, to be given other settings.

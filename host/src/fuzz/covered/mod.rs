@@ -118,7 +118,7 @@ pub fn cover(
     for (name, settings) in settings {
         let number = policies.iter().position(|policy| policy.name == *name);
         if let Some((number, trial)) = number.and_then(|number| Some((number, trials.get(number)?))) {
-            coverage.count(&reached_by(number, &trial.notes(settings.to_string())));
+            coverage.count(&reached_by(number, trial.notes(settings.to_string())));
         }
     }
     for input in inputs {

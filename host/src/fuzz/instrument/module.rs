@@ -55,6 +55,12 @@ pub(super) fn instrument(bytes: &[u8], noting: Noting) -> Result<Option<Vec<u8>>
     let mut code = writer.code(section()?)?;
     let layout = writer.layout;
     let mut show = Function::new([]);
+    // The notes of the last request are cleared.
+    let begin = LIST + HEADER;
+    for number in [begin, 0, layout.end() - begin] {
+        show.instruction(&Instruction::I32Const(i32::try_from(number)?));
+    }
+    show.instruction(&Instruction::MemoryFill(outline.memories));
     show.instruction(&Instruction::I32Const(0)).instruction(&Instruction::End);
     code.function(&show);
     rebuild(bytes, &payloads, &outline, layout, &code).map(Some)

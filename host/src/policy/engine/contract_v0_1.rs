@@ -1,5 +1,7 @@
 //! Conversions from and to `mountgate:policy@0.1.0`.
 
+use std::sync::Arc;
+
 use super::bindings::exports::mountgate::policy::plugin;
 use super::bindings::mountgate::policy::types as wit;
 use crate::model::edit::{Edit, OwnedEdit};
@@ -14,7 +16,7 @@ use crate::policy::description::{Description, Kind};
 
 /// All that a policy may know of one request, ready to be handed over more than once.
 #[derive(Debug)]
-pub struct Review(pub(super) wit::Review);
+pub struct Review(pub(super) Arc<wit::Review>);
 
 /// What a review is made of.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +35,7 @@ pub struct ReviewParts<'r> {
 impl Review {
     /// Puts a review together.
     pub fn new(parts: ReviewParts<'_>) -> Self {
-        Self(wit::Review {
+        Self(Arc::new(wit::Review {
             request: request(parts.request),
             original: request(parts.original),
             edits: parts
@@ -50,7 +52,7 @@ impl Review {
                 .collect(),
             requester: requester(parts.requester),
             places: parts.places.iter().map(place).collect(),
-        })
+        }))
     }
 }
 

@@ -28,6 +28,14 @@ pub(super) struct HostState {
 pub(super) struct TooManyCalls;
 
 impl HostState {
+    /// Gets an instance ready to be asked again.
+    pub(super) fn begin(&mut self, snapshot: Arc<Snapshot>) {
+        self.snapshot = Some(snapshot);
+        self.calls = 0;
+        self.log.clear();
+        self.lines_left_out = 0;
+    }
+
     fn count_call(&mut self) -> wasmtime::Result<()> {
         self.calls += 1;
         if self.calls > HOST_CALLS {

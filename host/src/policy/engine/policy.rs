@@ -48,6 +48,11 @@ impl Policy {
         self.runner.take_notes()
     }
 
+    /// Has the next request judged in a fresh instance, if its plugin is instrumented. Others always are.
+    pub(crate) fn renew(&self) {
+        self.runner.renew();
+    }
+
     /// Tells the plugin how a request ended, in a fresh instance.
     pub fn observe(&self, outcome: &Outcome, snapshot: &Arc<Snapshot>) -> Evaluation {
         self.runner.observe(outcome, snapshot)

@@ -1,9 +1,9 @@
-//! One plugin with its settings and bounds. Each evaluation runs in an instance of its own.
+//! One plugin with its settings and bounds. Each evaluation runs in an instance of its own, unless the plugin is instrumented.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre, WasmList};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre, WasmList};
 use wasmtime::{Store, Trap};
 
 use super::bindings::exports::mountgate::policy::plugin;
@@ -13,7 +13,9 @@ use super::clock::deadline_check;
 use super::closed_wasi::Closed;
 use super::contract_check::{CONTRACT, NOTES, check_exports, check_imports};
 use super::contract_v0_1::{self as contract, Outcome, Review};
+use super::functions::{Functions, Shown};
 use super::imports::{HostState, TooManyCalls};
+use super::kept::{Kept, Rooms};
 use super::messages::{shown, wasmtime_causes};
 use super::meter::Meter;
 use super::runtime::Runtime;
@@ -25,7 +27,7 @@ use crate::policy::description::{Description, Introduction};
 use crate::policy::directory::entry::PolicyEntry;
 use crate::policy::evaluation::{Evaluation, LogLine};
 use crate::policy::fault::Fault;
-use crate::policy::limits::{HOST_CALL_BYTES, Limits, NOTE_FUEL};
+use crate::policy::limits::{HOST_CALL_BYTES, Limits, MEMORIES, NOTE_FUEL, NOTE_MEMORIES};
 use crate::policy::settings_schema::{self, SettingsProblem};
 
 /// A plugin with its settings and bounds, of which instances are made.
@@ -37,13 +39,16 @@ pub(super) struct Runner {
     observe: ComponentExportIndex,
     settings: String,
     /// What the plugin has made of its settings.
-    prepared: Vec<u8>,
+    prepared: Arc<[u8]>,
     limits: Limits,
     has_wasi: bool,
     /// The functions that show what an instrumented plugin has noted.
     noted: Vec<ComponentExportIndex>,
     /// What was noted since it was last taken: a list for each of these functions and each evaluation.
     notes: Mutex<Vec<Notes>>,
+    /// Where an instance may be kept, and the one that is.
+    rooms: Option<Rooms>,
+    kept: Mutex<Option<Kept>>,
 }
 
 /// What a module of a plugin has noted in one evaluation.
@@ -87,48 +92,108 @@ impl Runner {
             evaluate,
             observe,
             settings,
-            prepared: Vec::new(),
+            prepared: Arc::default(),
             limits: entry.limits,
             has_wasi,
+            rooms: runtime.rooms.clone().filter(|_| !noted.is_empty()),
             noted,
             notes: Mutex::default(),
+            kept: Mutex::default(),
         })
     }
 
-    /// Judges a request in a fresh instance.
+    /// Judges a request, in a fresh instance; where the plugin is instrumented, in one that was asked before.
     pub(super) fn evaluate(&self, review: &Review, snapshot: &Arc<Snapshot>) -> Evaluation {
-        let begun = Instant::now();
         let limits = self.limits.for_places(review.0.places.len());
+        let kept = self.kept().take();
+        // What it couldn't do may be due to what it was asked before.
+        if let Some(evaluation) = kept.and_then(|kept| self.ask_again(kept, review, snapshot, limits)) {
+            return evaluation;
+        }
+        let begun = Instant::now();
         let mut store = self.store(Some(snapshot.clone()), limits);
+        let functions = self.functions(&mut store);
+        let (evaluation, functions) = match functions {
+            Ok(functions) => (self.ask(&mut store, &functions, review, limits, begun), Some(functions)),
+            Err(error) => {
+                let failure = failure(&error, &store, limits);
+                (self.end(&mut store, limits, Err(failure), begun), None)
+            }
+        };
+        if let (Some(rooms), Some(functions), true) = (&self.rooms, functions, is_usable(&evaluation)) {
+            *self.kept() = Kept::new(store, functions, rooms, self.memories());
+        }
+        evaluation
+    }
+
+    /// Asks an instance that was asked before. None where that is of no use.
+    fn ask_again(
+        &self,
+        mut kept: Kept,
+        review: &Review,
+        snapshot: &Arc<Snapshot>,
+        limits: Limits,
+    ) -> Option<Evaluation> {
+        let begun = Instant::now();
+        kept.store.data_mut().begin(snapshot.clone());
+        // Only an engine without fuel refuses it, and ours has it.
+        let _ = kept.store.set_fuel(self.fuel(limits));
+        let evaluation = self.ask(&mut kept.store, &kept.functions, review, limits, begun);
+        if is_usable(&evaluation) {
+            *self.kept() = kept.again();
+            return Some(evaluation);
+        }
+        // To use up all fuel once more would take long.
+        if matches!(&evaluation.result, Err(failure) if failure.kind == FailureKind::Fuel) {
+            return Some(evaluation);
+        }
+        self.take_notes();
+        None
+    }
+
+    fn ask(
+        &self,
+        store: &mut Store<HostState>,
+        functions: &Functions,
+        review: &Review,
+        limits: Limits,
+        begun: Instant,
+    ) -> Evaluation {
         let mut notes = Vec::new();
         let mut ask = || {
-            let instance = self.pre.instantiate(&mut store)?;
-            notes = self.shown(&mut store, &instance)?;
-            let evaluate = instance.get_typed_func::<(&[u8], &types::Review), _>(&mut store, self.evaluate)?;
-            let (answer,): (Result<types::Verdict, String>,) =
-                evaluate.call(&mut store, (&self.prepared, &review.0))?;
-            Ok(answer)
+            notes = functions.clear_notes(store)?;
+            functions.evaluate(store, (self.prepared.clone(), review.0.clone()))
         };
         let answer = ask();
-        self.keep_notes(&store, &notes);
+        self.keep_notes(store, &notes);
         let result = match answer {
             Ok(Ok(verdict)) => contract::verdict(verdict)
                 .check()
                 .map_err(|what| Failure::new(FailureKind::Malformed, format!("its verdict is malformed: {what}"))),
             Ok(Err(reason)) => Err(Failure::new(FailureKind::GaveUp, format!("it couldn't judge: {}", shown(&reason)))),
-            Err(error) => Err(failure(&error, &store, limits)),
+            Err(error) => Err(failure(&error, store, limits)),
         };
         self.end(store, limits, result, begun)
     }
 
-    /// Where an instrumented plugin notes what it reaches. It's shown before the plugin is asked: after a trap it can't be called any
-    /// more, but what it showed can be read.
-    fn shown(&self, store: &mut Store<HostState>, instance: &Instance) -> wasmtime::Result<Vec<WasmList<u8>>> {
-        let mut list = |shown| {
-            let list = instance.get_typed_func::<(), (WasmList<u8>,)>(&mut *store, shown)?.call(&mut *store, ())?;
-            Ok(list.0)
-        };
-        self.noted.iter().map(&mut list).collect()
+    /// The functions of a fresh instance.
+    fn functions(&self, store: &mut Store<HostState>) -> wasmtime::Result<Functions> {
+        let instance = self.pre.instantiate(&mut *store)?;
+        Functions::of(store, &instance, self.evaluate, &self.noted)
+    }
+
+    /// Has the next request judged in a fresh instance.
+    pub(super) fn renew(&self) {
+        *self.kept() = None;
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The most memories that an instance has.
+    fn memories(&self) -> u32 {
+        MEMORIES + u32::try_from(self.noted.len()).unwrap_or(NOTE_MEMORIES)
     }
 
     fn keep_notes(&self, store: &Store<HostState>, notes: &[WasmList<u8>]) {
@@ -152,15 +217,15 @@ impl Runner {
         let mut tell = || {
             let instance = self.pre.instantiate(&mut store)?;
             let observe = instance.get_typed_func::<(&[u8], &types::Outcome), ()>(&mut store, self.observe)?;
-            observe.call(&mut store, (&self.prepared, &outcome.0))
+            observe.call(&mut store, (&*self.prepared, &outcome.0))
         };
         let result = tell().map(|()| Verdict::Allow).map_err(|error| failure(&error, &store, self.limits));
-        self.end(store, self.limits, result, begun)
+        self.end(&mut store, self.limits, result, begun)
     }
 
     /// Gives the plugin what it has made of its settings, now or in an earlier run.
     pub(super) fn prepared(self, prepared: Vec<u8>) -> Self {
-        Self { prepared, ..self }
+        Self { prepared: prepared.into(), ..self }
     }
 
     /// Has the plugin describe itself and prepare its settings.
@@ -170,7 +235,7 @@ impl Runner {
         let mut notes = Vec::new();
         let mut ask = || {
             let instance = self.pre.instantiate(&mut store)?;
-            notes = self.shown(&mut store, &instance)?;
+            notes = Shown::of(&mut store, &instance, &self.noted)?.clear(&mut store)?;
             let instance = Policy::new(&mut store, &instance)?;
             let plugin = instance.mountgate_policy_plugin();
             let description = plugin.call_describe(&mut store)?;
@@ -245,20 +310,25 @@ impl Runner {
 
     fn end(
         &self,
-        store: Store<HostState>,
+        store: &mut Store<HostState>,
         limits: Limits,
         result: Result<Verdict, Failure>,
         begun: Instant,
     ) -> Evaluation {
         let fuel = self.fuel(limits).saturating_sub(store.get_fuel().unwrap_or(0));
-        let state = store.into_data();
-        let mut log = state.log;
+        let state = store.data_mut();
+        let mut log = std::mem::take(&mut state.log);
         if state.lines_left_out > 0 {
             let text = format!("{} more lines were left out", state.lines_left_out);
             log.push(LogLine { level: tracing::Level::WARN, text });
         }
         Evaluation { result, fuel, elapsed: begun.elapsed(), hit_limit: state.meter.refused, log }
     }
+}
+
+/// Whether an instance can be asked again.
+fn is_usable(evaluation: &Evaluation) -> bool {
+    evaluation.result.is_ok() && !evaluation.hit_limit
 }
 
 fn failure(error: &wasmtime::Error, store: &Store<HostState>, limits: Limits) -> Failure {

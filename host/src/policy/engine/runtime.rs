@@ -10,13 +10,13 @@ use super::bounds;
 use super::compiler::Compiler;
 use super::contract_check::{check_header, check_outline};
 use super::imports::HostState;
+use super::kept::Rooms;
 use super::messages::unavailable;
 use super::wasi;
 use super::wasmtime_config::{config, pool};
 use crate::policy::cache::Cache;
 use crate::policy::directory::entry::PolicyEntry;
 use crate::policy::fault::Fault;
-use crate::policy::limits::NOTE_MEMORIES;
 
 /// A change that is made to each plugin before it's compiled.
 #[derive(Clone, Copy)]
@@ -35,6 +35,8 @@ pub(super) struct Runtime {
     closed: Linker<HostState>,
     /// How plugins are changed before they are compiled, where they are.
     rewriting: Option<Rewriting>,
+    /// For instances that are kept, where plugins are changed.
+    pub(super) rooms: Option<Rooms>,
     /// For plugins that are granted WASI, where there are any.
     with_wasi: OnceLock<Linker<HostState>>,
 }
@@ -45,7 +47,7 @@ impl Runtime {
     /// # Errors
     /// When the machine can't give what it needs, e.g. address space.
     pub(super) fn new(is_pooled: bool) -> wasmtime::Result<Self> {
-        Self::with(is_pooled.then(|| pool(0)))
+        Self::with(is_pooled.then(|| pool(false)))
     }
 
     fn with(pool: Option<PoolingAllocationConfig>) -> wasmtime::Result<Self> {
@@ -55,7 +57,14 @@ impl Runtime {
         }
         let engine = wasmtime::Engine::new(config.enable_compiler(false))?;
         let closed = linker(&engine)?;
-        Ok(Self { engine, compiler: Compiler::default(), closed, rewriting: None, with_wasi: OnceLock::new() })
+        Ok(Self {
+            engine,
+            compiler: Compiler::default(),
+            closed,
+            rewriting: None,
+            rooms: None,
+            with_wasi: OnceLock::new(),
+        })
     }
 
     /// One that changes plugins before it compiles them.
@@ -63,7 +72,7 @@ impl Runtime {
     /// # Errors
     /// As [`Self::new`].
     pub(super) fn rewriting(rewriting: Rewriting) -> wasmtime::Result<Self> {
-        Ok(Self { rewriting: Some(rewriting), ..Self::with(Some(pool(NOTE_MEMORIES)))? })
+        Ok(Self { rewriting: Some(rewriting), rooms: Some(Rooms::default()), ..Self::with(Some(pool(true)))? })
     }
 
     /// What a policy's plugin may call.

@@ -2,7 +2,9 @@
 
 use wasmtime::{Config, Enabled, OptLevel, PoolingAllocationConfig};
 
-use crate::policy::limits::{CORE_INSTANCES, MAX_MEMORY, MEMORIES, STACK_BYTES, TABLE_ELEMENTS, TABLES};
+use crate::policy::limits::{
+    CORE_INSTANCES, KEPT_MEMORIES, MAX_MEMORY, MEMORIES, NOTE_MEMORIES, STACK_BYTES, TABLE_ELEMENTS, TABLES,
+};
 
 pub(super) fn config() -> Config {
     let mut config = Config::new();
@@ -24,22 +26,25 @@ pub(super) fn config() -> Config {
     config
 }
 
-/// The memory of an engine for many evaluations, with so many memories more.
-pub(super) fn pool(more_memories: u32) -> PoolingAllocationConfig {
+/// The memory of an engine for many evaluations: of plugins as they are, or of instrumented ones, of which some instances are kept.
+pub(super) fn pool(is_instrumented: bool) -> PoolingAllocationConfig {
+    let (notes, kept) = if is_instrumented { (NOTE_MEMORIES, KEPT_MEMORIES) } else { (0, 0) };
+    // An instance that is kept has a memory of its own at least, and one for notes.
+    let instances = 2 + kept / 2;
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(2)
-        .total_core_instances(2 * CORE_INSTANCES)
+    pool.total_component_instances(instances)
+        .total_core_instances(instances * CORE_INSTANCES)
         .max_core_instances_per_component(CORE_INSTANCES)
         // Stacks are for calls that suspend. There are none, and each stack costs two system calls at the start.
         .total_stacks(1)
-        .total_memories(MEMORIES + more_memories)
-        .max_memories_per_component(MEMORIES + more_memories)
-        .total_tables(2 * TABLES)
+        .total_memories(MEMORIES + notes + kept)
+        .max_memories_per_component(MEMORIES + notes)
+        .total_tables(instances * TABLES)
         .max_tables_per_component(TABLES)
         .max_tables_per_module(TABLES)
         .table_elements(TABLE_ELEMENTS)
         .max_memory_size(MAX_MEMORY)
-        .max_memories_per_module(MEMORIES + more_memories.min(1))
+        .max_memories_per_module(MEMORIES + notes.min(1))
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
         .linear_memory_keep_resident(256 << 10)

@@ -29,6 +29,7 @@ tests! {
     plain each_policy_has_folders_of_its_own,
     plain the_job_of_the_documentation_runs,
     plain a_property_that_does_not_hold_is_found,
+    plain a_request_that_is_widened_is_found,
     plain what_an_instance_was_asked_before_makes_no_finding,
     plain thousands_of_places_fail_no_shipped_policy,
     plain a_label_of_the_command_line_is_one_of_every_request,
@@ -482,6 +483,41 @@ fn what_an_instance_was_asked_before_makes_no_finding() -> Result<()> {
     // They are guided nevertheless.
     let reached = json["reached"].as_array().context("nothing is reached")?;
     ensure!(reached.len() == 2 && reached.iter().all(|policy| policy["edges"].as_u64() > Some(100)), "{json}");
+    Ok(())
+}
+
+/// Policies that put mounts elsewhere: one above what was asked for, one beside it.
+const MOVING: &str = "
+[[policy]]
+name = \"above\"
+plugin = \"misbehaving-guest.wasm\"
+rewrites = [\"target\"]
+[policy.settings]
+rules = [{ target = \"/srv\", act = \"change-target\" }]
+
+[[policy]]
+name = \"beside\"
+plugin = \"misbehaving-guest.wasm\"
+rewrites = [\"target\"]
+[policy.settings]
+rules = [{ target = \"/home\", act = \"change-target\" }]
+";
+
+fn a_request_that_is_widened_is_found() -> Result<()> {
+    let directory = policies(MOVING, &["misbehaving-guest"])?;
+    let out = folder()?;
+    let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "3000", "--policies"]);
+    let fuzz = fuzz.arg(directory.path()).arg("--output").arg(out.path());
+    let output = fuzz.args(["--without", "settings-unusable", "--without", "prepare-failed"]).output()?;
+    ensure!(status(&output) == 5, "{}", text_of(&output));
+    let json: Value = serde_json::from_slice(&output.stdout)?;
+    let widened = |finding: &&Value| finding["code"] == "widened";
+    let found: Vec<&Value> = json["findings"].as_array().context("no findings")?.iter().filter(widened).collect();
+    let [finding] = found.as_slice() else { anyhow::bail!("{json}") };
+    let target = finding["request"]["target"].as_str().context("no target")?;
+    ensure!(finding["policy"] == "above" && target.starts_with("/srv/"), "{finding}");
+    let message = finding["message"].as_str().unwrap_or_default();
+    ensure!(message.ends_with(" to /srv, which covers more than was asked for"), "{finding}");
     Ok(())
 }
 

@@ -32,7 +32,7 @@ impl Judge<'_> {
 
     /// What is wrong with a decision by itself.
     pub(super) fn wrong(&self, input: &Input, decision: &Decision) -> Vec<Symptom> {
-        let mut symptoms = oracles::judge(decision);
+        let mut symptoms = oracles::judge(input, decision);
         symptoms.extend(self.violated(input, decision).map(|(symptom, _)| symptom));
         symptoms
     }

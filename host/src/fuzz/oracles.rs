@@ -2,9 +2,13 @@
 
 use std::fmt;
 
+use super::input::Input;
 use crate::decision::ruling::{Decision, Ruling};
 use crate::decision::trace::{Phase, TraceEntry};
+use crate::model::edit::{Edit, OwnedEdit};
+use crate::model::ends::ResolvedPath;
 use crate::model::failure::FailureKind;
+use crate::model::paths::is_within;
 
 /// What a policy did wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub enum Oracle {
     FuelGrows,
     /// A rewrite changed the request again when it was applied a second time.
     NotIdempotent,
+    /// A rewrite made the request show or cover more than was asked for.
+    Widened,
     /// The policies allow what a property denies.
     PropertyViolated,
     /// The plugin failed over settings that it was to prepare.
@@ -42,6 +48,7 @@ impl Oracle {
             Self::TwoNames => "two-names",
             Self::FuelGrows => "fuel-grows",
             Self::NotIdempotent => "not-idempotent",
+            Self::Widened => "widened",
             Self::PropertyViolated => "property-violated",
             Self::PrepareFailed => "prepare-failed",
             Self::SettingsUnusable => "settings-unusable",
@@ -75,7 +82,7 @@ pub(super) enum Extent {
 }
 
 /// The codes of all oracles, and what they mean.
-pub const EXPLAINED: [(&str, &str); 20] = [
+pub const EXPLAINED: [(&str, &str); 21] = [
     (
         "trap",
         "The plugin ended in a trap: a panic, an index out of range, an exception. The request was denied. Handle that input.",
@@ -103,6 +110,11 @@ pub const EXPLAINED: [(&str, &str); 20] = [
     (
         "not-idempotent",
         "The rewrite changed the request again when it was applied to its own result. Applied twice, it must change nothing.",
+    ),
+    (
+        "widened",
+        "The rewrite set the source or the target to a folder above the one of the request: it shows or covers more than was asked for, and than \
+         the policies before it have judged.",
     ),
     (
         "prepare-failed",
@@ -172,7 +184,7 @@ impl fmt::Display for Symptom {
 }
 
 /// Judges one decision.
-pub(super) fn judge(decision: &Decision) -> Vec<Symptom> {
+pub(super) fn judge(input: &Input, decision: &Decision) -> Vec<Symptom> {
     let mut symptoms = Vec::new();
     if let Ruling::Fail { policy, failure } = &decision.ruling {
         let message = failure.message.clone();
@@ -191,7 +203,33 @@ pub(super) fn judge(decision: &Decision) -> Vec<Symptom> {
         });
     }
     symptoms.extend(not_idempotent(decision));
+    symptoms.extend(widened(input, decision));
     symptoms
+}
+
+/// The first rewrite that sets an end to a folder above what it was, by its name or by where that leads.
+fn widened(input: &Input, decision: &Decision) -> Option<Symptom> {
+    let real = |found: Option<&ResolvedPath>| found.map(|found| found.path.clone());
+    let mut source: Vec<String> = input.request.source.iter().cloned().chain(real(input.source.as_ref())).collect();
+    let mut target = vec![input.request.target.clone(), input.target.path.clone()];
+    for OwnedEdit { policy, edit } in &decision.edits {
+        let (end, before, after, more) = match edit {
+            Edit::SetSource(after) => ("source", &mut source, after, "shows"),
+            Edit::SetTarget(after) => ("target", &mut target, after, "covers"),
+            _ => continue,
+        };
+        let is_above = |before: &&String| is_within(before, after) && !is_within(after, before);
+        if let Some(before) = before.iter().filter(|before| before.starts_with('/')).find(is_above) {
+            return Some(Symptom {
+                policy: policy.clone(),
+                oracle: Oracle::Widened,
+                message: format!("it changed the {end} {before} to {after}, which {more} more than was asked for"),
+                cause: end.to_owned(),
+            });
+        }
+        *before = vec![after.clone()];
+    }
+    None
 }
 
 /// What the decision of the properties says of an allowed request. One that can't judge it doesn't hold either.

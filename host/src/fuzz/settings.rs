@@ -213,7 +213,7 @@ pub(super) fn attempt(trial: &Trial<'_>, gate: &Gate, settings: &Value, inputs: 
     let chain = gate.chain_with(std::slice::from_ref(&*policy));
     let failing = inputs.iter().find_map(|input| {
         let decision = decide(&chain, input).ok()?;
-        let symptom = oracles::judge(&decision).into_iter().find(|symptom| symptom.oracle.is_of_settings())?;
+        let symptom = oracles::judge(input, &decision).into_iter().find(|symptom| symptom.oracle.is_of_settings())?;
         Some(Box::new(Failing { oracle: Oracle::SettingsUnusable, message: symptom.message, input: input.clone() }))
     });
     failing.map_or(Attempt::Usable, Attempt::Fails)

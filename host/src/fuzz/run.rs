@@ -20,6 +20,7 @@ use super::shrink::shrink;
 use super::solve::solved;
 use super::tables::Tables;
 use crate::decision::chain::Chain;
+use crate::decision::ruling::Decision;
 use crate::decision::trace::TraceEntry;
 use crate::gate::Gate;
 use crate::model::requester::Label;
@@ -213,8 +214,7 @@ pub fn merge(policies: &Policies<'_>, known: &[Input], others: &[Input]) -> Vec<
         let count = guided.policies().len();
         let mut is_new = false;
         for alone in std::iter::once(None).chain((0..count).map(Some)) {
-            guided.policies().iter().for_each(Policy::renew);
-            let decision = decide(&chain(guided, alone), input).ok();
+            let decision = decide_anew(guided, alone, input);
             is_new |= coverage.count(&reached(guided.policies(), decision.as_ref())).1;
         }
         is_new
@@ -400,8 +400,7 @@ impl<'s> Search<'s> {
         let mut decision = decide(&chain(guided, alone), &input).ok();
         let mut reached = reached(guided.policies(), decision.as_ref());
         if self.coverage.may_be_new(&reached) {
-            guided.policies().iter().for_each(Policy::renew);
-            decision = decide(&chain(guided, alone), &input).ok();
+            decision = decide_anew(guided, alone, &input);
             let used = std::mem::replace(&mut reached, coverage::reached(guided.policies(), decision.as_ref()));
             self.coverage.compare(&used, &reached);
         }
@@ -531,6 +530,12 @@ impl<'s> Search<'s> {
         watcher.found(&finding);
         self.findings.push(finding);
     }
+}
+
+/// Decides an input in fresh instances.
+pub(super) fn decide_anew(gate: &Gate, alone: Option<usize>, input: &Input) -> Option<Decision> {
+    gate.policies().iter().for_each(Policy::renew);
+    decide(&chain(gate, alone), input).ok()
 }
 
 /// The chain of all policies, or of one.

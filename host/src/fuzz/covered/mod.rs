@@ -18,8 +18,7 @@ use super::coverage::{Coverage, reached, reached_by};
 use super::input::Input;
 use super::instrument::flow::{self, Reached};
 use super::instrument::{Noting, instrument};
-use super::judge::decide;
-use super::run::chain;
+use super::run::decide_anew;
 use crate::gate::Gate;
 use crate::policy::engine::Trial;
 
@@ -124,7 +123,7 @@ pub fn cover(
     for input in inputs {
         let mut by_input = Vec::new();
         for alone in std::iter::once(None).chain((0..policies.len()).map(Some)) {
-            let decision = decide(&chain(edges, alone), input).ok();
+            let decision = decide_anew(edges, alone, input);
             by_input.extend(reached(policies, decision.as_ref()));
         }
         by_input.sort_unstable();

@@ -12,6 +12,8 @@ pub(crate) mod flow;
 mod module;
 pub(crate) mod notes;
 mod noting;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::component::instrument;
 pub(crate) use self::noting::Noting;

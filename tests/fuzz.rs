@@ -26,6 +26,7 @@ tests! {
     plain an_engine_runs_the_target_with_the_flags_of_libfuzzer,
     plain searches_side_by_side_share_what_they_find,
     plain searches_side_by_side_end_with_the_first_process,
+    plain searches_side_by_side_are_told_to_end_by_the_first_process,
     plain each_policy_has_folders_of_its_own,
     plain the_job_of_the_documentation_runs,
     plain a_property_that_does_not_hold_is_found,
@@ -397,6 +398,26 @@ fn searches_side_by_side_end_with_the_first_process() -> Result<()> {
     let output = next.arg(directory.path()).args(["--output", &place]).output()?;
     ensure!(text_of(&output).contains("an earlier search was killed"), "{}", text_of(&output));
     ensure!(found == (names(&out.path().join("left-0"))?, names(&out.path().join("left-1"))?), "{found:?}");
+    Ok(())
+}
+
+fn searches_side_by_side_are_told_to_end_by_the_first_process() -> Result<()> {
+    let (directory, out) = (policies(SUSPECT, &["misbehaving-guest"])?, folder()?);
+    let place = out.path().display().to_string();
+    let mut fuzz = mountgate(&["fuzz", "--json", "--max-time", "10m", "--jobs", "2", "--policies"]);
+    let fuzz = fuzz.arg(directory.path()).args(["--output", &place]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut fuzz = fuzz.spawn()?;
+    while !(out.path().join(".job-0").is_dir() && out.path().join(".job-1").is_dir()) {
+        ensure!(fuzz.try_wait()?.is_none(), "it ended by itself");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Only the first process gets it, as from a service that ends a job.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&fuzz), rustix::process::Signal::TERM)?;
+    let output = fuzz.wait_with_output()?;
+    ensure!(output.status.code() == Some(5), "{:?}", output.status);
+    let json: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(json["findings"].as_array().is_some_and(|findings| !findings.is_empty()), "{json}");
+    ensure!(!out.path().join(".job-0").exists(), "what they found wasn't gathered");
     Ok(())
 }
 

@@ -2,11 +2,15 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus as ExitStatusOfProcess, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::engine_flags::EngineFlags;
@@ -20,21 +24,19 @@ impl Subject<'_> {
     /// Searches with so many processes, and gathers what they found.
     pub(super) fn search_in_jobs(&self, flags: &EngineFlags, jobs: u64) -> anyhow::Result<ExitStatus> {
         let start = Instant::now();
-        // A Ctrl-C reaches all of them: this one waits for what the others say.
-        crate::sys::note_interrupts().context("SIGINT can't be handled")?;
+        let interrupted = crate::sys::note_interrupts().context("SIGINT can't be handled")?;
         keep_left(&self.args.output)?;
-        let children = (0..jobs).map(start_job).collect::<anyhow::Result<Vec<_>>>()?;
-        let outputs = children.into_iter().map(Child::wait_with_output).collect::<Vec<_>>();
+        let mut searches = (0..jobs).map(Job::start).collect::<anyhow::Result<Vec<_>>>()?;
+        wait_for(&mut searches, interrupted)?;
         let mut answers: Vec<Value> = Vec::new();
-        for (job, output) in (0..jobs).zip(outputs) {
-            let output = output.context("a search can't be waited for")?;
+        for (job, search) in (0..jobs).zip(searches) {
+            let (status, said) = search.end()?;
             ensure!(
-                matches!(output.status.code(), Some(0 | 5)),
-                "a search ended with {}: what it found is in {}",
-                output.status,
+                matches!(status.code(), Some(0 | 5)),
+                "a search ended with {status}: what it found is in {}",
                 folder_of_job(&self.args.output, job).display()
             );
-            answers.push(serde_json::from_slice(&output.stdout).context("a search said what can't be read")?);
+            answers.push(serde_json::from_slice(&said).context("a search said what can't be read")?);
         }
         let number = |value: &Value| value.as_u64().unwrap_or(0);
         let sum = |field: &str| answers.iter().map(|answer| number(&answer[field])).sum::<u64>();
@@ -124,16 +126,55 @@ fn found_of_settings(told: &Value, input: &Input) -> Option<Finding> {
     })
 }
 
-/// Starts this program with its own arguments, as one of the searches.
-#[expect(clippy::disallowed_methods, reason = "it is this program, which drops nothing and enters nothing to fuzz")]
-fn start_job(job: u64) -> anyhow::Result<Child> {
-    let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
-    arguments.splice(end..end, ["--job".into(), job.to_string().into()]);
-    Command::new(Path::new("/proc/self/exe"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("a search can't be started")
+/// One of the searches, and what it says, which is read while it runs.
+struct Job {
+    process: Child,
+    said: JoinHandle<io::Result<Vec<u8>>>,
+}
+
+impl Job {
+    /// Starts this program with its own arguments.
+    #[expect(clippy::disallowed_methods, reason = "it is this program, which drops nothing and enters nothing to fuzz")]
+    fn start(job: u64) -> anyhow::Result<Self> {
+        let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+        let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
+        arguments.splice(end..end, ["--job".into(), job.to_string().into()]);
+        let mut command = Command::new(Path::new("/proc/self/exe"));
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = command.spawn().context("a search can't be started")?;
+        let stdout = process.stdout.take();
+        let said = std::thread::spawn(move || {
+            let mut said = Vec::new();
+            stdout.map_or(Ok(0), |mut stdout| stdout.read_to_end(&mut said)).map(|_| said)
+        });
+        Ok(Self { process, said })
+    }
+
+    /// How it ended, and what it said.
+    fn end(mut self) -> anyhow::Result<(ExitStatusOfProcess, Vec<u8>)> {
+        let status = self.process.wait().context("a search can't be waited for")?;
+        let said = self.said.join().map_err(|_| anyhow!("a search's answer can't be read"))?;
+        Ok((status, said.context("a search's answer can't be read")?))
+    }
+}
+
+/// Waits until all have ended. A signal that this process alone gets is passed on: each says what it has found so far.
+fn wait_for(searches: &mut [Job], interrupted: &AtomicBool) -> anyhow::Result<()> {
+    let mut is_passed_on = false;
+    loop {
+        let is_interrupted = interrupted.load(Ordering::Relaxed);
+        let mut goes_on = false;
+        for Job { process, .. } in &mut *searches {
+            let is_running = process.try_wait().context("a search can't be waited for")?.is_none();
+            if is_running && is_interrupted && !is_passed_on {
+                kill_process(Pid::from_child(process), Signal::TERM).context("a search can't be told to end")?;
+            }
+            goes_on |= is_running;
+        }
+        is_passed_on |= is_interrupted;
+        if !goes_on {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -114,6 +114,8 @@ pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus
     if args.job.is_some() {
         // Whatever ends the first process: this one keeps what it has found, and ends as well.
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::INT))?;
+        // Also while it gets ready.
+        crate::sys::note_interrupts().context("SIGINT can't be handled")?;
     }
     let flags = EngineFlags::parse(&args.engine)
         .map_err(|message| Error::from(Refusals::one("--", message, Some("mountgate fuzz --help names the flags"))))?;

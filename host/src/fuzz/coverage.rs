@@ -21,6 +21,14 @@ pub(super) struct Coverage {
     doubts: BTreeMap<Feature, u32>,
 }
 
+/// What of a run matters to those that follow.
+pub(super) struct Counted {
+    /// What the fewest runs have reached.
+    pub(super) rarest: Option<Feature>,
+    /// What none before has.
+    pub(super) new: Vec<Feature>,
+}
+
 /// So often something new may turn out to be due to what an instance was asked before, until it's no longer believed.
 const MAX_DOUBTS: u32 = 4;
 
@@ -45,9 +53,9 @@ impl Coverage {
         self.doubts.retain(|feature, _| fresh.binary_search(feature).is_err());
     }
 
-    /// Counts what a run has reached, but for what there are doubts about. Returns its rarest feature, and whether one is new.
-    pub(super) fn count(&mut self, reached: &[Feature]) -> (Option<Feature>, bool) {
-        let (mut rarest, mut is_new) = (None, false);
+    /// Counts what a run has reached, but for what there are doubts about.
+    pub(super) fn count(&mut self, reached: &[Feature]) -> Counted {
+        let (mut rarest, mut new) = (None, Vec::new());
         for group in reached.chunk_by(is_of_one_module) {
             let hits = self.hits.entry((group[0].0, group[0].1)).or_default();
             for feature @ (_, _, number) in group.iter().copied() {
@@ -58,7 +66,7 @@ impl Coverage {
                     if self.doubts.contains_key(&feature) {
                         continue;
                     }
-                    is_new = true;
+                    new.push(feature);
                 }
                 hits[number] = hits[number].saturating_add(1);
                 let count = hits[number];
@@ -67,7 +75,7 @@ impl Coverage {
                 }
             }
         }
-        (rarest.map(|(_, feature)| feature), is_new)
+        Counted { rarest: rarest.map(|(_, feature)| feature), new }
     }
 
     /// How often a feature was reached.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::corpus::Corpus;
-use super::coverage::{Coverage, Feature, compared, reached};
+use super::coverage::{Counted, Coverage, Feature, compared, reached};
 use super::generate::Generator;
 use super::input::Input;
 use super::judge::decide;
@@ -153,9 +153,9 @@ impl Search<'_> {
         let of_pair = |(policy, module, number): Feature| (policy, module.wrapping_add(PAIR * (pair + 1)), number);
         let paired: Vec<Feature> = features.iter().copied().map(of_pair).collect();
         features.extend(paired);
-        let (rarest, is_new) = self.coverage.count(&features);
-        if let (Some(rarest), true) = (rarest, is_new) {
-            self.corpus.add(input.clone(), rarest);
+        let Counted { rarest, new } = self.coverage.count(&features);
+        if let (Some(rarest), false) = (rarest, new.is_empty()) {
+            self.corpus.add(input.clone(), rarest, new);
             self.learn(&input);
         }
         if class(&answers[0], &answers[1]).is_some() {

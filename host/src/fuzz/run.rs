@@ -7,7 +7,7 @@ use fastrand::Rng;
 use serde_json::Value;
 
 use super::corpus::Corpus;
-use super::coverage::{self, Coverage, compared, reached};
+use super::coverage::{self, Counted, Coverage, compared, reached};
 use super::dictionary::Dictionary;
 use super::generate::Generator;
 use super::input::Input;
@@ -215,7 +215,7 @@ pub fn merge(policies: &Policies<'_>, known: &[Input], others: &[Input]) -> Vec<
         let mut is_new = false;
         for alone in std::iter::once(None).chain((0..count).map(Some)) {
             let decision = decide_anew(guided, alone, input);
-            is_new |= coverage.count(&reached(guided.policies(), decision.as_ref())).1;
+            is_new |= !coverage.count(&reached(guided.policies(), decision.as_ref())).new.is_empty();
         }
         is_new
     };
@@ -404,7 +404,8 @@ impl<'s> Search<'s> {
             let used = std::mem::replace(&mut reached, coverage::reached(guided.policies(), decision.as_ref()));
             self.coverage.compare(&used, &reached);
         }
-        let (rarest, is_new) = self.coverage.count(&reached);
+        let Counted { rarest, new } = self.coverage.count(&reached);
+        let is_new = !new.is_empty();
         if alone.is_none() {
             for entry in decision.iter().flat_map(|decision| &decision.trace) {
                 let number = guided.policies().iter().position(|policy| policy.name == entry.policy);
@@ -415,8 +416,11 @@ impl<'s> Search<'s> {
         }
         let mut found = Vec::new();
         let judge = self.policies.judge(alone);
+        if let (Some(rarest), false) = (rarest, is_new) {
+            self.corpus.make_smaller(&input, rarest, &reached);
+        }
         if let (Some(rarest), true) = (rarest, is_new) {
-            self.corpus.add(input.clone(), rarest);
+            self.corpus.add(input.clone(), rarest, new);
             watcher.kept(&input);
             let plain = decide(&chain(self.policies.plain, alone), &input).ok();
             self.changed += usize::from(!oracles::agree(plain.as_ref(), decision.as_ref()));

@@ -50,7 +50,7 @@ impl SettingsCorpus {
     /// plugins note what they reach.
     pub(super) fn add(&mut self, noting: &[Trial<'_>], policy: usize, settings: &Value) -> bool {
         let Some(trial) = noting.get(policy) else { return false };
-        let is_new = self.coverage.count(&reached_by(policy, trial.notes(settings.to_string()))).1;
+        let is_new = !self.coverage.count(&reached_by(policy, trial.notes(settings.to_string()))).new.is_empty();
         if is_new {
             self.of[policy].kept.push(settings.clone());
         }

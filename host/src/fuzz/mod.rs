@@ -4,6 +4,7 @@
 mod corpus;
 mod coverage;
 pub mod covered;
+mod derive;
 pub mod dictionary;
 pub mod diff;
 pub mod generate;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
+use super::derive::{with_number, with_text};
 use super::dictionary::{Dictionary, OPTIONS};
 use super::input::Input;
 use super::instrument::notes::Comparison;
@@ -501,80 +502,4 @@ pub(super) fn without_impossible_links(input: &mut Input) {
             input.table = table;
         }
     }
-}
-
-/// The texts of an input, apart from those of its options.
-fn texts(input: &mut Input) -> Vec<&mut String> {
-    let mut texts = vec![&mut input.request.target];
-    texts.extend(&mut input.request.source);
-    texts.extend(&mut input.request.fstype);
-    texts.extend(&mut input.requester.cgroup);
-    for label in &mut input.requester.labels {
-        texts.extend([&mut label.key, &mut label.value]);
-    }
-    texts
-}
-
-/// Inputs in which a text takes the place of another.
-fn with_text(input: &Input, from: &str, to: &str) -> Vec<Input> {
-    let mut derived = Vec::new();
-    if from.is_empty() {
-        return derived;
-    }
-    let mut copy = input.clone();
-    let found = texts(&mut copy).into_iter().enumerate().filter(|(_, text)| text.contains(from));
-    let numbers: Vec<usize> = found.map(|(number, _)| number).collect();
-    for number in numbers {
-        let mut changed = input.clone();
-        let mut all = texts(&mut changed);
-        *all[number] = all[number].replacen(from, to, 1);
-        derived.push(changed);
-    }
-    for (number, option) in input.request.options.iter().enumerate() {
-        for is_value in [false, true] {
-            let text = if is_value { option.value.as_deref().unwrap_or_default() } else { option.name.as_str() };
-            if !text.contains(from) {
-                continue;
-            }
-            let mut options: Vec<MountOption> = input.request.options.iter().cloned().collect();
-            let text = text.replacen(from, to, 1);
-            if is_value {
-                options[number].value = Some(text)
-            } else {
-                options[number].name = text
-            }
-            let mut changed = input.clone();
-            changed.request.options = options.into_iter().collect();
-            derived.push(changed);
-        }
-    }
-    derived
-}
-
-/// Inputs in which a number takes the place of another: as an id, in decimal digits, or as the bytes of a text.
-fn with_number(input: &Input, from: u64, to: u64) -> Vec<Input> {
-    let mut derived = Vec::new();
-    let mut with = |change: &dyn Fn(&mut Input)| {
-        let mut changed = input.clone();
-        change(&mut changed);
-        derived.push(changed);
-    };
-    if let Ok(to) = u32::try_from(to) {
-        if u64::from(input.requester.uid) == from {
-            with(&|input| input.requester.uid = to);
-        }
-        if u64::from(input.requester.gid) == from {
-            with(&|input| input.requester.gid = to);
-        }
-    }
-    derived.extend(with_text(input, &from.to_string(), &to.to_string()));
-    let bytes = |number: u64| {
-        let bytes = number.to_le_bytes();
-        let len = 8 - usize::try_from(number.leading_zeros() / 8).unwrap_or(0);
-        String::from_utf8(bytes[..len].to_vec()).ok().filter(|text| !text.chars().any(char::is_control))
-    };
-    if let (Some(from), Some(to)) = (bytes(from), bytes(to)) {
-        derived.extend(with_text(input, &from, &to));
-    }
-    derived
 }

@@ -24,6 +24,12 @@ tests! {
     privileged a_copy_of_a_tree_shows_all_that_is_mounted_in_it,
     privileged a_file_system_that_is_mounted_is_not_shared_with_other_options,
     privileged a_bind_of_an_automount_point_is_refused,
+    privileged what_is_put_back_is_seen_only_where_it_was,
+    privileged what_is_put_back_does_not_follow_a_name,
+    privileged umount_by_force_is_judged_at_all_mounts_of_the_file_system,
+    privileged a_remount_opens_no_view_of_a_denied_place,
+    privileged a_folder_of_device_nodes_is_not_bound,
+    privileged a_file_system_that_there_is_only_one_of_is_not_shown_anew,
     privileged a_hostile_caller_never_reaches_a_denied_location,
     privileged the_same_caller_gets_through_a_comparison_of_names,
     privileged limits_hold_among_a_hundred_callers,
@@ -291,6 +297,95 @@ fn a_file_system_that_is_mounted_is_not_shared_with_other_options() -> Result<()
     let text = text_of(&output);
     ensure!(output.status.success() && text.contains("ended with 32"), "{text}");
     ensure!(text.contains("mounted already with other options"), "{text}");
+    Ok(())
+}
+
+/// A `umount -R` that fails in the end puts its mounts back on a shared mount, and so on all peers of it.
+fn what_is_put_back_is_seen_only_where_it_was() -> Result<()> {
+    guarded(
+        "mount -t tmpfs a /mnt/v; mkdir /mnt/v/x /mnt/v/p; allowed mount -t tmpfs evil /mnt/v/x
+        # A peer without x.
+        mount --bind /mnt/v /mnt/w/secret/in
+        denied mount -t tmpfs evil /mnt/v/p
+        exec 8</mnt/v
+        denied umount -R /mnt/v
+        at /mnt/v/x; absent /mnt/w/secret/in/x
+        umount /mnt/w/secret/in
+        # What comes back has the propagation that it had.
+        mount -t tmpfs private /mnt/v/p; mount --make-private /mnt/v/p
+        says 32 gate umount -R /mnt/v
+        at /mnt/v/x | grep shared:; if at /mnt/v/p | grep shared:; then exit 1; fi
+        exec 8<&-; allowed umount -R /mnt/v",
+    )
+    .map(drop)
+}
+
+/// While a `umount -R` works, somebody who may write there gives the name of a mount point to another folder.
+fn what_is_put_back_does_not_follow_a_name() -> Result<()> {
+    let text = guarded(
+        "mount -t tmpfs a /mnt/v; mkdir /mnt/v/c /mnt/v/app; mount --bind /mnt/v/app /mnt/w/secret/in
+        denied mount -t tmpfs evil /mnt/v/app
+        allowed mount -t tmpfs evil /mnt/v/c
+        exec 8</mnt/v
+        ( until mv /mnt/v/c /mnt/v/c.old 2>/dev/null; do :; done; mv /mnt/v/app /mnt/v/c ) &
+        says 32 gate umount -R /mnt/v; echo \"$said\"
+        wait
+        if grep ' /mnt/w/secret/in ' /proc/1/mountinfo | grep ' - tmpfs evil '; then exit 1; fi",
+    )?;
+    ensure!(text.contains("undone: move_mount(/mnt/v/c)"), "{text}");
+    Ok(())
+}
+
+/// `umount -f` has the file system itself give up, wherever it's mounted.
+fn umount_by_force_is_judged_at_all_mounts_of_the_file_system() -> Result<()> {
+    guarded(
+        "mount -t tmpfs s /mnt/w/secret/in; mount --bind /mnt/w/secret/in /mnt/v; mount --make-private /mnt/v
+        denied umount -f /mnt/v
+        denied umount -f -l /mnt/v
+        allowed umount /mnt/v",
+    )
+    .map(drop)
+}
+
+fn a_remount_opens_no_view_of_a_denied_place() -> Result<()> {
+    let read_only =
+        "mount --bind /mnt/w/secret /mnt/v; mount --make-private /mnt/v; mount -o remount,bind,ro,noexec /mnt/v
+        denied mount -o remount,bind,rw /mnt/v
+        denied mount -o remount,bind,exec /mnt/v
+        allowed mount -o remount,bind,ro,nosuid /mnt/v
+        umount /mnt/v; mount -t tmpfs t /mnt/v
+        allowed mount -o remount,bind,ro /mnt/v; allowed mount -o remount,bind,rw /mnt/v
+        # A folder that holds the denied one.
+        mount --bind /mnt/w /mnt/u; mount --make-private /mnt/u; mount -o remount,bind,ro /mnt/u
+        denied mount -o remount,bind,rw /mnt/u";
+    guarded(read_only)?;
+    let settings = GUARDED.replace(", deny-sources = [\"/mnt/w/secret\", \"/mnt/link\"]", "");
+    guarded_by(&settings, read_only).map(drop)
+}
+
+fn a_folder_of_device_nodes_is_not_bound() -> Result<()> {
+    let settings = GUARDED.replace("deny-sources", "allow-device-nodes = [\"/dev/null\"], deny-sources");
+    guarded_by(
+        &settings,
+        "denied mount --bind /dev /mnt/v; denied mount --rbind -o rshared /dev /mnt/v
+        mount --bind /dev /mnt/u; denied mount --bind /mnt/u /mnt/v
+        denied mount --bind /mnt/u/pts /mnt/v
+        allowed mount --bind /mnt/w/evil /mnt/v; touch /mnt/w/evil/null; allowed mount --bind /dev/null /mnt/w/evil/null",
+    )
+    .map(drop)
+}
+
+/// sysfs, debugfs and the like: a new mount would show, and change, what others have mounted elsewhere.
+fn a_file_system_that_there_is_only_one_of_is_not_shown_anew() -> Result<()> {
+    let text = guarded(
+        "says 32 gate mount -t sysfs s /mnt/v; echo \"$said\"; says 32 gate mount -t devtmpfs d /mnt/v
+        absent /mnt/v
+        mount -t debugfs d /mnt/w/dir; before=$(stat -c '%a %u' /mnt/w/dir)
+        says 32 gate mount -t debugfs -o mode=777,uid=1000 d /mnt/v
+        test \"$(stat -c '%a %u' /mnt/w/dir)\" = \"$before\"
+        allowed mount -t tmpfs -o size=1m t /mnt/v",
+    )?;
+    ensure!(text.contains("there is one sysfs for the whole host"), "{text}");
     Ok(())
 }
 

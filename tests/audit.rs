@@ -14,6 +14,7 @@ tests! {
     privileged the_audit_file_is_neither_covered_nor_shown,
     privileged a_torn_line_is_cut_off_and_told,
     privileged a_full_disk_is_told_and_refuses_where_that_is_asked_for,
+    privileged a_request_that_cannot_be_written_down_is_not_carried_out,
     privileged a_thousand_requests_are_replayed_and_exactly_those_that_flip_are_named,
     privileged links_of_settings_are_replayed_as_they_were,
     plain a_line_that_was_tampered_with_is_named,
@@ -112,6 +113,29 @@ fn a_full_disk_is_told_and_refuses_where_that_is_asked_for() -> Result<()> {
         &format!("{script} at /mnt/x; test ! -s /mnt/log/audit.jsonl"),
     )?);
     ensure!(text.contains("ended with 0") && text.contains("isn't in /mnt/log/audit.jsonl"), "{text}");
+    Ok(())
+}
+
+fn a_request_that_cannot_be_written_down_is_not_carried_out() -> Result<()> {
+    let text = "[host]\naudit = \"/mnt/log/audit.jsonl\"\naudit-required = true\n\
+        [[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"tmpfs\"] }\n";
+    let script = r#"
+        mkdir /mnt/log; mount -t tmpfs -o size=200m log /mnt/log; a=/mnt/log/audit.jsonl
+        # A limit of the size of files that the caller has set.
+        (ulimit -S -f 0; allowed mount -t tmpfs x /mnt/x); at /mnt/x; test $(wc -l < $a) = 1
+        (ulimit -f 0; gate mount -t tmpfs x /mnt/source || test $? = 1)
+        test $(wc -l < $a) = $(grep -c -e ' /mnt/x ' -e ' /mnt/source ' /proc/1/mountinfo)
+        # A request that is too large.
+        many=$(printf '=,%.0s' $(seq 600)); refused mount -t tmpfs -o "$many" x /mnt/y
+        long=$(head -c 3000 /dev/zero | tr '\0' y)
+        set --; for i in $(seq 60); do set -- "$@" -o "x-$i=$long"; done; refused mount -t tmpfs "$@" x /mnt/y
+        # A last line that no line can name.
+        head -c 70000000 /dev/zero | tr '\0' y >> $a; echo >> $a
+        says 1 gate mount -t tmpfs x /mnt/y; echo "$said"; absent /mnt/y
+    "#;
+    let output = on_host_with(text, &["fstype-allow"], script)?;
+    let text = text_of(&output);
+    ensure!(output.status.success() && text.contains("longer than any that mountgate writes"), "{text}");
     Ok(())
 }
 

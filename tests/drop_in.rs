@@ -111,6 +111,12 @@ fn a_bind_can_ask_for_its_propagation() -> Result<()> {
         at /mnt/target; if at /mnt/target | grep -e shared: -e master:; then exit 1; fi
         gate mount -o rbind,rslave /mnt/source /mnt/target
         at /mnt/target | grep master:
+        # Also on a mount that is shared: what is put there is shared at first.
+        mount --make-shared /mnt; mkdir /mnt/p /mnt/s /mnt/n /mnt/r
+        gate mount -o bind,private /mnt/source /mnt/p; if at /mnt/p | grep -e shared: -e master:; then exit 1; fi
+        gate mount -o bind,slave /mnt/source /mnt/s; at /mnt/s | grep master:; if at /mnt/s | grep shared:; then exit 1; fi
+        gate mount -o bind,unbindable /mnt/source /mnt/n; at /mnt/n | grep unbindable
+        gate mount -o rbind,rprivate /mnt/source /mnt/r; if at /mnt/r | grep -e shared: -e master:; then exit 1; fi
         "#,
     )
     .map(drop)

@@ -8,6 +8,7 @@ use crate::support::{mountgate, on_host_succeeds, status, text_of};
 tests! {
     plain with_lent_rights_only_the_request_is_the_callers,
     privileged a_set_user_id_bit_and_file_capabilities_lend_rights,
+    plain what_is_inherited_changes_nothing,
     privileged a_folder_that_is_no_host_is_refused,
     privileged policies_on_a_file_system_of_somebody_elses_are_refused,
     privileged without_locks_nothing_is_mounted,
@@ -41,6 +42,31 @@ fn with_lent_rights_only_the_request_is_the_callers() -> Result<()> {
     }
     let output = mountgate(&["list", "/"]).env_remove("MOUNTGATE_CACHE").env("SUDO_UID", "0").output()?;
     ensure!(status(&output) != 2, "{}", text_of(&output));
+    Ok(())
+}
+
+/// A name, a stack and ignored signals are the caller's to choose, and lead nowhere.
+fn what_is_inherited_changes_nothing() -> Result<()> {
+    let plugin = std::fs::File::open(crate::support::plugin("fstype-allow"))?;
+    let mut command = mountgate(&[]);
+    std::os::unix::process::CommandExt::arg0(&mut command, "mountgate-compiler");
+    let output = command.env("SUDO_UID", "1000").stdin(plugin).output()?;
+    ensure!(status(&output) == 2 && output.stdout.is_empty(), "{} bytes of code", output.stdout.len());
+    let directory = crate::support::policies(
+        "[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"tmpfs\"] }\n",
+        &["fstype-allow"],
+    )?;
+    let mut check = mountgate(&["check", "mount", "-t", "ramfs", "x", "/var", "--policies"]);
+    let output = check.arg(directory.path()).env("RUST_MIN_STACK", "1").output()?;
+    ensure!(status(&output) == 3, "{}", text_of(&output));
+    // Plugins are compiled in a child, whose end must be told.
+    let cache = crate::support::private_folder()?;
+    let script = "trap '' CHLD XFSZ; ulimit -S -f 0; exec \"$@\"";
+    let mut shell = std::process::Command::new("bash");
+    shell.args(["-c", script, "bash"]).arg(crate::support::program());
+    let shell = shell.args(["check", "mount", "-t", "ramfs", "x", "/var", "--policies"]).arg(directory.path());
+    let output = shell.env("MOUNTGATE_CACHE", cache.path()).output()?;
+    ensure!(status(&output) == 3, "{}", text_of(&output));
     Ok(())
 }
 

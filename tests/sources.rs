@@ -12,6 +12,7 @@ tests! {
     privileged a_remount_names_no_path_that_nobody_has_judged,
     privileged what_mount_would_look_up_again_is_refused,
     privileged an_erofs_image_needs_no_loop_device,
+    privileged a_directory_that_takes_long_holds_nobody_up,
     privileged an_image_gets_a_loop_device_that_goes_with_its_mount,
     privileged an_image_has_one_writer,
     privileged a_context_with_commas_reaches_the_kernel_as_it_is_meant,
@@ -125,6 +126,20 @@ fn what_mount_would_look_up_again_is_refused() -> Result<()> {
     .map(drop)
 }
 
+/// A file system that doesn't answer holds up who waits for it, and nobody else.
+fn a_directory_that_takes_long_holds_nobody_up() -> Result<()> {
+    with_sources(
+        "truncate -s 16M $W/ext4; mkfs.ext4 -q $W/ext4; device=$(losetup --find --show $W/ext4)
+        trap 'fsfreeze -u /mnt/y || true; umount -l /mnt; losetup -d $device' EXIT
+        mount $device /mnt/y; fsfreeze -f /mnt/y
+        $M --policies $P mount -t tmpfs -o X-mount.mkdir t /mnt/y/new & slow=$!
+        for i in $(seq 200); do if grep -q 'State:.D' /proc/$slow/task/*/status; then break; fi; sleep .05; done
+        allowed mount -t tmpfs t /mnt/x
+        fsfreeze -u /mnt/y; wait $slow; at /mnt/y/new | grep tmpfs; allowed umount /mnt/y/new",
+    )
+    .map(drop)
+}
+
 fn an_erofs_image_needs_no_loop_device() -> Result<()> {
     with_sources(
         "mkfs.erofs --quiet $W/image.erofs /mnt/w/a; cp $W/image.erofs /mnt/w/secret/image; mkdir $W/open; cp $W/image.erofs $W/open/image
@@ -135,6 +150,12 @@ fn an_erofs_image_needs_no_loop_device() -> Result<()> {
         # Others than root can put another file there: the kernel gets the very file.
         chmod 777 $W/open; allowed mount -t erofs $W/open/image /mnt/x; test $(cat /mnt/x/file) = a
         at /mnt/x | grep /proc/self/fd; allowed umount /mnt/x
+        # Whatever a daemon says of owners, it can put another file there.
+        chmod 755 $W/open; mkdir $W/served; bindfs --force-user=root --force-group=root $W/open $W/served
+        allowed mount -t erofs $W/served/image /mnt/x; at /mnt/x | grep /proc/self/fd; allowed umount /mnt/x; umount -l $W/served
+        # Policies in an image belong to whoever made that.
+        mkfs.erofs --quiet $W/open/policies $P; allowed mount -t erofs $W/open/policies /mnt/x
+        says 4 $M --policies /mnt/x check mount -t tmpfs t /mnt/y; echo \"$said\" | grep 'erofs of an image'; allowed umount /mnt/x
         # Not every file system can hold such an image, e.g. not tmpfs.
         cp $W/open/image /mnt/w/b/; says 32 gate mount -t erofs /mnt/w/b/image /mnt/x; echo \"$said\" | grep 'o loop'
         allowed mount -t erofs -o loop,ro /mnt/w/b/image /mnt/x; test $(cat /mnt/x/file) = a; allowed umount /mnt/x

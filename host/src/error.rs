@@ -4,6 +4,7 @@ use crate::executor::failure::MountFailure;
 use crate::model::hint::Hint;
 use crate::model::host_error::HostError;
 use crate::model::refusals::Refusals;
+use crate::model::secrets::Secrets;
 use crate::policy::directory::error::DirectoryError;
 
 /// Anything that stops a request before or while it is carried out. A denial isn't an error: it's a decision.
@@ -42,6 +43,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// This error without the secrets of the request.
+    pub(crate) fn masked(self, secrets: &Secrets) -> Self {
+        match self {
+            Self::Refused(refusals) => Self::Refused(refusals.reworded(|message| secrets.mask(message))),
+            other => other,
+        }
+    }
+
     /// A short code for programs, which stays the same between versions.
     pub fn code(&self) -> &'static str {
         match self {

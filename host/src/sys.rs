@@ -43,6 +43,17 @@ pub(crate) fn note_interrupts() -> io::Result<&'static AtomicBool> {
     Ok(&IS_INTERRUPTED)
 }
 
+/// From now on the end of a child is told, also if the caller ignored that.
+///
+/// # Errors
+/// What sigaction(2) returns.
+pub(crate) fn expect_children() -> io::Result<()> {
+    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no handler is set, only the default.
+    unsafe { sigaction(Signal::SIGCHLD, &action) }?;
+    Ok(())
+}
+
 /// `struct mount_attr` of mount_setattr(2).
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, fstatvfs};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::entry::{AuditEntry, hash};
 
@@ -23,7 +24,7 @@ pub struct AuditLog {
 }
 
 /// So much must be free before a request that has to be audited is carried out.
-const RESERVED: u64 = 1 << 20;
+const RESERVED: u64 = 8 << 20;
 /// A line is never longer than this.
 const MAX_LINE: u64 = 64 << 20;
 
@@ -54,7 +55,14 @@ impl AuditLog {
     /// # Errors
     /// When there is no room.
     pub fn reserve(&self) -> io::Result<()> {
+        if let Some(most) = getrlimit(Resource::Fsize).current {
+            return Err(io::Error::other(format!(
+                "files may have {most} bytes at most: raise the limit with ulimit -f"
+            )));
+        }
         let end = self.file.metadata()?.len();
+        let whole = self.end_of_last_line(end)?;
+        self.check_last_line(whole)?;
         match fallocate(&self.file, FallocateFlags::KEEP_SIZE, end, RESERVED) {
             Ok(()) => Ok(()),
             // Not every file system can reserve.
@@ -79,6 +87,9 @@ impl AuditLog {
         entry.previous = self.line_before(whole)?.map(|line| hash(&line));
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
+        if line.len() as u64 > MAX_LINE {
+            return Err(io::Error::other(format!("its line would have {} bytes", line.len())));
+        }
         self.file.set_len(whole)?;
         self.file.seek(SeekFrom::Start(whole))?;
         let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
@@ -104,15 +115,21 @@ impl AuditLog {
         Ok(0)
     }
 
+    /// Where the line begins that ends there, if it's one that the next line can name.
+    fn check_last_line(&self, end: u64) -> io::Result<u64> {
+        let start = if end == 0 { 0 } else { self.end_of_last_line(end - 1)? };
+        if end - start > MAX_LINE {
+            return Err(io::Error::other("its last line is longer than any that mountgate writes"));
+        }
+        Ok(start)
+    }
+
     /// The line that ends there, without its end.
     fn line_before(&mut self, end: u64) -> io::Result<Option<Vec<u8>>> {
         if end == 0 {
             return Ok(None);
         }
-        let start = self.end_of_last_line(end - 1)?;
-        if end - start > MAX_LINE {
-            return Err(io::Error::other("its last line is longer than any that mountgate writes"));
-        }
+        let start = self.check_last_line(end)?;
         self.file.seek(SeekFrom::Start(start))?;
         let mut line = Vec::new();
         (&self.file).take(end - 1 - start).read_to_end(&mut line)?;

@@ -15,18 +15,21 @@ use crate::gate::Ending;
 use crate::model::host_error::HostError;
 use crate::model::request::MountRequest;
 use crate::model::rules::HostRules;
+use crate::model::secrets::Secrets;
 use crate::mount_table::tree::print_tree;
 use crate::report::Report;
 
 /// Decides a request and carries it out.
 pub(super) fn end(global: &Global, request: MountRequest) -> Result<Ending, Error> {
+    request.check_size(&global.label)?;
     // Opened first: a sandbox may hide the directory.
     let (directory, cache) = global.open_policies()?;
-    let requester = global.requester_for(&directory);
+    let requester = global.requester_for(&directory)?;
     // Before the host is entered: the file is where this program is.
     let audit = open_audit(&directory.host)?;
     let host = global.open_host()?;
-    worker::run(directory, cache, move |gate, watch| {
+    let secrets = Secrets::of(&[&request]);
+    let ended = worker::run(directory, cache, move |gate, watch| {
         let executor = HostExecutor::on_this_thread(&host, watch);
         let Some(audit) = audit else { return gate.carry_out(&host, request, requester, &executor) };
         let result = gate.carry_out(&host, request.clone(), requester.clone(), &executor);
@@ -40,7 +43,8 @@ pub(super) fn end(global: &Global, request: MountRequest) -> Result<Ending, Erro
             tracing::error!("the request isn't in {}: {error}", path.display());
         }
         result
-    })
+    });
+    ended.map_err(|error| error.masked(&secrets))
 }
 
 /// Opens the audit file. If a request must be audited, there must be room for its line.

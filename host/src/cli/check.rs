@@ -16,6 +16,7 @@ use crate::gate::Gate;
 use crate::host::live_mounts;
 use crate::model::refusals::Refusals;
 use crate::model::request::MountRequest;
+use crate::model::secrets::Secrets;
 use crate::mount_table::snapshot::Snapshot;
 use crate::report::Report;
 
@@ -83,16 +84,18 @@ pub(super) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
             return Err(Error::from(Refusals::one("check", "no request is given".to_owned(), hint)).into());
         }
     };
+    request.check_size(&global.label).map_err(Error::from)?;
     let (all, only) = (args.all, args.only.clone());
     let (directory, cache) = global.open_policies()?;
-    let requester = global.requester_for(&directory);
+    let requester = global.requester_for(&directory)?;
+    let secrets = Secrets::of(&[&request]);
     let host = global.open_host()?;
     let decided = worker::run(directory, cache, move |gate, _| {
         let snapshot = Arc::new(live_mounts::snapshot(&host));
         let case = Case { request, requester, resolution: Resolution::OnHost(&host), snapshot, locks: None };
         decide(gate, &case, only.as_deref(), all)
-    })?;
-    print(global, &decided)
+    });
+    print(global, &decided.map_err(|error| error.masked(&secrets))?)
 }
 
 fn replay(global: &Global, path: &Path, args: &CheckArgs) -> anyhow::Result<ExitStatus> {

@@ -94,7 +94,13 @@ pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
             return Some(if error.use_stderr() { USAGE } else { DONE });
         }
     };
-    let global = Surroundings::parse_from([name]).global;
+    let global = match Surroundings::try_parse_from([name]) {
+        Ok(surroundings) => surroundings.global,
+        Err(error) => {
+            let _ = error.print();
+            return Some(USAGE);
+        }
+    };
     start_log(0);
     if let Err(error) = global.choices().check() {
         say(name, "mountgate", &with_causes(&error));

@@ -12,6 +12,7 @@ use super::lent::{self, Choices};
 use crate::error::Error;
 use crate::executor::sandbox;
 use crate::host::root::HostRoot;
+use crate::model::refusals::Refusals;
 use crate::model::requester::{Label, Requester};
 use crate::policy::cache::Cache;
 use crate::policy::directory::open::PolicyDirectory;
@@ -51,6 +52,9 @@ pub(super) struct Global {
     #[arg(long, global = true, value_name = "DIR", env = "MOUNTGATE_CACHE", value_parser = any_path())]
     cache: Option<PathBuf>,
 }
+
+/// See `include/linux/proc_ns.h`.
+const INITIAL_CGROUP_NAMESPACE: u64 = 0xeffffffb;
 
 impl Global {
     /// The cache of compiled plugins.
@@ -126,13 +130,35 @@ impl Global {
     }
 
     /// Who asks, with all that policies are for.
-    pub(super) fn requester_for(&self, directory: &PolicyDirectory) -> Requester {
+    ///
+    /// # Errors
+    /// When a policy is for a control group, and that of the caller isn't known.
+    pub(super) fn requester_for(&self, directory: &PolicyDirectory) -> Result<Requester, Error> {
         let is_asked_for = directory.policies.iter().any(|entry| entry.is_for_a_cgroup());
-        // What a caller starts is in its group.
-        let read = || std::fs::read_to_string("/proc/self/cgroup").ok();
-        let own = is_asked_for.then(read).flatten();
-        let cgroup = own.as_deref().and_then(|text| text.lines().find_map(|line| line.strip_prefix("0::")));
-        Requester { cgroup: cgroup.map(str::to_owned), ..self.requester() }
+        let cgroup = is_asked_for.then(|| self.cgroup()).transpose()?;
+        Ok(Requester { cgroup, ..self.requester() })
+    }
+
+    /// The control group of this process, as the host names it: what a caller starts is in its group.
+    fn cgroup(&self) -> Result<String, Error> {
+        let unknown = |why: &str| {
+            let message = format!("a policy is for a control group, and that of the caller isn't known: {why}");
+            Error::from(Refusals::one(
+                "requester",
+                message,
+                Some("run it in the host's cgroup namespace (cgroup_namespaces(7))"),
+            ))
+        };
+        let host = self.host_root.clone().unwrap_or_else(HostRoot::default_folder);
+        let inode = |path: &Path| rustix::fs::stat(path).map(|found| found.st_ino);
+        let own = inode(Path::new("/proc/self/ns/cgroup")).map_err(|errno| unknown(&errno.to_string()))?;
+        // Paths are relative to the namespace.
+        if own != INITIAL_CGROUP_NAMESPACE && inode(&host.join("proc/1/ns/cgroup")) != Ok(own) {
+            return Err(unknown("this process is in another cgroup namespace than the host"));
+        }
+        let text = std::fs::read_to_string("/proc/self/cgroup").map_err(|error| unknown(&error.to_string()))?;
+        let group = text.lines().find_map(|line| line.strip_prefix("0::"));
+        group.map(str::to_owned).ok_or_else(|| unknown("there is no unified hierarchy (cgroup v2)"))
     }
 
     /// A policy directory, checked.

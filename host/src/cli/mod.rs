@@ -6,6 +6,7 @@ mod completions;
 mod drop_in;
 mod fuzz;
 mod global;
+mod inherited;
 mod input;
 mod lent;
 mod list;

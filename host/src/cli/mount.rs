@@ -106,10 +106,12 @@ impl MountRequestArgs {
     /// The request that the flags stand for. `-o bind`, `rbind`, `move` and `remount` are operations, as in mount(8).
     pub(super) fn request(&self) -> Result<MountRequest, Error> {
         let mut options = Options::parse(&self.options.join(","));
-        for (given, name) in [(self.read_only, "ro"), (self.read_write, "rw")] {
-            if given {
-                options.push(MountOption::flag(name));
-            }
+        if self.read_only {
+            options.push(MountOption::flag("ro"));
+        }
+        // Whatever their order: who asks for both gets less.
+        if self.read_write {
+            options = [MountOption::flag("rw")].into_iter().chain(options.iter().cloned()).collect();
         }
         let bind = options.take("bind");
         let rbind = options.take("rbind");

@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::global::Global;
-use super::lent::Choices;
+use super::inherited::put_right;
+use super::lent::{self, Choices};
 use super::output::{is_broken_pipe, report_error, start_log};
 use super::{check, completions, drop_in, fuzz, list, man, mount, plugin, policy, replay, umount};
 use crate::exit::ExitStatus;
@@ -41,8 +42,11 @@ enum Command {
 /// Runs the program.
 pub fn main() -> ! {
     if std::env::args_os().next().is_some_and(|name| name == compiler::NAME) {
-        std::process::exit(compiler::main());
+        // Code that was compiled with lent rights is only for the one who lent them.
+        let is_ours = lent::how().is_none() || is_started_by_this_program();
+        std::process::exit(if is_ours { compiler::main() } else { ExitStatus::Usage as i32 });
     }
+    put_right();
     compiler::compile_apart();
     if let Some(status) = std::env::args_os().next().and_then(|name| drop_in::run_by_name(&name)) {
         std::process::exit(status);
@@ -59,6 +63,16 @@ pub fn main() -> ! {
     let _ = io::stdout().flush();
     // Nothing is left to tidy up, and taking the sandbox apart piece by piece takes time.
     std::process::exit(status as i32)
+}
+
+/// Whether the process that started this one runs this program.
+fn is_started_by_this_program() -> bool {
+    let program = |process: &str| {
+        let found = rustix::fs::stat(format!("/proc/{process}/exe")).ok()?;
+        Some((found.st_dev, found.st_ino))
+    };
+    let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().to_string());
+    program("self").is_some() && parent.is_some_and(|parent| program(&parent) == program("self"))
 }
 
 /// Adds a command's arguments to its definition.

@@ -17,6 +17,9 @@ use crate::policy::directory::open::PolicyDirectory;
 use crate::policy::engine::Engine;
 use crate::policy::engine::clock::TICK;
 
+/// The thread's stack: what RUST_MIN_STACK says isn't the caller's to choose.
+const STACK: usize = 2 << 20;
+
 /// Makes a gate from a policy directory, calls `work` with it on a new thread, and waits for the result.
 ///
 /// # Errors
@@ -41,7 +44,7 @@ pub(super) fn run<T: Send + 'static>(
         result
     };
     // After the time is up the receiver is gone.
-    let thread = Builder::new().name("request".to_owned()).spawn(move || drop(done.send(work())));
+    let thread = Builder::new().name("request".to_owned()).stack_size(STACK).spawn(move || drop(done.send(work())));
     let thread = thread.map_err(|error| HostError::new("clone", "a thread for the request", error))?;
     let tick = || {
         clock.tick();

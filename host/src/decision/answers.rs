@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use super::places::places;
+use super::places::{places, shown};
+use crate::host::identity::Identity;
 use crate::host::live_mounts::{snapshot, snapshot_of_settled_paths, snapshot_without, watched_snapshot};
 use crate::host::locks::{HostLock, Locks};
 use crate::host::root::HostRoot;
-use crate::model::ends::{Ends, FileKind, PinnedPath};
+use crate::model::ends::{Ends, FileKind, PinnedPath, ResolvedPath};
 use crate::model::host_error::HostError;
 use crate::model::location::{Location, Place};
 use crate::model::request::{MountRequest, Operation};
@@ -85,6 +86,34 @@ impl Answers {
         let lock = self.locks.hold_host()?;
         let now = snapshot_without(&self.host, own, &followed);
         self.compare_mounts(&now, request, ends)?;
+        Ok(lock)
+    }
+
+    /// Takes the lock of the host, if a mount on what is open would be seen at places only that the policies have judged: it comes back to
+    /// where it was, and others may have made more of that place meanwhile, or put something else there.
+    pub(crate) fn confirm_return(&self, path: &str, there: BorrowedFd<'_>) -> Result<HostLock, Unconfirmed> {
+        let lock = self.locks.hold_host()?;
+        let now = snapshot(&self.host);
+        let covering = Identity::of(there).map_err(|error| HostError::new("statx", path, error))?.id;
+        let location = now.locate_found(there, path)?;
+        let found = ResolvedPath {
+            path: path.to_owned(),
+            kind: FileKind::Directory,
+            location: location.clone(),
+            device: None,
+            symlinks: Vec::new(),
+            covering_mount: Some(covering),
+        };
+        let places = shown(&found, now.topology().map_err(HostError::clone)?, &now)?;
+        let is_judged = |place: &Place| {
+            self.places.iter().any(|known| (&known.path, &known.location) == (&place.path, &place.location))
+        };
+        if let Some(place) = places.iter().find(|place| !is_judged(place)) {
+            return Err(Unconfirmed::Changed(format!("it would be seen at {} now", place.path)));
+        }
+        if places.is_empty() || snapshot(&self.host).locate_found(there, path)? != location {
+            return Err(Unconfirmed::Changed(format!("{path} is at another place by now")));
+        }
         Ok(lock)
     }
 

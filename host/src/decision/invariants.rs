@@ -14,7 +14,7 @@ use crate::model::options::{MountOption, quoted_text};
 use crate::model::own_options::{IDMAP, IdMap, directory_mode, is_own};
 use crate::model::paths::{components, is_source_path};
 use crate::model::refusals::{Refusal, Refusals};
-use crate::model::request::{MountRequest, Operation};
+use crate::model::request::{MAX_OPTIONS, MountRequest, Operation};
 use crate::model::rules::HostRules;
 use crate::model::untrusted;
 
@@ -85,9 +85,13 @@ pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &E
             format!("{} is carried out by mount(8), which would look up {} again", option.name, path.found.found.path);
         check.refuse("-o", message, None);
     }
+    let is_helped = request.fstype.as_ref().is_some_and(|fstype| rules.helpers.contains(fstype));
+    if request.operation == Operation::Mount && target.kind != FileKind::Directory && !is_helped {
+        let message = "it isn't a directory: only a bind puts something on a file".to_owned();
+        check.refusals.push(Refusal { code: "not-a-directory", ..Refusal::new(TARGET, message, None) });
+    }
     if let Some(source) = source {
         check.no_magic(SOURCE, &source.path);
-        let is_helped = request.fstype.as_ref().is_some_and(|fstype| rules.helpers.contains(fstype));
         let needs_device = !is_helped && needs_loop_device(request, source);
         if needs_device && !rules.options.iter().any(|name| name == "loop") {
             check.refuse(
@@ -108,8 +112,6 @@ pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &E
     check.done()
 }
 
-/// More options than this are no request.
-const MAX_OPTIONS: usize = 512;
 /// The longest option, and the longest list of layers, which the kernel gets one by one.
 const PAGE: usize = 4095;
 const MAX_LAYERS: usize = 64 << 10;
@@ -206,9 +208,12 @@ impl Check<'_> {
             return;
         }
         // Where the module isn't loaded yet, a source with a slash could be a path.
-        let needs_device =
-            host.is_some_and(|host| host.file_systems().needs_device(fstype).unwrap_or_else(|| source.contains('/')));
-        if needs_device {
+        let needs_device = host.map(|host| host.file_systems().needs_device(fstype));
+        if needs_device == Some(None) && source.contains('/') {
+            let message = format!("the host's kernel doesn't know the file system type {fstype}");
+            let hint = "load its module with modprobe(8), or install its mount helper and name it in [host] helpers";
+            self.refusals.push(Refusal { code: "unknown-type", ..Refusal::new("-t", message, Some(hint)) });
+        } else if needs_device == Some(Some(true)) {
             self.refuse(
                 SOURCE,
                 format!("{fstype} is mounted from a device, and {source:?} isn't an absolute path"),
@@ -255,6 +260,9 @@ impl Check<'_> {
         let argument = "-o";
         if name.is_empty() || name.starts_with('-') || name.contains('=') {
             self.refuse(argument, format!("\"{}\" isn't the name of an option", shorten(name)), None);
+        } else if name == "source" {
+            let hint = Some("give it before TARGET");
+            self.refuse(argument, "the source is an argument of its own".to_owned(), hint);
         } else if has(char::is_control) {
             self.refuse(argument, format!("an option holds a control character: \"{}\"", shown()), None);
         } else if has(|c| matches!(c, ',' | '"')) && (is_helped || !is_quoted_context(option)) {
@@ -398,6 +406,9 @@ mod tests {
             "abort",
             "fatal_errors=panic",
             "release_agent=/x",
+            "journal_dev=0x700",
+            "jdev=sda2",
+            "source=/dev/sda1",
             "rfdno=3",
         ] {
             assert!(refused(|r| r.options = Options::parse(options)).starts_with("-o: "), "{options:?}");

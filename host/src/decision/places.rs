@@ -45,7 +45,13 @@ pub(crate) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
                 places.extend(below(topology, mount));
                 leaving.extend(topology.descendants(mount));
             }
+            // The file system itself gives up, wherever it's mounted.
+            for mount in leaving.iter().filter(|_| mode.force) {
+                places.extend(same_file_system(topology, *mount));
+            }
             let mut mounted: HashMap<usize, HashSet<&str>> = HashMap::new();
+            // Where one of several can't leave, the others come back, and to all peers and slaves of what they were mounted on.
+            let may_come_back = mode.recursive && !mode.lazy;
             // Each that leaves also leaves the peers and slaves of what it's mounted on.
             for (parent, location) in leaving.into_iter().filter_map(|mount| topology.mount_point(mount)) {
                 let is_mounted = |on: usize, path: &str| {
@@ -53,7 +59,7 @@ pub(crate) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
                         let children = topology.children(on).iter();
                         children.filter_map(|child| Some(topology.paths(*child as usize)?.target.as_str())).collect()
                     });
-                    targets.contains(path)
+                    may_come_back || targets.contains(path)
                 };
                 places.extend(carried_on(topology, Some(parent), Some(&location), is_mounted));
             }
@@ -71,11 +77,7 @@ pub(crate) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
             let mount = mounted_at(topology, snapshot, target)?;
             let mut places: Vec<Place> = of_mount(topology, mount, target).into_iter().collect();
             if let Some(mount) = mount.filter(|_| !mount_point_only) {
-                let device = topology.nodes()[mount].device;
-                places.extend(topology.of_device(device).filter_map(|other| {
-                    let path = topology.paths(other)?.target.clone();
-                    Some(place(path, topology.root(other)?, Via::SameFileSystem))
-                }));
+                places.extend(same_file_system(topology, mount));
             }
             Ok(places)
         }
@@ -83,7 +85,7 @@ pub(crate) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
 }
 
 /// Where a mount on a target is seen.
-fn shown(target: &ResolvedPath, topology: &Topology, snapshot: &Snapshot) -> Result<Vec<Place>, HostError> {
+pub(super) fn shown(target: &ResolvedPath, topology: &Topology, snapshot: &Snapshot) -> Result<Vec<Place>, HostError> {
     let Some(location) = &target.location else { return Ok(Vec::new()) };
     let mut places = vec![place(target.path.clone(), location.clone(), Via::Target)];
     places.extend(carried_on(topology, mount_of(topology, snapshot, target)?, Some(location), |_, _| true));
@@ -130,6 +132,14 @@ fn carried_on(
             is_meant(receiver, &path).then(|| place(path, location.clone(), via))
         })
         .collect()
+}
+
+/// All mounts of the file system of a mount.
+fn same_file_system(topology: &Topology, mount: usize) -> impl Iterator<Item = Place> {
+    topology.of_device(topology.nodes()[mount].device).filter_map(|other| {
+        let path = topology.paths(other)?.target.clone();
+        Some(place(path, topology.root(other)?, Via::SameFileSystem))
+    })
 }
 
 /// The mounts on a mount and on those, each where it's mounted.

@@ -22,7 +22,7 @@ pub(super) fn make(
     let line = || call("mkdirat", &[path, &format!("{mode:04o}")]);
     let failed = |errno: Errno| StepError::new(line(), errno);
     let mut folder = execution.target()?.try_clone_to_owned().map_err(|error| StepError::new(line(), error))?;
-    execution.commit(line)?;
+    execution.commit_to_make(line)?;
     for name in missing.split('/') {
         match with_all_rights(|| mkdirat(&folder, name, Mode::from_raw_mode(mode))) {
             Ok(()) => {}

@@ -65,6 +65,13 @@ impl Execution<'_> {
         Ok(())
     }
 
+    /// As [`Self::commit`], for a step that may have to wait, where others follow: before the next one everything is asked again.
+    pub(super) fn commit_to_make(&self, call: impl Fn() -> String) -> Result<(), StepError> {
+        self.commit(call)?;
+        *self.confirmed.borrow_mut() = None;
+        Ok(())
+    }
+
     /// Asks again after a step that others didn't wait for, as if what it has mounted weren't there. `new` are the mountinfo ids
     /// of all mounts that were made meanwhile.
     pub(super) fn reconfirm(&self, new: impl Iterator<Item = u64>, call: impl Fn() -> String) -> Result<(), StepError> {

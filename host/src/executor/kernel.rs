@@ -17,12 +17,13 @@ use super::failure::StepError;
 use super::lookup::{self, Below};
 use super::mount_api::{
     self, attach, explained, not_a_mount_point, not_made, not_moved, not_shown, propagate, propagation_bit,
-    with_cause_and_log, with_context_log,
+    propagation_of, with_cause_and_log, with_context_log,
 };
 use super::mount_source::Source;
 use super::undo::Undo;
 use super::verify;
 use super::{id_map, layers};
+use crate::host::identity::Identity;
 use crate::model::options::MountOption;
 use crate::model::own_options::IdMap;
 use crate::model::request::{Propagation, PropagationType, UnmountMode};
@@ -54,7 +55,10 @@ pub(super) fn mount(
     layers::configure(execution, fstype, &context, parameters)?;
     create(execution, fstype, &context, parameters).map_err(|errno| {
         let line = call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]);
-        with_cause_and_log(&context, line, errno, not_made(fstype, errno))
+        let shared = (errno == Errno::BUSY && SHARED.contains(&fstype)).then(|| {
+            format!("there is one {fstype} for the whole host, and it's mounted already: bind it from there, so that what is shown is judged")
+        });
+        with_cause_and_log(&context, line, errno, shared.or_else(|| not_made(fstype, errno)))
     })?;
     let flags = MountAttrFlags::from_bits_retain(u32::try_from(attributes.set).unwrap_or(u32::MAX));
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
@@ -65,6 +69,28 @@ pub(super) fn mount(
     Ok(mount)
 }
 
+/// Types of which there is one for the whole host, or for each of its namespaces. A new mount shows what is mounted elsewhere already, and
+/// options would change that as well; nobody has judged it by where it is.
+const SHARED: [&str; 17] = [
+    "binfmt_misc",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devtmpfs",
+    "efivarfs",
+    "functionfs",
+    "fusectl",
+    "nfsd",
+    "pstore",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "smackfs",
+    "sysfs",
+    "tracefs",
+];
+
 /// Makes the file system. One that is mounted already would be shared, with the options that it has: where others are asked
 /// for, that would be a lie.
 fn create(
@@ -74,12 +100,19 @@ fn create(
     parameters: &[MountOption],
 ) -> rustix::io::Result<()> {
     let asks_for_more = parameters.iter().any(|option| option.name != "ro");
-    if !asks_for_more || !execution.host.file_systems().is_mounted_from_device(fstype) {
+    let is_shared = SHARED.contains(&fstype);
+    let is_exclusive = is_shared || asks_for_more && execution.host.file_systems().is_mounted_from_device(fstype);
+    if !is_exclusive {
         return fsconfig_create(context);
+    }
+    // The kernel doesn't look whether this one is mounted, and it always is.
+    if fstype == "devtmpfs" {
+        return Err(Errno::BUSY);
     }
     match fsconfig_create_exclusive(context.as_fd()) {
         Ok(()) => Ok(()),
         Err(error) => match Errno::from_io_error(&error).unwrap_or(Errno::IO) {
+            Errno::OPNOTSUPP | Errno::NOSYS if is_shared => Err(Errno::BUSY),
             // A kernel before Linux 6.6.
             Errno::OPNOTSUPP | Errno::NOSYS => fsconfig_create(context),
             errno => Err(errno),
@@ -94,6 +127,7 @@ pub(super) fn bind(
     asked: Propagation,
     attributes: Attributes,
     id_map: Option<&IdMap>,
+    undos: &mut Vec<Undo>,
 ) -> Result<OwnedFd, StepError> {
     let path = execution.plan.found_source().map_or("", |found| &found.path);
     let flag = if recursive { "AT_RECURSIVE" } else { "" };
@@ -109,6 +143,12 @@ pub(super) fn bind(
         let attr = MountAttr { propagation: to.map_or(0, propagation_bit), ..attributes.into() };
         mount_setattr(tree.as_fd(), recursive, &attr)
             .map_err(|error| StepError::new(call("mount_setattr", &words), error))
+    };
+    // What is unbindable can't be put on a shared mount.
+    let named = execution.plan.named_propagation().filter(|named| named.kind != PropagationType::Shared);
+    let asked = match asked.kind {
+        PropagationType::Unbindable => Propagation { kind: PropagationType::Private, ..asked },
+        _ => asked,
     };
     // A copy of a shared mount is its peer: what is mounted on the one is on the other too. As a slave it hears, and doesn't
     // tell. A copy of a mount without peers stays without.
@@ -128,6 +168,14 @@ pub(super) fn bind(
     }
     id_map.map_or(Ok(()), |map| id_map::apply(&tree, recursive, map))?;
     show(execution, &tree)?;
+    // What is put on a shared mount is shared.
+    if let Some(Propagation { kind, recursive }) = named {
+        let attr = MountAttr { propagation: propagation_bit(kind), ..MountAttr::default() };
+        if let Err(error) = mount_setattr(tree.as_fd(), recursive, &attr) {
+            undos.push(Undo::Detach(tree));
+            return Err(StepError::new(call("mount_setattr", &[execution.plan.target(), kind.name()]), error));
+        }
+    }
     Ok(tree)
 }
 
@@ -181,6 +229,10 @@ pub(super) fn move_mount(execution: &Execution<'_>, undos: &mut Vec<Undo>) -> Re
     let path = execution.plan.found_source().map_or("", |found| &found.path);
     let line = || call("move_mount", &[path, execution.plan.target()]);
     let source = execution.source()?;
+    let is_mounted = Identity::of(source).map_err(|error| StepError::new(line(), error))?.is_mount_root;
+    if !is_mounted {
+        return Err(StepError::new(line(), format!("{path} isn't a mount point")).with_code("not-mounted"));
+    }
     let from = execution.host.place(path).map_err(|errno| StepError::new(line(), errno))?;
     execution.commit(line)?;
     attach(source, execution.target()?).map_err(|errno| StepError::new(line(), not_moved(errno)))?;
@@ -265,7 +317,7 @@ fn youngest_leaves_first(mounts: Vec<Below>, top: u64) -> Vec<Below> {
 
 /// A copy of a mount to put back, or that it can't be copied.
 enum Copied {
-    Mount(OwnedFd),
+    Mount(OwnedFd, PropagationType),
     /// An unbindable mount can't be copied.
     Unbindable,
 }
@@ -278,7 +330,11 @@ fn copy(execution: &Execution<'_>, mount: &Below) -> io::Result<Option<Copied>> 
     }
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
     match open_tree(&place.folder, place.name.as_c_str(), clone) {
-        Ok(copy) => Ok(Some(Copied::Mount(copy))),
+        Ok(copy) => {
+            let found = lookup::find(execution, &mount.identity)?;
+            let kind = found.map_or(PropagationType::Shared, |found| propagation_of(&found.optional_fields));
+            Ok(Some(Copied::Mount(copy, kind)))
+        }
         Err(errno) => {
             let found = lookup::find(execution, &mount.identity)?;
             let is_unbindable =
@@ -328,7 +384,7 @@ fn unmount_one(
     fchdir(execution.host.root())?;
     result?;
     undos.extend(copy.map(|copy| {
-        let kept = if let Copied::Mount(copy) = copy { Some(copy) } else { None };
+        let kept = if let Copied::Mount(copy, kind) = copy { Some((copy, kind)) } else { None };
         Undo::Attach { mount: kept, path: mount.path.clone() }
     }));
     match lookup::find(execution, identity)? {

@@ -66,7 +66,7 @@ fn steps(execution: &Execution<'_>, undos: &mut Vec<Undo>, applied: &mut Applied
                 applied.mount_id = verify::mount(execution, fstype, name, wanted, undos, mount)?;
             }
             Step::Bind { recursive, propagation, attributes, id_map, .. } => {
-                let mount = kernel::bind(execution, *recursive, *propagation, *attributes, id_map.as_ref())?;
+                let mount = kernel::bind(execution, *recursive, *propagation, *attributes, id_map.as_ref(), undos)?;
                 let wanted = (*attributes, id_map.is_some());
                 applied.mount_id = verify::bind(execution, *recursive, *propagation, wanted, undos, mount)?;
             }

@@ -1,7 +1,7 @@
 //! What takes a step back.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::mount::{UnmountFlags, unmount};
@@ -10,10 +10,11 @@ use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup::{self, Below};
 use super::mount_api::{attach, propagate, propagation_of, reconfigure};
+use crate::decision::answers::Unconfirmed;
 use crate::host::identity::Identity;
 use crate::host::place::Place;
 use crate::model::options::MountOption;
-use crate::model::request::Propagation;
+use crate::model::request::{Propagation, PropagationType};
 use crate::mount_table::escape::path_to_text;
 use crate::plan::attributes::Attributes;
 use crate::plan::call::{call, parameter};
@@ -24,9 +25,9 @@ use crate::sys::mount_setattr;
 pub(super) enum Undo {
     /// The mount that this descriptor stands for is taken away.
     Detach(OwnedFd),
-    /// A copy of what was unmounted is put where that was.
+    /// A copy of what was unmounted is put where that was, with the propagation that it had.
     /// `mount` is `None` if the mount couldn't be copied.
-    Attach { mount: Option<OwnedFd>, path: Vec<u8> },
+    Attach { mount: Option<(OwnedFd, PropagationType)>, path: Vec<u8> },
     /// The directory that was made is removed.
     RemoveDirectory { folder: OwnedFd, name: String },
     /// The bits of the mount point are set back.
@@ -54,11 +55,15 @@ impl Undo {
             Self::Detach(mount) => (call("umount2", &[target, "MNT_DETACH"]), detach(execution, &mount)),
             Self::Attach { mount, path } => {
                 let line = call("move_mount", &[&String::from_utf8_lossy(&path)]);
-                let Some(mount) = mount else {
+                let Some((mount, kind)) = mount else {
                     return Err(StepError::new(line, "an unbindable mount can't be copied"));
                 };
                 let place = execution.host.place(&path).and_then(|place| place.open());
-                (line, place.and_then(|there| Ok(attach(mount.as_fd(), there.as_fd())?)))
+                let back = place.and_then(|there| come_back(execution, mount.as_fd(), &path_to_text(&path), &there));
+                // What is put on a shared mount is shared.
+                let was = Propagation { kind, recursive: false };
+                let keep = |()| if kind == PropagationType::Shared { Ok(()) } else { propagate(mount.as_fd(), was) };
+                (line, back.and_then(keep))
             }
             Self::RemoveDirectory { folder, name } => {
                 let result = unlinkat(&folder, name.as_str(), AtFlags::REMOVEDIR);
@@ -71,7 +76,7 @@ impl Undo {
             Self::Reconfigure { parameters, before } => return undo_reconfigure(execution, &parameters, &before),
             Self::MoveBack(place) => {
                 let source = execution.source()?;
-                let result = place.open().and_then(|there| Ok(attach(source, there.as_fd())?));
+                let result = place.open().and_then(|there| come_back(execution, source, &place.path, &there));
                 (call("move_mount", &[target, &place.path]), result)
             }
             Self::SetPropagation { recursive: true, .. } => {
@@ -93,6 +98,15 @@ impl Undo {
             Err(error) => Err(StepError::new(line, error)),
         }
     }
+}
+
+/// Puts a mount where it was, if it's seen only where that was judged.
+fn come_back(execution: &Execution<'_>, mount: BorrowedFd<'_>, path: &str, there: &OwnedFd) -> io::Result<()> {
+    let _lock = execution.plan.confirm_return(path, there.as_fd()).map_err(|error| match error {
+        Unconfirmed::Changed(what) => io::Error::other(what),
+        Unconfirmed::Host(error) => io::Error::other(error),
+    })?;
+    Ok(attach(mount, there.as_fd())?)
 }
 
 /// Takes one mount away by its descriptor, wherever it is by now, if nothing was mounted on it meanwhile: umount2(2) would

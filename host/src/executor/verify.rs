@@ -90,6 +90,9 @@ pub(super) fn bind(
     differs.parent(&found.mount, &target_identity(execution)?);
     differs.flags(&found.mount, attributes);
     differs.owners(&found.mount, is_mapped);
+    if let Some(named) = execution.plan.named_propagation() {
+        differs.propagation(&found.mount, named.kind);
+    }
     let source_mount = lookup::at(execution, execution.source()?).map_err(failed)?;
     let may_tell = asked.kind == PropagationType::Shared;
     if !may_tell {
@@ -197,14 +200,8 @@ pub(super) fn propagation(
     line: impl Fn() -> String,
 ) -> Result<(), StepError> {
     let found = lookup::at(execution, execution.target()?).map_err(|error| StepError::new(line(), error))?;
-    let kind = propagation_of(&found.mount.optional_fields);
     let mut differs = Differences::default();
-    // A mount without peers has no master to become, and stays as it was.
-    let is_lone = matches!(kind, PropagationType::Private | PropagationType::Unbindable);
-    let is_lone_slave = to.kind == PropagationType::Slave && is_lone;
-    if !is_lone_slave {
-        differs.compare("propagation", kind.name(), to.kind.name());
-    }
+    differs.propagation(&found.mount, to.kind);
     differs.done()
 }
 
@@ -289,6 +286,15 @@ impl Differences {
         if !approved.hold_for(bits) {
             let (target, options) = (&found.target, found.options.join(","));
             self.add(format!("{} has the flags {options} where {approved} was approved", target.escape_debug()));
+        }
+    }
+
+    fn propagation(&mut self, found: &MountText, approved: PropagationType) {
+        let kind = propagation_of(&found.optional_fields);
+        // A mount without peers has no master to become, and stays as it was.
+        let is_lone = matches!(kind, PropagationType::Private | PropagationType::Unbindable);
+        if !(approved == PropagationType::Slave && is_lone) {
+            self.compare("propagation", kind.name(), approved.name());
         }
     }
 

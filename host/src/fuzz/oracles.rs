@@ -397,6 +397,7 @@ mod tests {
             Oracle::TwoNames,
             Oracle::FuelGrows,
             Oracle::NotIdempotent,
+            Oracle::Widened,
             Oracle::PropertyViolated,
             Oracle::PrepareFailed,
             Oracle::SettingsUnusable,

@@ -1,11 +1,13 @@
 //! Programs of the host's: mount(8), its helpers, systemd-run(1).
 
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::PoisonError;
 
 use rustix::fs::Statx;
 
-use super::root::HostRoot;
+use super::foreign::foreign_below;
+use super::root::{HostRoot, owner};
 
 /// Where a host keeps the programs of util-linux and systemd.
 const PROGRAM_FOLDERS: [&str; 5] = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/run/current-system/sw/bin"];
@@ -37,12 +39,15 @@ impl HostRoot {
         })
     }
 
-    /// Whether only root can put another file at a real path.
+    /// Whether only root can put another file at a real path. A server or a daemon can, whatever it says of owners, and so can who owns the
+    /// files where a mount shows other owners.
     pub(crate) fn only_root_can_replace(&self, path: &str) -> bool {
+        let is_roots_alone = |folder: &str| {
+            let found = self.find(folder).filter(|found| foreign_below(found.as_fd(), self.root()).is_none());
+            found.and_then(|found| owner(&found)).is_some_and(|found| only_root_can_write(&found))
+        };
         self.is_sandbox()
-            || Path::new(path).ancestors().skip(1).all(|folder| {
-                folder.to_str().and_then(|folder| self.look_up(folder)).is_some_and(|f| only_root_can_write(&f))
-            })
+            || Path::new(path).ancestors().skip(1).all(|folder| folder.to_str().is_some_and(is_roots_alone))
     }
 }
 

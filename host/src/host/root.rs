@@ -216,14 +216,18 @@ impl HostRoot {
 
     /// Whose file a path leads to, and of what kind; links are followed.
     pub(super) fn look_up(&self, path: &str) -> Option<Statx> {
-        let found = self.find(path)?;
-        let mask = StatxFlags::MODE | StatxFlags::TYPE | StatxFlags::UID;
-        statx(&found, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask).ok()
+        owner(&self.find(path)?)
     }
 
-    fn find(&self, path: &str) -> Option<OwnedFd> {
+    pub(super) fn find(&self, path: &str) -> Option<OwnedFd> {
         open_below(self.root(), path, OFlags::PATH, ResolveFlags::empty()).ok()
     }
+}
+
+/// Whose file a descriptor stands for, and of what kind.
+pub(super) fn owner(found: &OwnedFd) -> Option<Statx> {
+    let mask = StatxFlags::MODE | StatxFlags::TYPE | StatxFlags::UID;
+    statx(found, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask).ok()
 }
 
 /// Magic numbers of file systems, see `include/uapi/linux/magic.h`.

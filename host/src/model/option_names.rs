@@ -16,7 +16,7 @@ pub(crate) fn is_per_mount(name: &str) -> bool {
 /// Whether the word says something to programs that read fstab, or stands for what is so anyway. The kernel isn't told such a
 /// word; see mount(8) and `libmount/src/optmap.c`.
 pub(crate) fn is_dropped(name: &str) -> bool {
-    const WORDS: [&str; 15] = [
+    const WORDS: [&str; 14] = [
         "_netdev",
         "auto",
         "comment",
@@ -30,7 +30,6 @@ pub(crate) fn is_dropped(name: &str) -> bool {
         "noowner",
         "nouser",
         "nousers",
-        "quiet",
         "silent",
     ];
     WORDS.contains(&name)
@@ -67,7 +66,8 @@ pub(crate) fn is_context(name: &str) -> bool {
 }
 
 /// Whether the option can stop the host or its file systems: a file system that meets an error, or is told that it has, and
-/// panics; one that makes errors; a program that the kernel runs as root; or a descriptor, which would be one of mountgate's own.
+/// panics; one that makes errors; a program that the kernel runs as root; a descriptor, which would be one of mountgate's own; or a
+/// device by its number or by a name that isn't a path, which nobody has judged.
 pub(crate) fn endangers_the_host(option: &MountOption) -> bool {
     let (name, value) = (option.name.to_ascii_lowercase(), option.value.as_deref().unwrap_or_default());
     matches!(
@@ -76,6 +76,8 @@ pub(crate) fn endangers_the_host(option: &MountOption) -> bool {
             | "fault_injection"
             | "fault_type"
             | "test_dummy_encryption"
+            | "jdev"
+            | "journal_dev"
             | "release_agent"
             | "fd"
             | "rfdno"

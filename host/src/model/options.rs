@@ -46,9 +46,14 @@ impl MountOption {
         Self { name: self.name.clone(), value: self.value.as_ref().map(masked) }
     }
 
+    /// Whether a part of its value must not be shown.
+    pub(super) fn is_secret(&self) -> bool {
+        self.secret().is_some()
+    }
+
     /// The part of its value that must not be shown.
     fn secret(&self) -> Option<&str> {
-        const WORDS: [&str; 6] = ["credentials", "cred", "secret", "token", "passphrase", "pw"];
+        const WORDS: [&str; 8] = ["credentials", "cred", "secret", "token", "pw", "pwd", "pin", "psk"];
         let value = self.value.as_deref()?;
         let name = self.name.to_ascii_lowercase();
         let is_word = |part: &str| WORDS.contains(&part) || is_password(part);
@@ -67,7 +72,7 @@ impl MountOption {
 
 /// Whether a word is `pass`, `passwd` or `password`, with or without a number behind it.
 fn is_password(word: &str) -> bool {
-    matches!(word.trim_end_matches(|c: char| c.is_ascii_digit()), "pass" | "passwd" | "password")
+    matches!(word.trim_end_matches(|c: char| c.is_ascii_digit()), "pass" | "passwd" | "password" | "passphrase")
 }
 
 /// The password in a URL such as `https://user:password@host/`, or in the words of cifs, `//user:password@host/share`.

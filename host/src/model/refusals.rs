@@ -54,6 +54,13 @@ impl Refusals {
         if reasons.is_empty() { Ok(()) } else { Err(Self(reasons)) }
     }
 
+    /// These reasons with other words.
+    #[must_use]
+    pub(crate) fn reworded(mut self, reword: impl Fn(&str) -> String) -> Self {
+        self.0.iter_mut().for_each(|refusal| refusal.message = reword(&refusal.message));
+        self
+    }
+
     /// The reasons in the order in which they were found.
     pub fn iter(&self) -> std::slice::Iter<'_, Refusal> {
         self.0.iter()

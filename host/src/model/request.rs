@@ -7,6 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::options::{MASK, Options, password_of_url};
+use super::refusals::Refusals;
+use super::requester::Label;
 
 /// What is to be done, as in mount(8) and umount(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +118,32 @@ pub struct MountRequest {
     pub options: Options,
 }
 
+/// More options than this are no request.
+pub(crate) const MAX_OPTIONS: usize = 512;
+/// The most bytes of a request's texts, labels included: what is written of it must be written before it's carried out.
+const MAX_BYTES: usize = 128 << 10;
+
 impl MountRequest {
+    /// Refuses a request that is too large to be written down.
+    ///
+    /// # Errors
+    /// How large it is.
+    pub(crate) fn check_size(&self, labels: &[Label]) -> Result<(), Refusals> {
+        let labels = labels.iter().map(|label| label.key.len() + label.value.len());
+        let options =
+            self.options.iter().map(|option| option.name.len() + option.value.as_ref().map_or(0, String::len));
+        let ends = [Some(&self.target), self.source.as_ref(), self.fstype.as_ref()];
+        let bytes: usize = labels.chain(options).chain(ends.into_iter().flatten().map(String::len)).sum();
+        if bytes > MAX_BYTES {
+            let message = format!("the request has {bytes} bytes where at most {MAX_BYTES} may be");
+            return Err(Refusals::one("request", message, None));
+        }
+        if self.options.len() > MAX_OPTIONS {
+            return Err(Refusals::one("-o", format!("there are more than {MAX_OPTIONS} options"), None));
+        }
+        Ok(())
+    }
+
     /// This request with the values of secret options masked, for people and logs.
     pub fn masked(&self) -> Self {
         let masked = |source: &String| match password_of_url(source) {

@@ -14,8 +14,11 @@ impl Secrets {
         let mut values: Vec<String> = requests.iter().flat_map(|request| of_options(&request.options)).collect();
         let sources = requests.iter().filter_map(|request| request.source.as_deref());
         values.extend(sources.filter_map(password_of_url).map(str::to_owned));
+        // As they stand where a text was escaped before it's masked.
+        let escaped: Vec<String> = values.iter().map(|value| value.escape_debug().to_string()).collect();
+        values.extend(escaped);
         // The longest first, so that a secret within a secret leaves nothing behind.
-        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        values.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         values.dedup();
         Self(values)
     }

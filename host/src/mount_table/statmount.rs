@@ -18,6 +18,8 @@ const SLAVE: u64 = 1 << 19;
 const UNBINDABLE: u64 = 1 << 17;
 /// See `include/uapi/linux/magic.h`.
 const BTRFS_SUPER_MAGIC: u64 = 0x9123_683e;
+/// See `include/uapi/linux/mount.h`.
+const MNT_ATTR_IDMAP: u64 = 0x0010_0000;
 /// All mounts of a namespace.
 const LSMT_ROOT: u64 = u64::MAX;
 
@@ -101,13 +103,14 @@ pub(crate) fn paths(id: u64, namespace: Option<u64>) -> io::Result<(u64, Device,
     Ok((record.id(), record.device(), NodePaths { root: path(Offset::MntRoot), target: path(Offset::MntPoint) }))
 }
 
-/// The number and the type of the file system of the mount with this 64-bit id.
+/// The number, the type, the source and the flags of the mount with this 64-bit id.
 ///
 /// # Errors
-/// `NotFound` and `Unsupported` as [`mount`] has them. Linux 6.8 knows all of this.
-pub(crate) fn file_system(id: u64) -> io::Result<(Device, String)> {
-    let record = ask(id, None, SB_BASIC | FS_TYPE, STRINGS / 8 + 16)?;
-    Ok((record.device(), record.fstype()))
+/// `NotFound` and `Unsupported` as [`mount`] has them.
+pub(crate) fn file_system(id: u64) -> io::Result<MountRecord> {
+    let needed = SB_BASIC | MNT_BASIC | FS_TYPE | SB_SOURCE;
+    let record = ask(id, None, needed, STRINGS / 8 + 32)?;
+    if record.has(needed) { Ok(record) } else { Err(io::ErrorKind::Unsupported.into()) }
 }
 
 /// The 64-bit ids of all mounts of a namespace, or of this process's own.
@@ -206,8 +209,18 @@ impl MountRecord {
         self.u32(Offset::MntIdOld).into()
     }
 
+    /// What the file system was mounted from.
+    pub(crate) fn source(&self) -> String {
+        raw_to_text(self.string(Offset::SbSource), ESCAPED_IN_NAMES)
+    }
+
+    /// Whether the mount shows other owners than the files have.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.u64(Offset::MntAttr) & MNT_ATTR_IDMAP != 0
+    }
+
     /// The file system's number.
-    fn device(&self) -> Device {
+    pub(crate) fn device(&self) -> Device {
         Device { major: self.u32(Offset::SbDevMajor), minor: self.u32(Offset::SbDevMinor) }
     }
 

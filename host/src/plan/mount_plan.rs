@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::attributes::Attributes;
@@ -79,6 +79,12 @@ impl MountPlan {
         self.ends.target.as_bytes()
     }
 
+    /// The propagation that a bind asks for in so many words.
+    pub(crate) fn named_propagation(&self) -> Option<Propagation> {
+        let is_bind = matches!(self.request.operation, Operation::Bind { .. });
+        self.request.options.iter().rev().filter(|_| is_bind).find_map(|option| propagation_of_word(&option.name))
+    }
+
     /// What the host found at the source.
     pub(crate) fn found_source(&self) -> Option<&ResolvedPath> {
         self.ends.found_source()
@@ -103,6 +109,11 @@ impl MountPlan {
     /// Asks again what the policies were told, as if the mounts that were made for this plan weren't there.
     pub(crate) fn confirm_without(&self, own: HashSet<u64>) -> Result<Option<HostLock>, Unconfirmed> {
         self.answers.as_ref().map(|answers| answers.confirm_without(&self.request, &self.ends, own)).transpose()
+    }
+
+    /// Takes the lock of the host, if a mount that comes back would be seen at judged places only.
+    pub(crate) fn confirm_return(&self, path: &str, there: BorrowedFd<'_>) -> Result<Option<HostLock>, Unconfirmed> {
+        self.answers.as_ref().map(|answers| answers.confirm_return(path, there)).transpose()
     }
 
     /// How long carrying it out may take.

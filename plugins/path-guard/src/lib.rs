@@ -22,7 +22,7 @@ pub struct Settings {
     pub allow_sources: Vec<String>,
     /// No source may be at, below or above one of these paths.
     pub deny_sources: Vec<String>,
-    /// If this is set, a bind of a device node must be a bind of one of these.
+    /// If this is set, a bind of a device node must be a bind of one of these, and no folder at, below or above /dev may be bound.
     pub allow_device_nodes: Option<Vec<String>>,
 }
 
@@ -32,6 +32,9 @@ const DEVICE_NOT_ALLOWED: Code = Code::new("device-not-allowed");
 const SOURCE_DENIED: Code = Code::new("source-denied");
 const SOURCE_NOT_ALLOWED: Code = Code::new("source-not-allowed");
 const SOURCE_NOT_PLAIN: Code = Code::new("source-not-plain");
+
+/// Where a host has its device nodes.
+const DEVICE_NODES: &str = "/dev";
 
 /// The plugin.
 pub struct PathGuard;
@@ -112,6 +115,9 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
                 }
             }
         }
+        if let Some(verdict) = opened(review, &denied, &TARGET_DENIED, mounts) {
+            return Ok(Some(verdict));
+        }
         // A mount above would hide the denied path, or change what it's on.
         let ways = mounts.along(denied.paths());
         for place in places() {
@@ -135,6 +141,23 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         }
     }
     Ok(None)
+}
+
+/// A remount that gives a right opens what the mount shows, and that may lie in a denied folder, or hold one.
+fn opened(review: &Review, denied: &Folders, code: &Code, mounts: &impl Mounts) -> Option<Verdict> {
+    let gives = |name: &str| matches!(name, "rw" | "suid" | "dev" | "exec" | "symfollow");
+    let is_opened = matches!(review.request.operation, Operation::Remount(_))
+        && review.request.options.iter().any(|option| gives(&option.name));
+    let location = review.target.location.as_ref().filter(|_| is_opened)?;
+    let path = &review.target.path;
+    if let Some(folder) = denied.holding(&mounts.around(std::slice::from_ref(location))) {
+        let reason = format!("{path} shows {folder} or what is in it, which is denied");
+        return Some(deny(code, "target", reason));
+    }
+    let shows =
+        |folder: &Location| mounts.around(std::slice::from_ref(folder)).iter().any(|one| lies_in(one, location));
+    let (folder, _) = denied.paths().iter().zip(denied.locations()).find(|(_, folder)| shows(folder))?;
+    Some(deny(code, "target", format!("{path} shows {folder}, which is denied")))
 }
 
 fn denied_as(path: &str, folder: &str) -> String {
@@ -181,8 +204,33 @@ fn node_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Re
     Ok((!is_allowed).then(|| deny(&DEVICE_NOT_ALLOWED, "source", reason())))
 }
 
+/// The folder of the device nodes shows them all, and whoever may write there can make others of them.
+fn folder_of_nodes_denied(
+    settings: &Settings,
+    review: &Review,
+    mounts: &impl Mounts,
+) -> Result<Option<Verdict>, String> {
+    let is_bind = matches!(review.request.operation, Operation::Bind(_)) && settings.allow_device_nodes.is_some();
+    let Some(found) = review.source.as_ref().filter(|found| is_bind && found.kind == FileKind::Directory) else {
+        return Ok(None);
+    };
+    let folder = [DEVICE_NODES.to_owned()];
+    let nodes = Folders::locate(&folder, mounts)?;
+    let brought = review.places.iter().filter(|place| place.via == Via::BroughtAlong).map(|place| &place.location);
+    let shown: Vec<Location> = found.location.iter().chain(brought).cloned().collect();
+    let around = mounts.around(nodes.locations());
+    let is_shown = |nodes: &Location| shown.iter().any(|shown| lies_in(nodes, shown));
+    let reason = || format!("{} is or holds a folder of device nodes, which may not be bound", found.path);
+    let is_denied = nodes.holding(&mounts.around(&shown)).is_some() || around.iter().any(is_shown);
+    Ok(is_denied.then(|| deny(&DEVICE_NOT_ALLOWED, "source", reason())))
+}
+
 fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
     if let Some(verdict) = node_denied(settings, review, mounts)? {
+        return Ok(Some(verdict));
+    }
+    let denied = Folders::locate(&settings.deny_sources, mounts)?;
+    if let Some(verdict) = opened(review, &denied, &SOURCE_DENIED, mounts) {
         return Ok(Some(verdict));
     }
     let sources = match sources(review, mounts) {
@@ -192,7 +240,6 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
     if sources.is_empty() {
         return Ok(None);
     }
-    let denied = Folders::locate(&settings.deny_sources, mounts)?;
     let allowed = Folders::locate(&settings.allow_sources, mounts)?;
     let reach = mounts.around(denied.locations());
     for Source { field, path, locations, is_on_host } in &sources {
@@ -222,7 +269,7 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
             return Ok(Some(deny(&SOURCE_NOT_ALLOWED, field, reason)));
         }
     }
-    Ok(None)
+    folder_of_nodes_denied(settings, review, mounts)
 }
 
 /// The folder of a server that holds what isn't on the host.

@@ -201,3 +201,33 @@ fn a_device_node_is_bound_by_name_only() {
     assert_eq!(node("/srv", FileKind::Directory), "allow");
     assert_eq!(judge(&settings, &mount("ext4", "/dev/sda", "/mnt")), "allow");
 }
+
+#[test]
+fn a_remount_that_gives_a_right_opens_what_it_shows() {
+    let settings = Settings { deny_sources: list(&["/etc"]), ..Settings::default() };
+    // `/srv/view` shows `/etc`, or what is above it.
+    for (shown, option, verdict) in [
+        ("/etc/ssl", "rw", "source-denied target"),
+        ("/", "exec", "source-denied target"),
+        ("/etc", "ro", "allow"),
+        ("/home", "rw", "allow"),
+    ] {
+        let mut review = mountgate_sdk::testing::with_option(mount("tmpfs", "tmpfs", "/srv/view"), option, None);
+        review.request.operation = Operation::Remount(true);
+        (review.request.source, review.source) = (None, None);
+        if let Some(location) = &mut review.target.location {
+            location.path = shown.to_owned();
+        }
+        assert_eq!(judge(&settings, &review), verdict, "{shown} {option}");
+    }
+}
+
+#[test]
+fn a_folder_of_device_nodes_is_denied_where_nodes_are_named() {
+    let settings = Settings { allow_device_nodes: Some(list(&["/dev/null"])), ..Settings::default() };
+    for (source, verdict) in
+        [("/dev", "device-not-allowed source"), ("/dev/pts", "device-not-allowed source"), ("/srv", "allow")]
+    {
+        assert_eq!(judge(&settings, &bind(source, "/mnt")), verdict, "{source}");
+    }
+}

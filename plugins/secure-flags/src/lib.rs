@@ -2,8 +2,8 @@
 //! sources are compared by location, under every name.
 
 use mountgate_sdk::{
-    Code, Edit, FileKind, Folders, Kind, Location, MountOption, Mounts, Operation, Place, Policy, Problem, Review,
-    Verdict, Via, deny, is_within, last_of,
+    Code, Edit, FileKind, Folders, Kind, Location, Mount, MountOption, Mounts, Operation, Place, Policy, Problem,
+    Review, Verdict, Via, deny, is_within, last_of,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -66,6 +66,9 @@ impl Flag {
     }
 }
 
+/// The most mounts that are looked at.
+const MANY: u32 = 1000;
+
 const MOVE_LACKS_FLAGS: Code = Code::new("move-lacks-flags");
 
 /// The plugin.
@@ -117,15 +120,21 @@ impl Policy for SecureFlags {
             return Ok(Verdict::Allow);
         }
         if moves {
-            // A move can't add flags: the mount must have them already.
+            // A move can't add flags: the mount must have them already, and all that come along.
             let path = review.source.as_ref().map(|found| found.path.as_str()).unwrap_or_default();
-            let options = mounts.covering(path).map(|mount| mount.options).unwrap_or_default();
-            missing.retain(|flag| !options.iter().any(|option| option == flag));
+            let below = mounts.below(path, MANY);
+            let is_known = below.len() < MANY as usize;
+            let moved: Vec<Mount> = mounts.covering(path).into_iter().chain(below).collect();
+            let has = |flag: &str| moved.iter().all(|mount| mount.options.iter().any(|option| option == flag));
+            missing.retain(|flag| !is_known || moved.is_empty() || !has(flag));
             if missing.is_empty() {
                 return Ok(Verdict::Allow);
             }
-            let reason =
-                format!("{path} has no {}, which a mount at {} must have", missing.join(", "), review.target.path);
+            let reason = format!(
+                "{path} or a mount below it has no {}, which a mount at {} must have",
+                missing.join(", "),
+                review.target.path
+            );
             return Ok(deny(&MOVE_LACKS_FLAGS, "source", reason));
         }
         let add = |name: &str| Edit::AddOption(MountOption { name: name.to_owned(), value: None });
@@ -149,7 +158,8 @@ struct Facts {
 }
 
 impl Facts {
-    /// A remount request has no source and no type, so they come from the mount.
+    /// A remount request has no source and no type, so they come from the mount. What is bound or moved has the type of the file system that
+    /// it lies on.
     fn of(review: &Review, mounts: &impl Mounts) -> Self {
         let request = &review.request;
         let (brought, places): (Vec<&Place>, Vec<&Place>) =
@@ -164,6 +174,9 @@ impl Facts {
             let target = &review.target.path;
             let mount = mounts.covering(target).filter(|mount| mount.target == *target);
             (written, fstype) = mount.map(|mount| (mount.source, mount.fstype)).unzip();
+        }
+        if let (Operation::Bind(_) | Operation::Move, Some(found)) = (request.operation, &review.source) {
+            fstype = mounts.covering(&found.path).map(|mount| mount.fstype);
         }
         let path = review.source.as_ref().map(|found| &found.path).or(written.as_ref());
         let path = path.filter(|path| path.starts_with('/'));

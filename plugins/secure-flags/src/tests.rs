@@ -50,7 +50,7 @@ fn a_move_needs_the_flags_that_it_cannot_take() {
     let judge = |target: &str, options: &[&str]| {
         let mut review = bind("/a", target);
         review.request.operation = Operation::Move;
-        let mounts = MountList(vec![mountgate_sdk::Mount {
+        let mounts = MountList(vec![Mount {
             id: 1,
             parent: 0,
             device: mountgate_sdk::Device { major: 0, minor: 0 },
@@ -80,7 +80,7 @@ fn a_remount_is_judged_by_the_mount_it_changes() {
     review.request.operation = Operation::Remount(true);
     (review.request.source, review.request.fstype) = (None, None);
     let mounted = |source: &str, fstype: &str| {
-        MountList(vec![mountgate_sdk::Mount {
+        MountList(vec![Mount {
             id: 2,
             parent: 1,
             device: mountgate_sdk::Device { major: 0, minor: 1 },
@@ -98,5 +98,47 @@ fn a_remount_is_judged_by_the_mount_it_changes() {
             panic!("nothing is added for {source}");
         };
         assert!(matches!(&edits[..], [Edit::AddOption(option)] if option.name == flag), "{edits:?}");
+    }
+}
+
+fn mounted(id: u64, target: &str, options: &[&str], fstype: &str) -> Mount {
+    Mount {
+        id,
+        parent: id - 1,
+        device: mountgate_sdk::Device { major: 0, minor: 7 },
+        root: "/".to_owned(),
+        target: target.to_owned(),
+        options: options.iter().map(|option| (*option).to_owned()).collect(),
+        optional_fields: Vec::new(),
+        fstype: fstype.to_owned(),
+        source: fstype.to_owned(),
+        super_options: Vec::new(),
+    }
+}
+
+#[test]
+fn what_comes_along_with_a_move_needs_the_flags_too() {
+    let settings = mountgate_sdk::parse(EVERYWHERE).expect("sound settings");
+    let mut review = bind("/a", "/home/a");
+    review.request.operation = Operation::Move;
+    for (below, verdict) in [(&["nosuid", "nodev"][..], "Ok(Verdict::Allow)"), (&["nosuid"], "move-lacks-flags")] {
+        let mounts =
+            MountList(vec![mounted(1, "/a", &["nosuid", "nodev"], "tmpfs"), mounted(2, "/a/b", below, "tmpfs")]);
+        let judged = match SecureFlags::evaluate(&settings, &review, &mounts) {
+            Ok(Verdict::Deny(denial)) => denial.code,
+            other => format!("{other:?}"),
+        };
+        assert_eq!(judged, verdict, "{below:?}");
+    }
+}
+
+#[test]
+fn a_bind_has_the_type_of_what_it_shows() {
+    let rules = r#"{"rules": [{"add": ["nosuid"], "fstypes": ["tmpfs"]}]}"#;
+    let settings = mountgate_sdk::parse(rules).expect("sound settings");
+    for (fstype, adds) in [("tmpfs", true), ("ext4", false)] {
+        let mounts = MountList(vec![mounted(1, "/a", &[], fstype)]);
+        let verdict = SecureFlags::evaluate(&settings, &bind("/a/b", "/mnt"), &mounts);
+        assert_eq!(matches!(verdict, Ok(Verdict::Rewrite(_))), adds, "{fstype}");
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn with_text(input: &Input, from: &str, to: &str) -> Vec<Input> {
 fn with_bits(input: &Input, from: u64, to: u64) -> Vec<Input> {
     let mut derived = Vec::new();
     for (number, option) in input.request.options.iter().enumerate() {
-        let Some(value) = &option.value else { continue };
+        let Some(value) = option.value.as_ref().filter(|_| from != 0) else { continue };
         for (radix, text) in [(8, format!("{to:o}")), (10, to.to_string())] {
             let has_bits = |value: u64| value & from == from && value != from;
             if u64::from_str_radix(value, radix).is_ok_and(has_bits) {

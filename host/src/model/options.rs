@@ -46,11 +46,6 @@ impl MountOption {
         Self { name: self.name.clone(), value: self.value.as_ref().map(masked) }
     }
 
-    /// Whether a part of its value must not be shown.
-    pub(super) fn is_secret(&self) -> bool {
-        self.secret().is_some()
-    }
-
     /// The part of its value that must not be shown.
     fn secret(&self) -> Option<&str> {
         const WORDS: [&str; 8] = ["credentials", "cred", "secret", "token", "pw", "pwd", "pin", "psk"];

@@ -155,6 +155,8 @@ struct Facts {
     /// The source as it's written.
     written: Option<String>,
     fstype: Option<String>,
+    /// Whether it's bound or moved.
+    is_copied: bool,
 }
 
 impl Facts {
@@ -175,7 +177,8 @@ impl Facts {
             let mount = mounts.covering(target).filter(|mount| mount.target == *target);
             (written, fstype) = mount.map(|mount| (mount.source, mount.fstype)).unzip();
         }
-        if let (Operation::Bind(_) | Operation::Move, Some(found)) = (request.operation, &review.source) {
+        let is_copied = matches!(request.operation, Operation::Bind(_) | Operation::Move);
+        if let (true, Some(found)) = (is_copied, &review.source) {
             fstype = mounts.covering(&found.path).map(|mount| mount.fstype);
         }
         let path = review.source.as_ref().map(|found| &found.path).or(written.as_ref());
@@ -189,6 +192,7 @@ impl Facts {
             source_way,
             written,
             fstype,
+            is_copied,
         }
     }
 
@@ -214,7 +218,9 @@ impl Facts {
 impl Rule {
     fn applies(&self, facts: &Facts, mounts: &impl Mounts) -> Result<bool, String> {
         let is_type = |list: &[String]| facts.fstype.as_ref().is_some_and(|fstype| list.contains(fstype));
-        if !self.fstypes.is_empty() && !is_type(&self.fstypes) || is_type(&self.except_fstypes) {
+        // Another type may be mounted below what is bound or moved.
+        let is_exempt = !facts.is_copied && is_type(&self.except_fstypes);
+        if !self.fstypes.is_empty() && !is_type(&self.fstypes) || is_exempt {
             return Ok(false);
         }
         let targets = Folders::locate(&self.targets, mounts)?;

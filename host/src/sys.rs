@@ -25,16 +25,17 @@ pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::R
     unsafe { Component::deserialize(engine, code) }
 }
 
-/// From now on the first SIGINT and the first SIGTERM are only noted. A second one of the same kind ends the process.
+/// From now on the first SIGINT and the first SIGTERM are only noted. A second one of the same kind ends the process, unless it `stays`: one of
+/// several may get a signal as all of them do, and once more from the first.
 ///
 /// # Errors
 /// What sigaction(2) returns.
-pub(crate) fn note_interrupts() -> io::Result<&'static AtomicBool> {
+pub(crate) fn note_interrupts(stays: bool) -> io::Result<&'static AtomicBool> {
     static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
     extern "C" fn note(_: libc::c_int) {
         IS_INTERRUPTED.store(true, Ordering::Relaxed);
     }
-    let flags = SaFlags::SA_RESETHAND | SaFlags::SA_RESTART;
+    let flags = if stays { SaFlags::SA_RESTART } else { SaFlags::SA_RESETHAND | SaFlags::SA_RESTART };
     let action = SigAction::new(SigHandler::Handler(note), flags, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         // SAFETY: the handler stores to an atomic and does nothing else, which is allowed in a signal handler.

@@ -55,12 +55,11 @@ impl AuditLog {
     /// # Errors
     /// When there is no room.
     pub fn reserve(&self) -> io::Result<()> {
-        if let Some(most) = getrlimit(Resource::Fsize).current {
-            return Err(io::Error::other(format!(
-                "files may have {most} bytes at most: raise the limit with ulimit -f"
-            )));
-        }
         let end = self.file.metadata()?.len();
+        if let Some(most) = getrlimit(Resource::Fsize).current.filter(|most| *most < end + RESERVED) {
+            let message = format!("files may have {most} bytes at most: raise the limit with ulimit -f");
+            return Err(io::Error::other(message));
+        }
         let whole = self.end_of_last_line(end)?;
         self.check_last_line(whole)?;
         match fallocate(&self.file, FallocateFlags::KEEP_SIZE, end, RESERVED) {

@@ -147,7 +147,7 @@ struct Progress {
 impl Progress {
     fn new(args: &DiffArgs) -> anyhow::Result<Self> {
         let bar = fuzz::progress(args.bounds.runs);
-        Ok(Self { bar, interrupted: crate::sys::note_interrupts().context("SIGINT can't be handled")? })
+        Ok(Self { bar, interrupted: crate::sys::note_interrupts(false).context("SIGINT can't be handled")? })
     }
 }
 

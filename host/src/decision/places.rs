@@ -46,8 +46,11 @@ pub(crate) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
                 leaving.extend(topology.descendants(mount));
             }
             // The file system itself gives up, wherever it's mounted.
+            let mut given_up = HashSet::new();
             for mount in leaving.iter().filter(|_| mode.force) {
-                places.extend(same_file_system(topology, *mount));
+                if given_up.insert(topology.nodes()[*mount].device) {
+                    places.extend(same_file_system(topology, *mount));
+                }
             }
             let mut mounted: HashMap<usize, HashSet<&str>> = HashMap::new();
             // Where one of several can't leave, the others come back, and to all peers and slaves of what they were mounted on.

@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 
 /// Whether a character drives a terminal, or changes how the text around it is read without being seen: control characters
-/// of both sets, and those that change the direction of text or have no width; see Unicode Technical Report 36 and the property Default_Ignorable_Code_Point.
+/// of both sets, and those that change the direction of text or have no width; see Unicode Technical Report 36 and the property
+/// Default_Ignorable_Code_Point.
 pub(crate) fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(

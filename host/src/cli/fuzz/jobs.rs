@@ -24,7 +24,7 @@ impl Subject<'_> {
     /// Searches with so many processes, and gathers what they found.
     pub(super) fn search_in_jobs(&self, flags: &EngineFlags, jobs: u64) -> anyhow::Result<ExitStatus> {
         let start = Instant::now();
-        let interrupted = crate::sys::note_interrupts().context("SIGINT can't be handled")?;
+        let interrupted = crate::sys::note_interrupts(false).context("SIGINT can't be handled")?;
         keep_left(&self.args.output)?;
         let mut searches = (0..jobs).map(Job::start).collect::<anyhow::Result<Vec<_>>>()?;
         wait_for(&mut searches, interrupted)?;

@@ -115,7 +115,7 @@ pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus
         // Whatever ends the first process: this one keeps what it has found, and ends as well.
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::INT))?;
         // Also while it gets ready.
-        crate::sys::note_interrupts().context("SIGINT can't be handled")?;
+        crate::sys::note_interrupts(true).context("SIGINT can't be handled")?;
     }
     let flags = EngineFlags::parse(&args.engine)
         .map_err(|message| Error::from(Refusals::one("--", message, Some("mountgate fuzz --help names the flags"))))?;
@@ -369,8 +369,8 @@ struct ToFiles<'f> {
 
 impl<'f> ToFiles<'f> {
     fn new(subject: &'f Subject<'_>, flags: &'f EngineFlags, corpus: CorpusFolder, runs: u64) -> anyhow::Result<Self> {
-        let interrupted = crate::sys::note_interrupts().context("SIGINT can't be handled")?;
         let args = subject.args;
+        let interrupted = crate::sys::note_interrupts(args.job.is_some()).context("SIGINT can't be handled")?;
         // Only a search that an engine has begun ends at the first finding, as those of libFuzzer do.
         let is_of_engine = !args.engine.is_empty();
         Ok(Self {

@@ -10,6 +10,8 @@ tests! {
     privileged a_helper_that_never_returns_is_killed,
     privileged a_helper_that_ignores_sigterm_is_killed,
     privileged what_a_helper_leaves_behind_is_ended,
+    privileged a_signal_ends_a_helper_and_what_it_has_done,
+    privileged a_tree_is_unmounted_whole_or_not_at_all_when_a_signal_comes,
     privileged a_frozen_file_system_does_not_hold_the_program,
     privileged callers_for_one_target_are_served_one_after_the_other,
     privileged different_targets_do_not_wait_and_a_dead_owner_holds_nothing,
@@ -70,6 +72,51 @@ fn hangs(how: &str, expected: &str) -> Result<()> {
     let took = text.split("took ").filter_map(|part| part.split_once(" ms")?.0.parse::<u64>().ok()).next();
     // The helper would sleep for a thousand seconds.
     ensure!(took.context("no time")? <= 100_000, "{text}");
+    Ok(())
+}
+
+fn a_signal_ends_a_helper_and_what_it_has_done() -> Result<()> {
+    for signal in ["TERM", "HUP"] {
+        let text = on_host_succeeds(&format!(
+            "{HELPER}
+            cat > /usr/sbin/mount.hang <<'END'
+#!/bin/sh
+mount -i -t tmpfs -o size=1m hang \"$2\"
+exec sleep 1000
+END
+            left() {{ for comm in /proc/[0-9]*/comm; do case $(cat $comm) in sleep|mount*) echo \"left: $comm\" ;; esac; done; }}
+            $M --policies $P mount -t hang done /mnt/x >/run/said 2>&1 & gate=$!
+            for i in $(seq 600); do grep -q ' /mnt/x ' /proc/1/mountinfo && break; sleep 0.1; done
+            kill -{signal} $gate
+            wait $gate || echo \"ended with $?\"
+            cat /run/said; left; absent /mnt/x"
+        ))?;
+        ensure!(text.contains("ended with 32") && text.contains("a signal told mountgate to end"), "{signal}: {text}");
+        ensure!(!text.contains("left: "), "{signal}: {text}");
+    }
+    Ok(())
+}
+
+fn a_tree_is_unmounted_whole_or_not_at_all_when_a_signal_comes() -> Result<()> {
+    let text = on_host_succeeds(
+        "mount -t tmpfs top /mnt/x; cd /mnt/x; for i in $(seq 100); do mkdir $i; done; cd /
+        for i in $(seq 100); do mount -t tmpfs leaf /mnt/x/$i; done
+        taken_back=0
+        for attempt in $(seq 20); do
+            $M --policies $P umount -R /mnt/x >/run/said 2>&1 & gate=$!
+            for i in $(seq 10000); do test $(grep -c ' /mnt/x' /proc/1/mountinfo) = 101 || break; done
+            kill -TERM $gate 2>/dev/null || true
+            status=0; wait $gate || status=$?
+            left=$(grep -c ' /mnt/x' /proc/1/mountinfo || true)
+            case $status,$left in
+                0,0) mount -t tmpfs top /mnt/x; for i in $(seq 100); do mkdir /mnt/x/$i; mount -t tmpfs leaf /mnt/x/$i; done ;;
+                32,101) taken_back=1; grep 'a signal told mountgate to end' /run/said; break ;;
+                *) echo \"$status with $left mounts\"; cat /run/said; exit 1 ;;
+            esac
+        done
+        echo taken back: $taken_back",
+    )?;
+    ensure!(text.contains("taken back: 1"), "{text}");
     Ok(())
 }
 

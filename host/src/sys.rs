@@ -25,8 +25,8 @@ pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::R
     unsafe { Component::deserialize(engine, code) }
 }
 
-/// From now on the first SIGINT and the first SIGTERM are only noted. A second one of the same kind ends the process, unless it `stays`: one of
-/// several may get a signal as all of them do, and once more from the first.
+/// From now on the first SIGINT, SIGTERM and SIGHUP are only noted, and those that were ignored stay ignored. A second one of the same kind ends
+/// the process, unless it `stays`: one of several may get a signal as all of them do, and once more from the first.
 ///
 /// # Errors
 /// What sigaction(2) returns.
@@ -37,9 +37,13 @@ pub(crate) fn note_interrupts(stays: bool) -> io::Result<&'static AtomicBool> {
     }
     let flags = if stays { SaFlags::SA_RESTART } else { SaFlags::SA_RESETHAND | SaFlags::SA_RESTART };
     let action = SigAction::new(SigHandler::Handler(note), flags, SigSet::empty());
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler stores to an atomic and does nothing else, which is allowed in a signal handler.
-        unsafe { sigaction(signal, &action) }?;
+        let before = unsafe { sigaction(signal, &action) }?;
+        if let SigHandler::SigIgn = before.handler() {
+            // SAFETY: no handler is set: the signal is ignored again.
+            unsafe { sigaction(signal, &before) }?;
+        }
     }
     Ok(&IS_INTERRUPTED)
 }

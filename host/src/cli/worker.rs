@@ -31,7 +31,7 @@ pub(super) fn run<T: Send + 'static>(
 ) -> Result<T, Error> {
     let engine = Engine::for_one_request().map_err(Error::Sandbox)?;
     let clock = engine.clock();
-    let watch = Arc::new(Watch::new(directory.host.timeout));
+    let watch = Arc::new(Watch::new(directory.host.timeout).that_holds_signals());
     let (done, result) = sync_channel(1);
     let begun = watch.clone();
     let work = move || {

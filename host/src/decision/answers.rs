@@ -92,7 +92,7 @@ impl Answers {
     /// Takes the lock of the host, if a mount on what is open would be seen at places only that the policies have judged: it comes back to
     /// where it was, and others may have made more of that place meanwhile, or put something else there.
     pub(crate) fn confirm_return(&self, path: &str, there: BorrowedFd<'_>) -> Result<HostLock, Unconfirmed> {
-        let lock = self.locks.hold_host()?;
+        let lock = self.locks.hold_host_to_undo()?;
         let now = snapshot(&self.host);
         let covering = Identity::of(there).map_err(|error| HostError::new("statx", path, error))?.id;
         let location = now.locate_found(there, path)?;

@@ -54,7 +54,7 @@ pub(crate) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
             }
             let mut mounted: HashMap<usize, HashSet<&str>> = HashMap::new();
             // Where one of several can't leave, the others come back, and to all peers and slaves of what they were mounted on.
-            let may_come_back = mode.recursive && !mode.lazy;
+            let may_come_back = mode.recursive && !mode.lazy && leaving.len() > 1;
             // Each that leaves also leaves the peers and slaves of what it's mounted on.
             for (parent, location) in leaving.into_iter().filter_map(|mount| topology.mount_point(mount)) {
                 let is_mounted = |on: usize, path: &str| {

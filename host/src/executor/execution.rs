@@ -50,10 +50,7 @@ impl Execution<'_> {
                 Unconfirmed::Host(error) => StepError::new(call(), error),
             })?);
         }
-        match self.watch.commit() {
-            true => Ok(()),
-            false => Err(StepError::new(call(), "the time for the request is up")),
-        }
+        self.watch.commit().map_err(|stop| StepError::new(call(), stop.to_string()))
     }
 
     /// As [`Self::commit`], for a step that may have to wait for a disk, a server or a program: others needn't wait for it.

@@ -1,6 +1,7 @@
 //! Why a plan wasn't carried out.
 
 use std::io;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -50,6 +51,15 @@ pub struct MountFailure {
     pub errno: Option<i32>,
     /// What was done to take earlier steps back, one line each.
     pub undone: Vec<String>,
+}
+
+/// Why a request has to end before it's done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Stop {
+    #[error("it took longer than {0:?}")]
+    Late(Duration),
+    #[error("a signal told mountgate to end")]
+    Signal,
 }
 
 /// A call that failed, and why.

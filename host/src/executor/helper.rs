@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::time::Instant;
 
 use super::apply::Applied;
 use super::execution::Execution;
@@ -11,7 +10,7 @@ use super::failure::StepError;
 use super::process::{Ended, Finished, run};
 use super::scope::{ScopeError, without_announcement};
 use super::undo::Undo;
-use super::{leftovers, lookup, verify};
+use super::{leftovers, lookup, singleton, verify};
 use crate::model::secrets::Secrets;
 use crate::plan::attributes::Attributes;
 use crate::plan::helper_mount::{HelperMount, without_scope};
@@ -25,6 +24,9 @@ pub(super) fn mount(
     applied: &mut Applied,
 ) -> Result<(), StepError> {
     let line = || Step::Helper(mount.clone()).lines(&mount.target).join(" ");
+    if !mount.helper {
+        singleton::check_type(execution, &mount.fstype)?;
+    }
     let children = leftovers::Children::now();
     let before = verify::mounts_before(execution).map_err(|error| StepError::new(line(), error))?;
     let there = ids(execution).map_err(|error| StepError::new(line(), error))?;
@@ -72,10 +74,9 @@ fn run_mount(execution: &Execution<'_>, mount: &HelperMount, applied: &mut Appli
 }
 
 fn run_program(execution: &Execution<'_>, argv: &[String]) -> Result<String, StepError> {
-    let deadline = execution.watch.deadline();
-    let timeout = execution.plan.timeout();
+    let must_end = || execution.watch.must_end();
     let line = || Secrets::of(&[execution.plan.request()]).mask(&argv.join(" "));
-    let reason = match run(argv, deadline) {
+    let reason = match run(argv, must_end) {
         Ok(Finished { how: Ended::Exited(status), output }) if status.success() => {
             return Ok(output);
         }
@@ -85,15 +86,15 @@ fn run_program(execution: &Execution<'_>, argv: &[String]) -> Result<String, Ste
                     Some(code) => format!("exit status {code} ({})", decoded(code)),
                     None => status.to_string(),
                 },
-                Ended::Killed => format!("it took longer than {timeout:?} and was killed"),
-                Ended::Stuck(pid, place) => {
-                    format!("it took longer than {timeout:?}, and process {pid} can't be killed{place}")
-                }
+                Ended::Killed(stop) => format!("{stop}, and the program was killed"),
+                Ended::Stuck(stop, pid, place) => format!("{stop}, and process {pid} can't be killed{place}"),
             };
             if finished.output.is_empty() { how } else { format!("{}: {how}", finished.output) }
         }
-        Err(error) if Instant::now() >= deadline => format!("the time for the request is up: {error}"),
-        Err(error) => format!("it can't be started: {error}"),
+        Err(error) => match must_end() {
+            Some(stop) => format!("{stop}: {error}"),
+            None => format!("it can't be started: {error}"),
+        },
     };
     Err(StepError::new(line(), reason))
 }

@@ -22,7 +22,7 @@ use super::mount_api::{
 use super::mount_source::Source;
 use super::undo::Undo;
 use super::verify;
-use super::{id_map, layers};
+use super::{id_map, layers, singleton};
 use crate::host::identity::Identity;
 use crate::model::options::MountOption;
 use crate::model::own_options::IdMap;
@@ -42,6 +42,7 @@ pub(super) fn mount(
     id_map: Option<&IdMap>,
 ) -> Result<OwnedFd, StepError> {
     let name = source.name();
+    singleton::check_type(execution, fstype)?;
     let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {
         let unknown = || {
             format!(
@@ -55,41 +56,18 @@ pub(super) fn mount(
     layers::configure(execution, fstype, &context, parameters)?;
     create(execution, fstype, &context, parameters).map_err(|errno| {
         let line = call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]);
-        let shared = (errno == Errno::BUSY && SHARED.contains(&fstype)).then(|| {
-            format!("there is one {fstype} for the whole host, and it's mounted already: bind it from there, so that what is shown is judged")
-        });
-        with_cause_and_log(&context, line, errno, shared.or_else(|| not_made(fstype, errno)))
+        with_cause_and_log(&context, line, errno, not_made(fstype, errno))
     })?;
     let flags = MountAttrFlags::from_bits_retain(u32::try_from(attributes.set).unwrap_or(u32::MAX));
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
         .map_err(|errno| with_context_log(&context, call("fsmount", &[&attributes.to_string()]), errno))?;
     verify::device(execution, fstype, source, &mount)?;
     id_map.map_or(Ok(()), |map| id_map::apply(&mount, false, map))?;
+    execution.commit(|| call("move_mount", &[execution.plan.target()]))?;
+    singleton::check_mount(execution, fstype, &mount)?;
     show(execution, &mount)?;
     Ok(mount)
 }
-
-/// Types of which there is one for the whole host, or for each of its namespaces. A new mount shows what is mounted elsewhere already, and
-/// options would change that as well; nobody has judged it by where it is.
-const SHARED: [&str; 17] = [
-    "binfmt_misc",
-    "cgroup",
-    "cgroup2",
-    "configfs",
-    "debugfs",
-    "devtmpfs",
-    "efivarfs",
-    "functionfs",
-    "fusectl",
-    "nfsd",
-    "pstore",
-    "rpc_pipefs",
-    "securityfs",
-    "selinuxfs",
-    "smackfs",
-    "sysfs",
-    "tracefs",
-];
 
 /// Makes the file system. One that is mounted already would be shared, with the options that it has: where others are asked
 /// for, that would be a lie.
@@ -100,19 +78,13 @@ fn create(
     parameters: &[MountOption],
 ) -> rustix::io::Result<()> {
     let asks_for_more = parameters.iter().any(|option| option.name != "ro");
-    let is_shared = SHARED.contains(&fstype);
-    let is_exclusive = is_shared || asks_for_more && execution.host.file_systems().is_mounted_from_device(fstype);
+    let is_exclusive = asks_for_more && execution.host.file_systems().is_mounted_from_device(fstype);
     if !is_exclusive {
         return fsconfig_create(context);
-    }
-    // The kernel doesn't look whether this one is mounted, and it always is.
-    if fstype == "devtmpfs" {
-        return Err(Errno::BUSY);
     }
     match fsconfig_create_exclusive(context.as_fd()) {
         Ok(()) => Ok(()),
         Err(error) => match Errno::from_io_error(&error).unwrap_or(Errno::IO) {
-            Errno::OPNOTSUPP | Errno::NOSYS if is_shared => Err(Errno::BUSY),
             // A kernel before Linux 6.6.
             Errno::OPNOTSUPP | Errno::NOSYS => fsconfig_create(context),
             errno => Err(errno),
@@ -290,7 +262,11 @@ pub(super) fn unmount(execution: &Execution<'_>, mode: UnmountMode, undos: &mut 
             None if is_copied => self::copy(execution, mount).map_err(|error| failed(&shown, error))?,
             copy => copy,
         };
+        if let Some(stop) = execution.watch.must_end().filter(|_| !undos.is_empty()) {
+            return Err(StepError::new(call("umount2", &[&shown]), stop.to_string()));
+        }
         unmount_one(execution, mount, copy, mode, undos).map_err(|error| failed(&shown, error))?;
+        execution.watch.has_changed_something();
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ mod namespace;
 mod process;
 pub mod sandbox;
 mod scope;
+mod singleton;
 mod steps;
 mod undo;
 mod verify;

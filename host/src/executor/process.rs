@@ -1,4 +1,4 @@
-//! Runs one program to its end or to a deadline: no environment, no input, its own process group, bounded output.
+//! Runs one program to its end, or until the request has to end: no environment, no input, its own process group, bounded output.
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
+use super::failure::Stop;
 use crate::model::untrusted;
 use crate::sys;
 
 /// The most bytes of a program's output that are kept.
 const MAX_OUTPUT: usize = 64 << 10;
+/// How often is asked whether there is a reason to end it.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How long a killed program may take to be gone.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -27,14 +30,14 @@ pub(super) struct Finished {
 /// How a program ended.
 pub(super) enum Ended {
     Exited(ExitStatus),
-    /// It was killed at the deadline.
-    Killed,
-    /// It was killed at the deadline and is still there, stuck in the kernel: its PID and where it is stuck.
-    Stuck(u32, String),
+    /// It was killed, for this reason.
+    Killed(Stop),
+    /// It was killed for this reason and is still there, stuck in the kernel: its PID and where it is stuck.
+    Stuck(Stop, u32, String),
 }
 
 /// Runs a program and waits until it has ended. A descendant that keeps its output open isn't waited for.
-pub(super) fn run(argv: &[String], deadline: Instant) -> io::Result<Finished> {
+pub(super) fn run(argv: &[String], must_end: impl Fn() -> Option<Stop>) -> io::Result<Finished> {
     let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     sys::keep_descriptors_from_programs()?;
     let (mut reader, writer) = io::pipe()?;
@@ -50,13 +53,18 @@ pub(super) fn run(argv: &[String], deadline: Instant) -> io::Result<Finished> {
     let pid = Pid::from_child(&child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let mut output = Vec::new();
-    let how = if read_until_exit(&pidfd, &mut reader, &mut output, deadline)? {
-        Ended::Exited(child.wait()?)
-    } else {
-        // It may have gone in this moment.
-        let _ = kill_process_group(pid, Signal::KILL);
-        let gone = read_until_exit(&pidfd, &mut reader, &mut output, Instant::now() + GRACE)?;
-        if gone { reap(&mut child)? } else { Ended::Stuck(child.id(), waiting_in(child.id())) }
+    let how = match read_until_exit(&pidfd, &mut reader, &mut output, must_end)? {
+        None => Ended::Exited(child.wait()?),
+        Some(stop) => {
+            // It may have gone in this moment.
+            let _ = kill_process_group(pid, Signal::KILL);
+            let end = Instant::now() + GRACE;
+            let is_over = || (Instant::now() >= end).then_some(stop);
+            match read_until_exit(&pidfd, &mut reader, &mut output, is_over)? {
+                None => reap(&mut child, stop)?,
+                Some(_) => Ended::Stuck(stop, child.id(), waiting_in(child.id())),
+            }
+        }
     };
     drain(&mut reader, &mut output)?;
     Ok(Finished { how, output: untrusted::one_line(&output) })
@@ -87,22 +95,22 @@ pub(super) fn proc_shows_own_pids() -> bool {
     known_as.as_os_str() == std::process::id().to_string().as_str()
 }
 
-fn reap(child: &mut Child) -> io::Result<Ended> {
+fn reap(child: &mut Child, stop: Stop) -> io::Result<Ended> {
     let status = child.wait()?;
-    Ok(if status.signal().is_some() { Ended::Killed } else { Ended::Exited(status) })
+    Ok(if status.signal().is_some() { Ended::Killed(stop) } else { Ended::Exited(status) })
 }
 
-/// Takes in output until the program has ended, or the deadline has passed: then false.
+/// Takes in output until the program has ended, or there is a reason to end it: that.
 fn read_until_exit(
     pidfd: &OwnedFd,
     reader: &mut PipeReader,
     output: &mut Vec<u8>,
-    deadline: Instant,
-) -> io::Result<bool> {
+    must_end: impl Fn() -> Option<Stop>,
+) -> io::Result<Option<Stop>> {
     let mut reads = true;
+    let timeout = Timespec::try_from(PAUSE).map_err(io::Error::other)?;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        let stop = must_end();
         let mut fds = [PollFd::new(pidfd, PollFlags::IN), PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN)];
         // A pipe whose other end is closed would end every poll at once.
         let polled = if reads { 2 } else { 1 };
@@ -115,10 +123,10 @@ fn read_until_exit(
             reads = drain(reader, output)?;
         }
         if !ended.is_empty() {
-            return Ok(true);
+            return Ok(None);
         }
-        if left.is_zero() {
-            return Ok(false);
+        if stop.is_some() {
+            return Ok(stop);
         }
     }
 }
@@ -143,7 +151,8 @@ mod tests {
 
     fn shell(script: &str, timeout: Duration) -> Finished {
         let argv = ["/bin/sh", "-c", script].map(str::to_owned);
-        run(&argv, Instant::now() + timeout).expect("sh can be run")
+        let end = Instant::now() + timeout;
+        run(&argv, || (Instant::now() >= end).then_some(Stop::Late(timeout))).expect("sh can be run")
     }
 
     #[test]
@@ -156,7 +165,7 @@ mod tests {
     #[test]
     fn a_program_without_end_is_killed_with_its_children() {
         let ended = shell("trap '' TERM; sleep 1000 & sleep 1000", Duration::from_millis(50));
-        assert!(matches!(ended.how, Ended::Killed));
+        assert!(matches!(ended.how, Ended::Killed(Stop::Late(_))));
     }
 
     #[test]

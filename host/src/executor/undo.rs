@@ -43,7 +43,9 @@ pub(super) enum Undo {
 impl Undo {
     /// Takes the step back, and says how it went.
     pub(super) fn take_back(self, execution: &Execution<'_>) -> Result<String, String> {
-        match self.try_back(execution) {
+        let result = self.try_back(execution);
+        execution.watch.has_changed_something();
+        match result {
             Ok(line) => Ok(format!("undone: {line}")),
             Err(StepError { call, reason, .. }) => Err(format!("NOT undone: {call}: {reason}")),
         }

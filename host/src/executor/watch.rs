@@ -1,12 +1,14 @@
 //! The time of a request, and what the thread that works on it and the one that waits for it know of each other.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::failure::MountFailure;
+use super::failure::{MountFailure, Stop};
 use super::process;
+use crate::sys::note_interrupts;
 
 /// The time of one request.
 #[derive(Debug)]
@@ -19,6 +21,11 @@ pub(crate) struct Watch {
     thread: AtomicU32,
     /// Whether the policies are ready to be asked.
     is_ready: AtomicBool,
+    /// How many changes of the host were made or taken back.
+    changes: AtomicU32,
+    /// Whether signals wait while the host is being changed, and whether one came.
+    holds_signals: bool,
+    is_interrupted: OnceLock<&'static AtomicBool>,
 }
 
 /// The host is as it was, and the request can be given up without a trace.
@@ -35,13 +42,36 @@ const GRACE: Duration = Duration::from_millis(950);
 impl Watch {
     /// The time of a request that starts now.
     pub(crate) fn new(timeout: Duration) -> Self {
-        let (state, thread) = (AtomicU8::new(OPEN), AtomicU32::new(0));
-        Self { timeout, deadline: Instant::now() + timeout, state, thread, is_ready: AtomicBool::new(false) }
+        Self {
+            timeout,
+            deadline: Instant::now() + timeout,
+            state: AtomicU8::new(OPEN),
+            thread: AtomicU32::new(0),
+            is_ready: AtomicBool::new(false),
+            changes: AtomicU32::new(0),
+            holds_signals: false,
+            is_interrupted: OnceLock::new(),
+        }
     }
 
-    /// When its time is up.
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline
+    /// The same, for a process that exists for this request: while the host is being changed, the first signal that asks it to end doesn't
+    /// end it. What was done is taken back.
+    pub(crate) fn that_holds_signals(self) -> Self {
+        Self { holds_signals: true, ..self }
+    }
+
+    /// Why the request has to end now, if it has to.
+    pub(super) fn must_end(&self) -> Option<Stop> {
+        if self.is_interrupted.get().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+            Some(Stop::Signal)
+        } else {
+            (Instant::now() >= self.deadline).then_some(Stop::Late(self.timeout))
+        }
+    }
+
+    /// The host was changed, or a change was taken back: the kernel answers.
+    pub(super) fn has_changed_something(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The calling thread is the one that works on the request.
@@ -69,9 +99,7 @@ impl Watch {
             match result.recv_timeout(left.min(interval)) {
                 Ok(result) => return Ok(result),
                 Err(RecvTimeoutError::Timeout) if !left.is_zero() => each(),
-                Err(RecvTimeoutError::Timeout) if !self.give_up() => {
-                    return result.recv_timeout(GRACE).map_err(|_| self.stuck("; the change may still happen"));
-                }
+                Err(RecvTimeoutError::Timeout) if !self.give_up() => return self.wait_while_it_changes(result),
                 Err(RecvTimeoutError::Timeout) => return Err(self.stuck("")),
                 // The thread panicked, and so does this one.
                 Err(RecvTimeoutError::Disconnected) => match thread.join() {
@@ -82,11 +110,30 @@ impl Watch {
         }
     }
 
-    /// Whether the host may be changed from here on.
-    pub(super) fn commit(&self) -> bool {
+    /// Waits for a thread that takes back what it has done, as long as that goes on.
+    fn wait_while_it_changes<T>(&self, result: &Receiver<T>) -> Result<T, MountFailure> {
+        loop {
+            let before = self.changes.load(Ordering::Relaxed);
+            match result.recv_timeout(GRACE) {
+                Ok(result) => return Ok(result),
+                Err(_) if self.changes.load(Ordering::Relaxed) != before => {}
+                Err(_) => return Err(self.stuck("; the change may still happen")),
+            }
+        }
+    }
+
+    /// Says that the host is changed from here on, or why it may not be.
+    pub(super) fn commit(&self) -> Result<(), Stop> {
         match self.state.compare_exchange(OPEN, COMMITTED, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => true,
-            Err(state) => state == COMMITTED,
+            Ok(_) => {
+                if self.holds_signals {
+                    // Where no handler can be set, a signal ends the process as before.
+                    let _ = note_interrupts(false).map(|flag| self.is_interrupted.set(flag));
+                }
+                Ok(())
+            }
+            Err(COMMITTED) => self.must_end().map_or(Ok(()), Err),
+            Err(_) => Err(Stop::Late(self.timeout)),
         }
     }
 

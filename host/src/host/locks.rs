@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ pub struct Locks {
     deadline: Instant,
     file: OnceLock<Option<OwnedFd>>,
     held: Mutex<Vec<String>>,
+    /// How many hold the lock of the host for this request.
+    host_holders: AtomicU32,
 }
 
 const FOLDER: &str = "mountgate";
@@ -38,12 +41,14 @@ const HOST: i64 = i64::MAX - 1;
 /// How long is waited at most between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
+/// How long is waited for the lock of the host, whatever the time, to take something back.
+const TO_UNDO: Duration = Duration::from_millis(500);
 
 impl Locks {
     /// The locks of a request, which must have them within this time.
     pub fn new(host: &Arc<HostRoot>, within: Duration) -> Self {
-        let (file, held) = (OnceLock::new(), Mutex::default());
-        Self { host: host.clone(), deadline: Instant::now() + within, file, held }
+        let (file, held, host_holders) = (OnceLock::new(), Mutex::default(), AtomicU32::new(0));
+        Self { host: host.clone(), deadline: Instant::now() + within, file, held, host_holders }
     }
 
     /// Waits for the lock of a place, unless this request holds it already. True means that the lock is new: another
@@ -57,7 +62,7 @@ impl Locks {
             return Ok(false);
         }
         let Some(file) = self.file()? else { return Ok(false) };
-        self.wait_for(file, position(place), PAUSE, place)?;
+        wait_for(file, position(place), PAUSE, self.deadline, place)?;
         held.push(place.to_owned());
         Ok(true)
     }
@@ -67,29 +72,26 @@ impl Locks {
     /// # Errors
     /// When the time is up, or there can be no locks.
     pub(crate) fn hold_host(self: &Arc<Self>) -> Result<HostLock, HostError> {
-        if let Some(file) = self.file()? {
-            self.wait_for(file, HOST, SHORT_PAUSE, "the host")?;
-        }
-        Ok(HostLock(self.clone()))
+        self.hold_host_until(self.deadline)
     }
 
-    fn wait_for(&self, file: &OwnedFd, at: i64, longest: Duration, name: &str) -> Result<(), HostError> {
-        let mut pause = Duration::from_micros(100);
-        loop {
-            match set_lock(file, at, libc::F_WRLCK) {
-                Ok(()) => return Ok(()),
-                Err(Errno::EAGAIN | Errno::EACCES) if Instant::now() < self.deadline => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(longest);
-                }
-                Err(errno) => {
-                    let busy = matches!(errno, Errno::EAGAIN | Errno::EACCES);
-                    let hint = busy.then_some("another mountgate works on it; try again when it has ended");
-                    let error = HostError::new("fcntl", &format!("F_OFD_SETLK, the lock of {name}"), errno.into());
-                    return Err(error.with_hint(hint));
-                }
-            }
+    /// As [`Self::hold_host`], to take something back: there is always some time for that.
+    ///
+    /// # Errors
+    /// When the lock can't be had.
+    pub(crate) fn hold_host_to_undo(self: &Arc<Self>) -> Result<HostLock, HostError> {
+        self.hold_host_until(self.deadline.max(Instant::now() + TO_UNDO))
+    }
+
+    fn hold_host_until(self: &Arc<Self>, deadline: Instant) -> Result<HostLock, HostError> {
+        let lock = HostLock(self.clone());
+        // A lock of this file that is held already is got, and would be lost with the first of two.
+        if self.host_holders.fetch_add(1, Ordering::SeqCst) == 0
+            && let Some(file) = self.file()?
+        {
+            wait_for(file, HOST, SHORT_PAUSE, deadline, "the host")?;
         }
+        Ok(lock)
     }
 
     /// The file of the locks. A sandbox needs none: nobody else is in it.
@@ -108,13 +110,34 @@ impl Locks {
     }
 }
 
+/// Waits for the lock of a byte until the deadline. The pause between two attempts grows up to `longest`.
+fn wait_for(file: &OwnedFd, at: i64, longest: Duration, deadline: Instant, name: &str) -> Result<(), HostError> {
+    let mut pause = Duration::from_micros(100);
+    loop {
+        match set_lock(file, at, libc::F_WRLCK) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EAGAIN | Errno::EACCES) if Instant::now() < deadline => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(longest);
+            }
+            Err(errno) => {
+                let busy = matches!(errno, Errno::EAGAIN | Errno::EACCES);
+                let hint = busy.then_some("another mountgate works on it; try again when it has ended");
+                let error = HostError::new("fcntl", &format!("F_OFD_SETLK, the lock of {name}"), errno.into());
+                return Err(error.with_hint(hint));
+            }
+        }
+    }
+}
+
 /// The lock of the whole host, which is given back when it's dropped.
 #[derive(Debug)]
 pub(crate) struct HostLock(Arc<Locks>);
 
 impl Drop for HostLock {
     fn drop(&mut self) {
-        if let Some(Some(file)) = self.0.file.get() {
+        let is_last = self.0.host_holders.fetch_sub(1, Ordering::SeqCst) == 1;
+        if is_last && let Some(Some(file)) = self.0.file.get() {
             // The kernel gives it back at the latest when the file is closed.
             let _ = set_lock(file, HOST, libc::F_UNLCK);
         }

@@ -5,7 +5,7 @@
 
 use mountgate_sdk::{
     Code, FileKind, Folders, Kind, Location, Mounts, Operation, OptionPath, Place, Policy, Problem, Review, Verdict,
-    Via, deny, is_within, lies_in,
+    Via, deny, is_within, last_of, lies_in,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -32,6 +32,10 @@ const DEVICE_NOT_ALLOWED: Code = Code::new("device-not-allowed");
 const SOURCE_DENIED: Code = Code::new("source-denied");
 const SOURCE_NOT_ALLOWED: Code = Code::new("source-not-allowed");
 const SOURCE_NOT_PLAIN: Code = Code::new("source-not-plain");
+
+/// The words of a remount that give a right, each with the one that takes it.
+const RIGHTS: [(&str, &str); 5] =
+    [("rw", "ro"), ("suid", "nosuid"), ("dev", "nodev"), ("exec", "noexec"), ("symfollow", "nosymfollow")];
 
 /// Where a host has its device nodes.
 const DEVICE_NODES: &str = "/dev";
@@ -101,9 +105,8 @@ impl Policy for PathGuard {
 fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
     let denied = Folders::locate(&settings.deny_targets, mounts)?;
     let allowed = Folders::locate(&settings.allow_targets, mounts)?;
-    // What is brought along covers nothing. What lies below a target lies, by its own path, in the same
-    // folders as the target, or these lie below the target; and what leaves elsewhere with it is a place of its own.
-    let is_judged = |place: &&Place| !matches!(place.via, Via::BroughtAlong | Via::Below);
+    // What is brought along covers nothing.
+    let is_judged = |place: &&Place| place.via != Via::BroughtAlong;
     let places = || review.places.iter().filter(is_judged);
     if !denied.paths().is_empty() {
         let locations: Vec<Location> = places().map(|place| place.location.clone()).collect();
@@ -145,17 +148,20 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
 
 /// A remount that gives a right opens what the mount shows, and that may lie in a denied folder, or hold one.
 fn opened(review: &Review, denied: &Folders, code: &Code, mounts: &impl Mounts) -> Option<Verdict> {
-    let gives = |name: &str| matches!(name, "rw" | "suid" | "dev" | "exec" | "symfollow");
-    let is_opened = matches!(review.request.operation, Operation::Remount(_))
-        && review.request.options.iter().any(|option| gives(&option.name));
-    let location = review.target.location.as_ref().filter(|_| is_opened)?;
+    let given = RIGHTS.into_iter().any(|(right, taken)| last_of(&review.request.options, right, taken) == Some(right));
+    if !given || !matches!(review.request.operation, Operation::Remount(_)) {
+        return None;
+    }
+    // A file system that becomes writable does so in all its mounts.
+    let others = review.places.iter().filter(|place| place.via == Via::SameFileSystem).map(|place| &place.location);
+    let shown: Vec<Location> = review.target.location.iter().chain(others).cloned().collect();
     let path = &review.target.path;
-    if let Some(folder) = denied.holding(&mounts.around(std::slice::from_ref(location))) {
+    if let Some(folder) = denied.holding(&mounts.around(&shown)) {
         let reason = format!("{path} shows {folder} or what is in it, which is denied");
         return Some(deny(code, "target", reason));
     }
-    let shows =
-        |folder: &Location| mounts.around(std::slice::from_ref(folder)).iter().any(|one| lies_in(one, location));
+    let is_shown = |one: &Location| shown.iter().any(|shown| lies_in(one, shown));
+    let shows = |folder: &Location| mounts.around(std::slice::from_ref(folder)).iter().any(is_shown);
     let (folder, _) = denied.paths().iter().zip(denied.locations()).find(|(_, folder)| shows(folder))?;
     Some(deny(code, "target", format!("{path} shows {folder}, which is denied")))
 }

@@ -211,8 +211,13 @@ fn a_remount_that_gives_a_right_opens_what_it_shows() {
         ("/", "exec", "source-denied target"),
         ("/etc", "ro", "allow"),
         ("/home", "rw", "allow"),
+        ("/etc", "rw,ro", "allow"),
+        ("/etc", "ro,rw", "source-denied target"),
     ] {
-        let mut review = mountgate_sdk::testing::with_option(mount("tmpfs", "tmpfs", "/srv/view"), option, None);
+        let mut review = mount("tmpfs", "tmpfs", "/srv/view");
+        for option in option.split(',') {
+            review = mountgate_sdk::testing::with_option(review, option, None);
+        }
         review.request.operation = Operation::Remount(true);
         (review.request.source, review.source) = (None, None);
         if let Some(location) = &mut review.target.location {
@@ -220,6 +225,28 @@ fn a_remount_that_gives_a_right_opens_what_it_shows() {
         }
         assert_eq!(judge(&settings, &review), verdict, "{shown} {option}");
     }
+}
+
+#[test]
+fn a_file_system_that_becomes_writable_opens_all_its_mounts() {
+    let settings = Settings { deny_sources: list(&["/etc"]), ..Settings::default() };
+    let mut review = mountgate_sdk::testing::with_option(mount("tmpfs", "tmpfs", "/srv/view"), "rw", None);
+    review.request.operation = Operation::Remount(false);
+    (review.request.source, review.source) = (None, None);
+    assert_eq!(judge(&settings, &review), "allow");
+    review.places.push(place("/etc", Via::SameFileSystem));
+    assert_eq!(judge(&settings, &review), "source-denied target");
+}
+
+#[test]
+fn what_is_unmounted_with_the_target_is_judged_by_where_it_is() {
+    let settings = Settings { deny_targets: list(&["/usr"]), ..Settings::default() };
+    let mut review = mount("tmpfs", "tmpfs", "/mnt");
+    review.request.operation = Operation::Unmount(UnmountMode { lazy: false, force: false, recursive: true });
+    assert_eq!(judge_on_host(&settings, &review), "allow");
+    // `/mnt/u` shows `/usr/local`.
+    review.places.push(place("/usr/local/bin", Via::Below));
+    assert_eq!(judge(&settings, &review), "target-denied target");
 }
 
 #[test]

@@ -1,0 +1,69 @@
+//! File systems of which there is one for the whole host, or for each of its namespaces. A new mount shows what is mounted elsewhere
+//! already, and its options would change that as well: nobody has judged it by where it is.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::execution::Execution;
+use super::failure::StepError;
+use super::lookup;
+use crate::host::identity::Identity;
+use crate::plan::call::call;
+
+/// Each takes its one super block with `get_tree_single`, `get_tree_keyed` or kernfs; see `fs/super.c` of the kernel.
+const TYPES: [&str; 22] = [
+    "binfmt_misc",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "cpuset",
+    "debugfs",
+    "devtmpfs",
+    "efivarfs",
+    "functionfs",
+    "fusectl",
+    "gadgetfs",
+    "mqueue",
+    "nfsd",
+    "pstore",
+    "resctrl",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "smackfs",
+    "sysfs",
+    "tracefs",
+    "xenfs",
+];
+
+/// Refuses one that is mounted somewhere on the host, before its options can change anything.
+pub(super) fn check_type(execution: &Execution<'_>, fstype: &str) -> Result<(), StepError> {
+    if !TYPES.contains(&fstype) {
+        return Ok(());
+    }
+    let line = || call("fsopen", &[fstype]);
+    let table = lookup::table(execution).map_err(|error| StepError::new(line(), error))?;
+    let there = table.iter().find(|mount| *mount.fstype() == *fstype.as_bytes());
+    there.map_or(Ok(()), |mount| Err(mounted(line(), fstype, &mount.to_text().target)))
+}
+
+/// Refuses one that was mounted meanwhile. The host's lock is held.
+pub(super) fn check_mount(execution: &Execution<'_>, fstype: &str, mount: &OwnedFd) -> Result<(), StepError> {
+    if !TYPES.contains(&fstype) {
+        return Ok(());
+    }
+    let line = || call("move_mount", &[execution.plan.target()]);
+    let device = Identity::of(mount.as_fd()).map_err(|error| StepError::new(line(), error))?.device;
+    let table = lookup::table(execution).map_err(|error| StepError::new(line(), error))?;
+    let there = table.by_device(device.major, device.minor).next();
+    there.map_or(Ok(()), |mount| Err(mounted(line(), fstype, &mount.to_text().target)))
+}
+
+fn mounted(line: String, fstype: &str, target: &str) -> StepError {
+    let reason = format!(
+        "there is one {fstype} for the whole host, and it's mounted on {} already: bind it from there, so that what is shown is judged",
+        target.escape_debug()
+    );
+    StepError::new(line, (reason, Errno::BUSY))
+}

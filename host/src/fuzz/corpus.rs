@@ -45,11 +45,18 @@ impl Corpus {
         self.entries.push(Entry { input, rarest, new, picked: 0, size });
     }
 
-    /// Puts an input in the place of a larger one that reached the same first.
-    pub(super) fn make_smaller(&mut self, input: &Input, rarest: Feature, reached: &[Feature]) {
+    /// Puts an input in the place of a larger one that reached the same first, if it reaches that `anew` as well.
+    pub(super) fn make_smaller(
+        &mut self,
+        input: &Input,
+        rarest: Feature,
+        reached: &[Feature],
+        anew: impl FnOnce() -> Vec<Feature>,
+    ) {
         let known = self.by_rarest.get(&rarest).and_then(|at| self.entries.get_mut(*at));
         let Some(entry) = known.filter(|entry| input.size() < entry.size) else { return };
-        if entry.new.iter().all(|feature| reached.binary_search(feature).is_ok()) {
+        let is_in = |reached: &[Feature]| entry.new.iter().all(|feature| reached.binary_search(feature).is_ok());
+        if is_in(reached) && is_in(&anew()) {
             entry.input = input.clone();
             entry.size = input.size();
             entry.picked = 0;
@@ -91,16 +98,20 @@ mod tests {
         let mut corpus = Corpus::new(1);
         corpus.add(large.clone(), one, vec![one, two]);
         let picked = |corpus: &mut Corpus| corpus.pick(&Coverage::default()).map(|(input, _)| input.size());
-        corpus.make_smaller(&small, one, &[one]);
-        corpus.make_smaller(&small, two, &[one, two]);
+        let make_smaller = |corpus: &mut Corpus, input: &Input, rarest, reached: &[Feature], anew: &[Feature]| {
+            corpus.make_smaller(input, rarest, reached, || anew.to_vec());
+        };
+        make_smaller(&mut corpus, &small, one, &[one], &[one]);
+        make_smaller(&mut corpus, &small, two, &[one, two], &[one, two]);
+        make_smaller(&mut corpus, &small, one, &[one, two], &[one]);
         assert_eq!(
             picked(&mut corpus),
             Some(large.size()),
-            "it was the first to reach more, or is known by something else"
+            "it was the first to reach more, is known by something else, or reaches less anew"
         );
-        corpus.make_smaller(&small, one, &[(0, 0, 0), one, two]);
+        make_smaller(&mut corpus, &small, one, &[(0, 0, 0), one, two], &[one, two]);
         assert_eq!(picked(&mut corpus), Some(small.size()));
-        corpus.make_smaller(&large, one, &[one, two]);
+        make_smaller(&mut corpus, &large, one, &[one, two], &[one, two]);
         assert_eq!(picked(&mut corpus), Some(small.size()));
     }
 }

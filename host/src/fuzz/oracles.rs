@@ -207,6 +207,12 @@ pub(super) fn judge(input: &Input, decision: &Decision) -> Vec<Symptom> {
     symptoms
 }
 
+/// Which of the names of a place lies below another path, if that isn't just where the place is.
+fn what_is_below<'n>(names: &'n [String], path: &str) -> Option<&'n String> {
+    let is_there = names.iter().any(|name| is_within(name, path) && is_within(path, name));
+    names.iter().find(|name| name.starts_with('/') && is_within(name, path) && !is_there)
+}
+
 /// The first rewrite that sets an end to a folder above what it was, by its name or by where that leads.
 fn widened(input: &Input, decision: &Decision) -> Option<Symptom> {
     let real = |found: Option<&ResolvedPath>| found.map(|found| found.path.clone());
@@ -218,8 +224,7 @@ fn widened(input: &Input, decision: &Decision) -> Option<Symptom> {
             Edit::SetTarget(after) => ("target", &mut target, after, "covers"),
             _ => continue,
         };
-        let is_above = |before: &&String| is_within(before, after) && !is_within(after, before);
-        if let Some(before) = before.iter().filter(|before| before.starts_with('/')).find(is_above) {
+        if let Some(before) = what_is_below(before, after) {
             return Some(Symptom {
                 policy: policy.clone(),
                 oracle: Oracle::Widened,
@@ -370,6 +375,14 @@ pub(super) fn compare(one: &Decision, other: &Decision) -> Option<Symptom> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_a_name_leads_is_not_above_it() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(what_is_below(&names(&["/srv/a/b", "/mnt"]), "/srv/a").map(String::as_str), Some("/srv/a/b"));
+        assert_eq!(what_is_below(&names(&["/srv/a/link", "/srv/a"]), "/srv/a"), None);
+        assert_eq!(what_is_below(&names(&["server", "/srv/ab"]), "/srv/a"), None);
+    }
 
     #[test]
     fn causes_have_no_particulars() {

@@ -25,7 +25,6 @@ use crate::decision::trace::TraceEntry;
 use crate::gate::Gate;
 use crate::model::requester::Label;
 use crate::policy::engine::Trial;
-use crate::policy::engine::policy::Policy;
 
 /// Something that a policy did wrong, with the smallest request that shows it.
 #[derive(Debug)]
@@ -417,7 +416,9 @@ impl<'s> Search<'s> {
         let mut found = Vec::new();
         let judge = self.policies.judge(alone);
         if let (Some(rarest), false) = (rarest, is_new) {
-            self.corpus.make_smaller(&input, rarest, &reached);
+            let policies = guided.policies();
+            let anew = || coverage::reached(policies, decide_anew(guided, alone, &input).as_ref());
+            self.corpus.make_smaller(&input, rarest, &reached, anew);
         }
         if let (Some(rarest), true) = (rarest, is_new) {
             self.corpus.add(input.clone(), rarest, new);
@@ -538,8 +539,11 @@ impl<'s> Search<'s> {
 
 /// Decides an input in fresh instances.
 pub(super) fn decide_anew(gate: &Gate, alone: Option<usize>, input: &Input) -> Option<Decision> {
-    gate.policies().iter().for_each(Policy::renew);
-    decide(&chain(gate, alone), input).ok()
+    let always_fresh = |is_always_fresh| gate.policies().iter().for_each(|policy| policy.always_fresh(is_always_fresh));
+    always_fresh(true);
+    let decision = decide(&chain(gate, alone), input).ok();
+    always_fresh(false);
+    decision
 }
 
 /// The chain of all policies, or of one.

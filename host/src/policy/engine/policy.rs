@@ -48,9 +48,10 @@ impl Policy {
         self.runner.take_notes()
     }
 
-    /// Has the next request judged in a fresh instance, if its plugin is instrumented. Others always are.
-    pub(crate) fn renew(&self) {
-        self.runner.renew();
+    /// From now on, each request is judged in a fresh instance, or in those that are kept, if its plugin is instrumented. Others never
+    /// keep one.
+    pub(crate) fn always_fresh(&self, is_always_fresh: bool) {
+        self.runner.always_fresh(is_always_fresh);
     }
 
     /// Tells the plugin how a request ended, in a fresh instance.

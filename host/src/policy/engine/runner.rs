@@ -1,5 +1,6 @@
 //! One plugin with its settings and bounds. Each evaluation runs in an instance of its own, unless the plugin is instrumented.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -49,6 +50,7 @@ pub(super) struct Runner {
     /// Where an instance may be kept, and the one that is.
     rooms: Option<Rooms>,
     kept: Mutex<Option<Kept>>,
+    is_always_fresh: AtomicBool,
 }
 
 /// What a module of a plugin has noted in one evaluation.
@@ -99,6 +101,7 @@ impl Runner {
             noted,
             notes: Mutex::default(),
             kept: Mutex::default(),
+            is_always_fresh: AtomicBool::new(false),
         })
     }
 
@@ -120,7 +123,8 @@ impl Runner {
                 (self.end(&mut store, limits, Err(failure), begun), None)
             }
         };
-        if let (Some(rooms), Some(functions), true) = (&self.rooms, functions, is_usable(&evaluation)) {
+        let is_kept = is_usable(&evaluation) && !self.is_always_fresh.load(Ordering::Relaxed);
+        if let (Some(rooms), Some(functions), true) = (&self.rooms, functions, is_kept) {
             *self.kept() = Kept::new(store, functions, rooms, self.memories());
         }
         evaluation
@@ -135,6 +139,7 @@ impl Runner {
         limits: Limits,
     ) -> Option<Evaluation> {
         let begun = Instant::now();
+        let noted = self.notes().len();
         kept.store.data_mut().begin(snapshot.clone());
         // Only an engine without fuel refuses it, and ours has it.
         let _ = kept.store.set_fuel(self.fuel(limits));
@@ -147,7 +152,8 @@ impl Runner {
         if matches!(&evaluation.result, Err(failure) if failure.kind == FailureKind::Fuel) {
             return Some(evaluation);
         }
-        self.take_notes();
+        // What it noted before, in an earlier round of the same decision, stays.
+        self.notes().truncate(noted);
         None
     }
 
@@ -182,9 +188,12 @@ impl Runner {
         Functions::of(store, &instance, self.evaluate, &self.noted)
     }
 
-    /// Has the next request judged in a fresh instance.
-    pub(super) fn renew(&self) {
-        *self.kept() = None;
+    /// From now on, each request is judged in a fresh instance, or as before in those that are kept.
+    pub(super) fn always_fresh(&self, is_always_fresh: bool) {
+        self.is_always_fresh.store(is_always_fresh, Ordering::Relaxed);
+        if is_always_fresh {
+            *self.kept() = None;
+        }
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
@@ -202,12 +211,16 @@ impl Runner {
         }
         let lists = notes.iter().enumerate();
         let lists = lists.map(|(module, list)| Notes { module, list: list.as_le_slice(store).to_vec() });
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner).extend(lists);
+        self.notes().extend(lists);
     }
 
     /// What was noted since this was last called.
     pub(super) fn take_notes(&self) -> Vec<Notes> {
-        std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.notes())
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Vec<Notes>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the plugin how a request ended, in a fresh instance.

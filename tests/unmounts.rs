@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::support::on_host_succeeds;
+use crate::support::{on_host_succeeds, on_host_with, text_of};
 
 tests! {
     privileged a_recursive_umount_takes_children_before_parents_and_the_youngest_first,
@@ -10,6 +10,7 @@ tests! {
     privileged a_mount_that_left_by_propagation_is_done,
     privileged names_that_are_no_text_are_no_obstacle,
     privileged a_name_that_is_no_text_is_taken_as_it_is_or_as_it_is_listed,
+    privileged a_name_with_hidden_characters_is_taken_as_it_is_listed_also_where_places_are_allowed,
     privileged many_mounts_are_kept_with_few_descriptors_or_left_alone,
     privileged a_fuse_that_root_may_not_look_into_is_unmounted,
     privileged failures_have_a_code_and_the_kernels_number,
@@ -86,6 +87,29 @@ fn a_name_that_is_no_text_is_taken_as_it_is_or_as_it_is_listed() -> Result<()> {
         "#,
     )
     .map(drop)
+}
+
+fn a_name_with_hidden_characters_is_taken_as_it_is_listed_also_where_places_are_allowed() -> Result<()> {
+    let policies = "[[policy]]
+name = \"guard\"
+plugin = \"path-guard.wasm\"
+settings = { allow-targets = [\"/mnt/x\"] }
+";
+    let output = on_host_with(
+        policies,
+        &["path-guard"],
+        r#"
+        for name in 'a\nb' 'a\tb' 'a\342\200\256b' 'a\033[31mb' 'a b' 'a"b'; do
+            path=$(printf "/mnt/x/$name"); mkdir "$path"; mount -t tmpfs odd "$path"
+            listed=$($M list | grep -o '/mnt/x/a.*  odd' | sed 's/  odd$//')
+            case $listed in *[![:print:]]*) echo "hidden: $name"; exit 1 ;; esac
+            allowed umount "$listed"
+            if grep odd /proc/1/mountinfo; then exit 1; fi
+        done
+        "#,
+    )?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
 }
 
 fn many_mounts_are_kept_with_few_descriptors_or_left_alone() -> Result<()> {

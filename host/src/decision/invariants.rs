@@ -7,7 +7,7 @@ use crate::model::image::{Image, LOOP_WORDS, needs_loop_device};
 use crate::model::mount_flags::restrictions;
 use crate::model::option_names::{
     endangers_the_host, is_context, is_generic, is_operation, needs_mount_program, needs_permission,
-    propagation_of_word,
+    propagation_of_word, stands_for_the_source,
 };
 use crate::model::option_paths::paths_in;
 use crate::model::options::{MountOption, quoted_text};
@@ -293,6 +293,12 @@ impl Check<'_> {
             self.refuse(argument, format!("{name} is for a new mount, and would be ignored"), None);
         } else if needs_permission(name) && !is_named {
             self.refuse(argument, format!("{name} makes mount(8) do more than mount"), Some(NAME_OPTION));
+        } else if stands_for_the_source(name) && !is_named {
+            self.refuse(
+                argument,
+                format!("{} says what is mounted, in the place of the source", shown()),
+                Some(NAME_OPTION),
+            );
         } else if endangers_the_host(option) && !is_named {
             self.refuse(
                 argument,
@@ -408,6 +414,9 @@ mod tests {
             "release_agent=/x",
             "journal_dev=0x700",
             "jdev=sda2",
+            "addr=10.0.0.1",
+            "unc=//server/share",
+            "smackfsroot=floor",
             "source=/dev/sda1",
             "rfdno=3",
         ] {

@@ -57,7 +57,7 @@ pub(crate) fn is_generic(name: &str) -> bool {
 /// Whether the option can do more than mount: run programs, set up devices, make folders, let users unmount, relabel.
 /// `user_xattr` and the like belong to a file system and aren't meant.
 pub(crate) fn needs_permission(name: &str) -> bool {
-    needs_mount_program(name) || is_own(name) || is_context(name) || LOOP_WORDS.contains(&name)
+    needs_mount_program(name) || is_own(name) || is_context(name) || is_smack(name) || LOOP_WORDS.contains(&name)
 }
 
 /// Whether the option gives files a label of SELinux, see mount(8).
@@ -65,9 +65,22 @@ pub(crate) fn is_context(name: &str) -> bool {
     matches!(name, "context" | "fscontext" | "defcontext" | "rootcontext")
 }
 
+/// Whether the option gives files a label of Smack, see the kernel's `Documentation/admin-guide/LSM/Smack.rst`.
+fn is_smack(name: &str) -> bool {
+    matches!(name, "smackfsdef" | "smackfsdefault" | "smackfsfloor" | "smackfshat" | "smackfsroot" | "smackfstransmute")
+}
+
+/// Whether the option says what is mounted in the place of the source: a device by its number or by a name that isn't a path, a server, or a
+/// share. Nobody has judged that. See `Documentation/filesystems/` and `fs/smb/client/fs_context.c` of the kernel.
+pub(crate) fn stands_for_the_source(name: &str) -> bool {
+    matches!(
+        name,
+        "addr" | "ip" | "jdev" | "journal_dev" | "mon_addr" | "mountaddr" | "mounthost" | "prefixpath" | "unc"
+    )
+}
+
 /// Whether the option can stop the host or its file systems: a file system that meets an error, or is told that it has, and
-/// panics; one that makes errors; a program that the kernel runs as root; a descriptor, which would be one of mountgate's own; or a
-/// device by its number or by a name that isn't a path, which nobody has judged.
+/// panics; one that makes errors; a program that the kernel runs as root; or a descriptor, which would be one of mountgate's own.
 pub(crate) fn endangers_the_host(option: &MountOption) -> bool {
     let (name, value) = (option.name.to_ascii_lowercase(), option.value.as_deref().unwrap_or_default());
     matches!(
@@ -76,8 +89,6 @@ pub(crate) fn endangers_the_host(option: &MountOption) -> bool {
             | "fault_injection"
             | "fault_type"
             | "test_dummy_encryption"
-            | "jdev"
-            | "journal_dev"
             | "release_agent"
             | "fd"
             | "rfdno"

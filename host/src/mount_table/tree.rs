@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use super::mount::Mount;
 use super::table::MountTable;
 use crate::model::paths::is_within;
+use crate::model::untrusted::is_hidden;
 
 /// Prints the mounts as a tree, each below the one it's mounted on. With a path, only those at it and below.
 ///
@@ -33,11 +34,10 @@ pub fn print_tree(table: &MountTable, path: Option<&[u8]>, out: &mut impl Write)
             (false, false) => "├─",
         };
         let text = mount.to_text();
-        let mut source =
-            if text.source.is_empty() { "\"\"".to_owned() } else { text.source.escape_debug().to_string() };
+        let mut source = if text.source.is_empty() { "\"\"".to_owned() } else { in_octal(&text.source) };
         // Of a bind, what part of the file system it shows.
         if !matches!(text.root.as_str(), "" | "/") {
-            source += &format!("[{}]", text.root.escape_debug());
+            source += &format!("[{}]", in_octal(&text.root));
         }
         let is_read_only = |options: &[String]| options.iter().any(|option| option == "ro");
         let note = match is_read_only(&text.super_options) && !is_read_only(&text.options) {
@@ -47,7 +47,7 @@ pub fn print_tree(table: &MountTable, path: Option<&[u8]>, out: &mut impl Write)
         writeln!(
             out,
             "{indent}{branch}{}  {}  {}  {}{note}",
-            text.target.escape_debug(),
+            in_octal(&text.target),
             source,
             text.fstype.escape_debug(),
             text.options.join(",").escape_debug(),
@@ -68,4 +68,16 @@ pub fn print_tree(table: &MountTable, path: Option<&[u8]>, out: &mut impl Write)
         }
     }
     Ok(())
+}
+
+/// A text with what isn't seen in octal escapes, as proc(5) has them and as umount takes them.
+fn in_octal(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_hidden(c) {
+            true => shown.extend(c.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("\\{byte:03o}"))),
+            false => shown.push(c),
+        }
+    }
+    shown
 }

@@ -222,10 +222,14 @@ pub(super) fn set_propagation(
     let line = || call("mount_setattr", &[execution.plan.target(), flag, to.kind.name()]);
     let target = execution.target()?;
     let before = lookup::at(execution, target).map_err(|error| StepError::new(line(), error))?;
+    let below = match to.recursive {
+        true => lookup::mounts_below(execution, &before.identity).map_err(|error| StepError::new(line(), error))?,
+        false => Vec::new(),
+    };
     execution.commit(line)?;
     propagate(target, to).map_err(|error| StepError::new(line(), not_a_mount_point(error)))?;
     undos.push(Undo::SetPropagation { recursive: to.recursive, before: before.mount.optional_fields });
-    verify::propagation(execution, to, line)
+    verify::propagation(execution, to, &below, line)
 }
 
 /// Takes the mount at the target away, and with `recursive` those below it first, the deepest first.

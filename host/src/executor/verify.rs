@@ -9,7 +9,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::execution::Execution;
 use super::failure::StepError;
-use super::lookup::{self, FoundMount};
+use super::lookup::{self, Below, FoundMount};
 use super::mount_api::propagation_of;
 use super::mount_source::Source;
 use super::undo::Undo;
@@ -99,19 +99,17 @@ pub(super) fn bind(
         differs.peer(&found.mount, &peer_groups([&source_mount.mount]));
     }
     if recursive {
-        let below = |top: &Identity| -> Result<Vec<MountText>, StepError> {
-            let mounts = lookup::mounts_below(execution, top).map_err(failed)?;
-            let found = mounts.iter().map(|below| lookup::find(execution, &below.identity).map_err(failed));
-            Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
-        };
-        let copies = below(&found.identity)?;
+        let copies = below(execution, &found.identity).map_err(failed)?;
         let mut new: HashSet<u64> = copies.iter().map(|copy| copy.id).collect();
         new.insert(found.mount.id);
         // Where the target lies within the source, the copies lie below the source as well.
-        let originals = below(&source_mount.identity)?;
+        let originals = below(execution, &source_mount.identity).map_err(failed)?;
         let groups = peer_groups(originals.iter().filter(|mount| !new.contains(&mount.id)));
         for copy in &copies {
             differs.flags(copy, attributes.tightening());
+            if let Some(named) = execution.plan.named_propagation().filter(|named| named.recursive) {
+                differs.propagation(copy, named.kind);
+            }
             if !may_tell {
                 differs.peer(copy, &groups);
             }
@@ -119,6 +117,13 @@ pub(super) fn bind(
     }
     differs.done()?;
     Ok(found.identity.unique_id)
+}
+
+/// All mounts below one, as they are.
+fn below(execution: &Execution<'_>, top: &Identity) -> io::Result<Vec<MountText>> {
+    let mounts = lookup::mounts_below(execution, top)?;
+    let found = mounts.iter().map(|below| lookup::find(execution, &below.identity));
+    Ok(found.collect::<io::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// The peer groups of mounts, as mountinfo names them.
@@ -197,11 +202,17 @@ pub(super) fn moved(execution: &Execution<'_>, line: impl Fn() -> String) -> Res
 pub(super) fn propagation(
     execution: &Execution<'_>,
     to: Propagation,
+    below: &[Below],
     line: impl Fn() -> String,
 ) -> Result<(), StepError> {
     let found = lookup::at(execution, execution.target()?).map_err(|error| StepError::new(line(), error))?;
     let mut differs = Differences::default();
     differs.propagation(&found.mount, to.kind);
+    // Those that others have mounted meanwhile weren't meant.
+    for mount in below {
+        let found = lookup::find(execution, &mount.identity).map_err(|error| StepError::new(line(), error))?;
+        found.iter().for_each(|mount| differs.propagation(mount, to.kind));
+    }
     differs.done()
 }
 

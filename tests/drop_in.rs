@@ -8,6 +8,7 @@ tests! {
     privileged the_two_steps_of_a_bind_work,
     privileged words_that_mount_drops_are_dropped_everywhere,
     privileged under_the_name_of_mount_success_prints_nothing,
+    privileged flags_that_say_the_same_in_other_words_are_taken,
     privileged failures_are_said_in_the_words_of_mount,
     privileged a_bind_can_ask_for_its_propagation,
     privileged a_device_node_that_is_bound_stays_one,
@@ -63,6 +64,32 @@ fn under_the_name_of_mount_success_prints_nothing() -> Result<()> {
     Ok(())
 }
 
+fn flags_that_say_the_same_in_other_words_are_taken() -> Result<()> {
+    let text = on_host_succeeds(&format!(
+        r#"{NAMES}
+        says 0 $m -t tmpfs --source named --target /mnt/x; at /mnt/x | grep named
+        says 0 $m -t tmpfs --target /mnt/y placed
+        says 0 $m --bind --make-private --target /mnt/target /mnt/x
+        if at /mnt/target | grep -e shared: -e master:; then exit 1; fi
+        says 1 $m --move --make-private /mnt/x /mnt/source; says 1 $m --source a -t tmpfs b /mnt/x
+        test "$($m -t tmpfs | grep /mnt/x)" = "$(mount -t tmpfs | grep /mnt/x)"
+        test "$($m -l -t notmpfs,proc)" = "$(mount -t notmpfs,proc)"
+        test "$($m | sort)" = "$(mount | sort)"
+        tells 0 $u -d -q /mnt/target; tells 32 $u -q /mnt/target; tells 32 $u /mnt/target
+        "#
+    ))?;
+    ensure!(text.matches("said: \n").count() == 2 && text.contains("not mounted"), "{text}");
+    let made = on_host_with(
+        "[host]\noptions = [\"X-mount.mkdir\"]\n[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"tmpfs\"] }\n",
+        &["fstype-allow"],
+        &format!(
+            "{NAMES} says 0 $m -m -t tmpfs t /mnt/a/b; says 0 $m --mkdir=0700 -t tmpfs t /mnt/c/d; test $(stat -c %a /mnt/c) = 700"
+        ),
+    )?;
+    ensure!(made.status.success(), "{}", text_of(&made));
+    Ok(())
+}
+
 fn failures_are_said_in_the_words_of_mount() -> Result<()> {
     let output = on_host_with(
         "[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = { deny-targets = [\"/mnt/y\"] }\n",
@@ -74,7 +101,7 @@ fn failures_are_said_in_the_words_of_mount() -> Result<()> {
             tells 32 $m -t tmpfs tmpfs /mnt/not-there
             tells 32 $m -t tmpfs tmpfs /mnt/y
             tells 32 $m -t tmpfs -o nonsense=1 tmpfs /mnt/x
-            tells 1 $m -t tmpfs
+            tells 1 $m -t tmpfs -r
             mount -t tmpfs tmpfs /mnt/x
             tells 64 $u /mnt/x /mnt/source
             mount -t tmpfs tmpfs /mnt/x; exec 5< /mnt/x

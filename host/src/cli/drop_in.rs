@@ -2,7 +2,7 @@
 //! their flags, prints nothing where they print nothing, and says failures in their words and with their exit statuses.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use clap::Parser;
@@ -17,6 +17,7 @@ use crate::exit::ExitStatus;
 use crate::gate::Ending;
 use crate::model::request::MountRequest;
 use crate::model::untrusted::for_people;
+use crate::mount_table::tree::in_octal;
 use crate::report::Report;
 
 /// The statuses of mount(8) and umount(8).
@@ -50,9 +51,27 @@ struct UmountFlags {
     mode: ModeArgs,
     #[command(flatten)]
     ignored: Ignored,
+    /// Don't say that something isn't mounted
+    #[arg(short, long)]
+    quiet: bool,
+    /// A loop device that mountgate set up goes with its file system
+    #[arg(short, long)]
+    detach_loop: bool,
     /// The mount points
     #[arg(required = true)]
     targets: Vec<OsString>,
+}
+
+/// mount(8) without a source and a target: it lists what is mounted.
+#[derive(Debug, Parser)]
+#[command(name = "mount", disable_version_flag = true, disable_help_flag = true)]
+struct ListFlags {
+    #[arg(short, long)]
+    types: Option<String>,
+    #[arg(short = 'l', long)]
+    show_labels: bool,
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 /// Flags of mount(8) and umount(8) that change nothing here.
@@ -80,9 +99,14 @@ struct Ignored {
 /// Runs as mount(8) or umount(8) where the program was started by that name. Says with which status it ends.
 pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
     let name = Path::new(program).file_name()?.to_str()?;
+    let mut says_not_mounted = true;
     let requests = match name {
+        "mount" if ListFlags::try_parse().is_ok() => {
+            return Some(ListFlags::try_parse().map_or(USAGE, |flags| list(&flags)));
+        }
         "mount" => MountFlags::try_parse().map(|flags| vec![flags.request.request()]),
-        "umount" => UmountFlags::try_parse().map(|UmountFlags { mode, targets, .. }| {
+        "umount" => UmountFlags::try_parse().map(|UmountFlags { mode, targets, quiet, .. }| {
+            says_not_mounted = !quiet;
             targets.into_iter().map(|target| Ok(unmount(mode.mode(), &target))).collect()
         }),
         _ => return None,
@@ -94,19 +118,9 @@ pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
             return Some(if error.use_stderr() { USAGE } else { DONE });
         }
     };
-    let global = match Surroundings::try_parse_from([name]) {
-        Ok(surroundings) => surroundings.global,
-        Err(error) => {
-            let _ = error.print();
-            return Some(USAGE);
-        }
-    };
-    start_log(0);
-    if let Err(error) = global.choices().check() {
-        say(name, "mountgate", &with_causes(&error));
-        return Some(USAGE);
-    }
-    let statuses: Vec<i32> = requests.into_iter().map(|request| one(name, &global, request)).collect();
+    let Some(global) = surroundings(name) else { return Some(USAGE) };
+    let statuses: Vec<i32> =
+        requests.into_iter().map(|request| one(name, &global, request, says_not_mounted)).collect();
     let is_done = |status: &&i32| **status == DONE;
     Some(match statuses.iter().filter(is_done).count() {
         done if done == statuses.len() => DONE,
@@ -115,7 +129,56 @@ pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
     })
 }
 
-fn one(name: &str, global: &Global, request: Result<MountRequest, Error>) -> i32 {
+/// What the environment says, if that is the caller's to say.
+fn surroundings(name: &str) -> Option<Global> {
+    let global = match Surroundings::try_parse_from([name]) {
+        Ok(surroundings) => surroundings.global,
+        Err(error) => {
+            let _ = error.print();
+            return None;
+        }
+    };
+    start_log(0);
+    match global.choices().check() {
+        Ok(()) => Some(global),
+        Err(error) => {
+            say(name, "mountgate", &with_causes(&error));
+            None
+        }
+    }
+}
+
+/// Lists what is mounted, as mount(8) does.
+fn list(flags: &ListFlags) -> i32 {
+    let Some(global) = surroundings("mount") else { return USAGE };
+    let table = match global.find_host().and_then(|host| Ok(host.mount_table()?)) {
+        Ok(table) => table,
+        Err(error) => {
+            say("mount", "mountgate", &with_causes(&error));
+            return FAILED;
+        }
+    };
+    let types =
+        flags.types.as_deref().map(|types| types.strip_prefix("no").map_or((types, true), |types| (types, false)));
+    let is_listed =
+        |fstype: &str| types.is_none_or(|(types, listed)| types.split(',').any(|one| one == fstype) == listed);
+    let mut out = BufWriter::new(io::stdout().lock());
+    for mount in table.iter().map(|mount| mount.to_text()).filter(|mount| is_listed(&mount.fstype)) {
+        let both = || mount.options.iter().chain(&mount.super_options);
+        let first = if both().any(|option| option == "ro") { "ro" } else { "rw" };
+        let others = both().filter(|option| !matches!(option.as_str(), "ro" | "rw")).map(String::as_str);
+        let options: Vec<&str> = std::iter::once(first).chain(others).collect();
+        let (source, target) = (in_octal(&mount.source), in_octal(&mount.target));
+        let written =
+            writeln!(out, "{source} on {target} type {} ({})", in_octal(&mount.fstype), in_octal(&options.join(",")));
+        if written.is_err() {
+            break;
+        }
+    }
+    if out.flush().is_ok() { DONE } else { FAILED }
+}
+
+fn one(name: &str, global: &Global, request: Result<MountRequest, Error>, says_not_mounted: bool) -> i32 {
     let request = match request {
         Ok(request) => request,
         Err(error) => {
@@ -126,6 +189,7 @@ fn one(name: &str, global: &Global, request: Result<MountRequest, Error>) -> i32
     let target = request.target.clone();
     let words = match end(global, request) {
         Ok(ending) if ExitStatus::of_ending(&ending) == ExitStatus::Done => return DONE,
+        Ok(ending) if !says_not_mounted && is_not_mounted(&ending) => return FAILED,
         Ok(ending) => of_ending(&ending),
         Err(error) => match error.code() {
             "no-target" if name == "mount" => "mount point does not exist.".to_owned(),
@@ -137,6 +201,10 @@ fn one(name: &str, global: &Global, request: Result<MountRequest, Error>) -> i32
     };
     say(name, &target, &words);
     FAILED
+}
+
+fn is_not_mounted(ending: &Ending) -> bool {
+    matches!(&ending.applied, Some(Err(error)) if error.code() == "not-mounted")
 }
 
 fn of_ending(ending: &Ending) -> String {

@@ -7,6 +7,7 @@ use super::global::Global;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::model::options::{MountOption, Options};
+use crate::model::own_options::MKDIR;
 use crate::model::refusals::Refusals;
 use crate::model::request::{MountRequest, Operation, Propagation, PropagationType};
 
@@ -43,16 +44,26 @@ pub(super) struct MountRequestArgs {
     /// Read-write, as -o rw
     #[arg(short = 'w', long, visible_alias = "rw", conflicts_with = "read_only")]
     read_write: bool,
+    /// Make the directories of TARGET that aren't there, as -o X-mount.mkdir
+    #[arg(short, long, value_name = "MODE", num_args = 0..=1, require_equals = true)]
+    mkdir: Option<Option<String>>,
     #[command(flatten)]
     operation: OperationArgs,
+    #[command(flatten)]
+    propagation: PropagationArgs,
+    /// SOURCE, by its flag
+    #[arg(long = "source", value_name = "SOURCE", hide_short_help = true)]
+    named_source: Option<String>,
+    /// TARGET, by its flag
+    #[arg(long = "target", value_name = "TARGET", hide_short_help = true)]
+    named_target: Option<String>,
     /// SOURCE and TARGET; TARGET alone where there is no source
-    #[arg(required = true, num_args = 1..=2, value_names = ["SOURCE", "TARGET"])]
+    #[arg(required_unless_present = "named_target", num_args = 1..=2, value_names = ["SOURCE", "TARGET"])]
     paths: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-#[expect(clippy::struct_excessive_bools, reason = "one for each flag of mount(8)")]
 struct OperationArgs {
     /// Make SOURCE visible at TARGET as well
     #[arg(short = 'B', long)]
@@ -63,7 +74,13 @@ struct OperationArgs {
     /// Move the mount on SOURCE to TARGET
     #[arg(short = 'M', long = "move")]
     moves: bool,
-    /// Change the propagation of TARGET
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag of mount(8)")]
+struct PropagationArgs {
+    /// Change the propagation of TARGET, or of what is bound there
     #[arg(long)]
     make_shared: bool,
     #[arg(long, hide_short_help = true)]
@@ -84,21 +101,28 @@ struct OperationArgs {
 
 impl OperationArgs {
     fn operation(&self) -> Option<Operation> {
-        let propagation = |kind, recursive| Operation::SetPropagation(Propagation { kind, recursive });
         let flags = [
             (self.bind, Operation::Bind { recursive: false }),
             (self.rbind, Operation::Bind { recursive: true }),
             (self.moves, Operation::Move),
-            (self.make_shared, propagation(PropagationType::Shared, false)),
-            (self.make_slave, propagation(PropagationType::Slave, false)),
-            (self.make_private, propagation(PropagationType::Private, false)),
-            (self.make_unbindable, propagation(PropagationType::Unbindable, false)),
-            (self.make_rshared, propagation(PropagationType::Shared, true)),
-            (self.make_rslave, propagation(PropagationType::Slave, true)),
-            (self.make_rprivate, propagation(PropagationType::Private, true)),
-            (self.make_runbindable, propagation(PropagationType::Unbindable, true)),
         ];
         flags.into_iter().find_map(|(given, operation)| given.then_some(operation))
+    }
+}
+
+impl PropagationArgs {
+    fn propagation(&self) -> Option<Propagation> {
+        let flags = [
+            (self.make_shared, PropagationType::Shared, false),
+            (self.make_slave, PropagationType::Slave, false),
+            (self.make_private, PropagationType::Private, false),
+            (self.make_unbindable, PropagationType::Unbindable, false),
+            (self.make_rshared, PropagationType::Shared, true),
+            (self.make_rslave, PropagationType::Slave, true),
+            (self.make_rprivate, PropagationType::Private, true),
+            (self.make_runbindable, PropagationType::Unbindable, true),
+        ];
+        flags.into_iter().find_map(|(given, kind, recursive)| given.then_some(Propagation { kind, recursive }))
     }
 }
 
@@ -113,6 +137,9 @@ impl MountRequestArgs {
         if self.read_write {
             options = [MountOption::flag("rw")].into_iter().chain(options.iter().cloned()).collect();
         }
+        if let Some(mode) = &self.mkdir {
+            options.push(MountOption { name: MKDIR.to_owned(), value: mode.clone() });
+        }
         let bind = options.take("bind");
         let rbind = options.take("rbind");
         let moves = options.take("move");
@@ -125,19 +152,43 @@ impl MountRequestArgs {
             (false, false, false, true) => Some(Operation::Move),
             _ => return Err(contradiction()),
         };
-        let operation = match (self.operation.operation(), worded) {
+        let asked = match (self.operation.operation(), worded) {
             (Some(one), Some(other)) if one != other => return Err(contradiction()),
-            (Some(operation), _) | (None, Some(operation)) => operation,
-            (None, None) => Operation::Mount,
+            (Some(operation), _) | (None, Some(operation)) => Some(operation),
+            (None, None) => None,
+        };
+        let operation = match (asked, self.propagation.propagation()) {
+            (Some(bind @ Operation::Bind { .. }), Some(propagation)) => {
+                let word = if propagation.recursive { "r" } else { "" }.to_owned() + propagation.kind.name();
+                options.push(MountOption { name: word, value: None });
+                bind
+            }
+            (Some(_), Some(_)) => return Err(contradiction()),
+            (None, Some(propagation)) => Operation::SetPropagation(propagation),
+            (asked, None) => asked.unwrap_or(Operation::Mount),
         };
         // As mount(8): what is bound or changed has its type, and a remount its source.
         let fstype = self.fstype.clone().filter(|_| operation == Operation::Mount);
-        let (source, target) = match self.paths.as_slice() {
-            [_, target] if matches!(operation, Operation::Remount { .. }) => (None, target.clone()),
-            [source, target] => (Some(source.clone()), target.clone()),
-            paths => (None, paths.first().cloned().unwrap_or_default()),
-        };
+        let (source, target) = self.ends()?;
+        let source = source.filter(|_| !matches!(operation, Operation::Remount { .. }));
         Ok(MountRequest { operation, source, target, fstype, options })
+    }
+}
+
+impl MountRequestArgs {
+    /// The source and the target, each by its flag or by its place.
+    fn ends(&self) -> Result<(Option<String>, String), Error> {
+        let (source, target) = (self.named_source.clone(), self.named_target.clone());
+        match (source, target, self.paths.as_slice()) {
+            (None, None, [source, target]) => Ok((Some(source.clone()), target.clone())),
+            (source, None, [target]) => Ok((source, target.clone())),
+            (None, Some(target), [source]) => Ok((Some(source.clone()), target)),
+            (source, Some(target), []) => Ok((source, target)),
+            _ => {
+                let (words, hint) = ("it's given twice".to_owned(), Some("give SOURCE and TARGET once each"));
+                Err(Refusals::one("--source or --target", words, hint).into())
+            }
+        }
     }
 }
 

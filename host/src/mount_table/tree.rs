@@ -71,7 +71,7 @@ pub fn print_tree(table: &MountTable, path: Option<&[u8]>, out: &mut impl Write)
 }
 
 /// A text with what isn't seen in octal escapes, as proc(5) has them and as umount takes them.
-fn in_octal(text: &str) -> String {
+pub(crate) fn in_octal(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match is_hidden(c) {

@@ -128,11 +128,12 @@ fn carried_on(
     mut is_meant: impl FnMut(usize, &str) -> bool,
 ) -> Vec<Place> {
     let (Some(mount), Some(location)) = (mount, location) else { return Vec::new() };
-    let receivers = topology.receivers(mount).into_iter();
+    let receivers = topology.receivers(mount);
     receivers
+        .iter()
         .filter_map(|(receiver, via)| {
-            let path = topology.paths(receiver)?.on_host(&location.path)?;
-            is_meant(receiver, &path).then(|| place(path, location.clone(), via))
+            let path = topology.paths(*receiver)?.on_host(&location.path)?;
+            is_meant(*receiver, &path).then(|| place(path, location.clone(), *via))
         })
         .collect()
 }

@@ -2,7 +2,7 @@
 //! a location. See mount_namespaces(7), and `fs/pnode.c` of the kernel for the way of a mount to peers and slaves.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::node_paths::NodePaths;
 use super::table::MountTable;
@@ -19,7 +19,12 @@ pub(crate) struct Topology {
     children: OnceLock<HashMap<u64, Vec<u32>>>,
     /// The mounts of each file system, by what each of them shows of it.
     roots: Mutex<HashMap<Device, HashMap<String, Vec<u32>>>>,
+    /// Where changes on a mount go: a search asks the same table again and again.
+    receivers: Mutex<HashMap<usize, Receivers>>,
 }
+
+/// The mounts to which a change goes, and why.
+type Receivers = Arc<[(usize, Via)]>;
 
 /// One mount as numbers.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +50,15 @@ impl Topology {
         read_paths: impl Fn(usize) -> Option<NodePaths> + Send + Sync + 'static,
     ) -> Self {
         let paths = nodes.iter().map(|_| OnceLock::new()).collect();
-        let (ids, children, roots) = (OnceLock::new(), OnceLock::new(), Mutex::default());
-        Self { nodes, ids, read_paths: Box::new(read_paths), paths, children, roots }
+        Self {
+            nodes,
+            ids: OnceLock::new(),
+            read_paths: Box::new(read_paths),
+            paths,
+            children: OnceLock::new(),
+            roots: Mutex::default(),
+            receivers: Mutex::default(),
+        }
     }
 
     /// The mounts of a table.
@@ -203,7 +215,12 @@ impl Topology {
     }
 
     /// The mounts to which a change of the mounts on one mount goes, and why: its peers, their slaves, and theirs.
-    pub(crate) fn receivers(&self, mount: usize) -> Vec<(usize, Via)> {
+    pub(crate) fn receivers(&self, mount: usize) -> Receivers {
+        let mut known = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(mount).or_insert_with(|| self.find_receivers(mount).into()).clone()
+    }
+
+    fn find_receivers(&self, mount: usize) -> Vec<(usize, Via)> {
         let first = self.nodes[mount].group;
         let mut receivers = Vec::new();
         let mut seen = HashSet::from([mount]);
@@ -325,15 +342,15 @@ mod tests {
     #[test]
     fn changes_go_to_peers_and_slaves_and_not_to_masters() {
         let host = topology(HOST);
-        assert_eq!(host.receivers(1), [(0, Via::Peer)]);
-        assert_eq!(host.receivers(2), [(3, Via::Slave)]);
-        assert_eq!(host.receivers(3), []);
+        assert_eq!(*host.receivers(1), [(0, Via::Peer)]);
+        assert_eq!(*host.receivers(2), [(3, Via::Slave)]);
+        assert_eq!(*host.receivers(3), []);
         let chain = topology(
             "1 0 8:1 / / rw shared:1 - ext4 a rw\n2 1 8:1 / /a rw shared:2 master:1 - ext4 a rw\n\
              3 1 8:1 / /b rw shared:2 master:1 - ext4 a rw\n4 1 8:1 / /c rw master:2 - ext4 a rw\n",
         );
-        assert_eq!(chain.receivers(0), [(1, Via::Slave), (2, Via::Slave), (3, Via::Slave)]);
-        assert_eq!(chain.receivers(1), [(2, Via::Peer), (3, Via::Slave)]);
+        assert_eq!(*chain.receivers(0), [(1, Via::Slave), (2, Via::Slave), (3, Via::Slave)]);
+        assert_eq!(*chain.receivers(1), [(2, Via::Peer), (3, Via::Slave)]);
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub(super) fn places(data: &[u8]) {
     }
     for mount in 0..mounts.min(32) {
         assert!(topology.descendants(mount).len() <= 2 * mounts);
-        for (receiver, via) in topology.receivers(mount) {
+        for (receiver, via) in topology.receivers(mount).iter().copied() {
             let answers = topology.receivers(receiver).contains(&(mount, Via::Peer));
             assert_eq!(answers, via == Via::Peer, "mounts {mount} and {receiver}");
         }

@@ -14,7 +14,7 @@ pub mod executor;
 pub mod exit;
 pub mod fuzz;
 pub mod gate;
-#[cfg(target_env = "musl")]
+#[cfg(any(target_env = "musl", test))]
 mod heap;
 pub mod host;
 mod json;

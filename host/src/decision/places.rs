@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use crate::model::ends::{Ends, ResolvedPath};
 use crate::model::host_error::HostError;
-use crate::model::location::{Location, Place, Via};
+use crate::model::location::{Device, Location, Place, Via};
 use crate::model::request::{MountRequest, Operation};
 use crate::mount_table::snapshot::Snapshot;
-use crate::mount_table::topology::Topology;
+use crate::mount_table::topology::{Node, Topology};
 
 /// The places of a request.
 ///
@@ -46,11 +46,8 @@ pub(crate) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
                 leaving.extend(topology.descendants(mount));
             }
             // The file system itself gives up, wherever it's mounted.
-            let mut given_up = HashSet::new();
-            for mount in leaving.iter().filter(|_| mode.force) {
-                if given_up.insert(topology.nodes()[*mount].device) {
-                    places.extend(same_file_system(topology, *mount));
-                }
+            if mode.force {
+                places.extend(same_file_systems(topology, &leaving));
             }
             let mut mounted: HashMap<usize, HashSet<&str>> = HashMap::new();
             // Where one of several can't leave, the others come back, and to all peers and slaves of what they were mounted on.
@@ -80,7 +77,7 @@ pub(crate) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -
             let mount = mounted_at(topology, snapshot, target)?;
             let mut places: Vec<Place> = of_mount(topology, mount, target).into_iter().collect();
             if let Some(mount) = mount.filter(|_| !mount_point_only) {
-                places.extend(same_file_system(topology, mount));
+                places.extend(same_file_systems(topology, &[mount]));
             }
             Ok(places)
         }
@@ -138,11 +135,13 @@ fn carried_on(
         .collect()
 }
 
-/// All mounts of the file system of a mount.
-fn same_file_system(topology: &Topology, mount: usize) -> impl Iterator<Item = Place> {
-    topology.of_device(topology.nodes()[mount].device).filter_map(|other| {
-        let path = topology.paths(other)?.target.clone();
-        Some(place(path, topology.root(other)?, Via::SameFileSystem))
+/// All mounts of the file systems of some mounts.
+fn same_file_systems(topology: &Topology, mounts: &[usize]) -> impl Iterator<Item = Place> {
+    let devices: HashSet<Device> = mounts.iter().map(|mount| topology.nodes()[*mount].device).collect();
+    let is_of_one = move |(_, node): &(usize, &Node)| devices.contains(&node.device);
+    topology.nodes().iter().enumerate().filter(is_of_one).filter_map(|(mount, _)| {
+        let path = topology.paths(mount)?.target.clone();
+        Some(place(path, topology.root(mount)?, Via::SameFileSystem))
     })
 }
 

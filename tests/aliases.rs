@@ -26,6 +26,8 @@ tests! {
     privileged a_bind_of_an_automount_point_is_refused,
     privileged what_is_put_back_is_seen_only_where_it_was,
     privileged what_is_put_back_does_not_follow_a_name,
+    traced a_mount_that_is_carried_elsewhere_by_a_rename_is_taken_away,
+    traced a_tree_that_brings_along_what_nobody_judged_is_taken_away,
     privileged umount_by_force_is_judged_at_all_mounts_of_the_file_system,
     privileged a_remount_opens_no_view_of_a_denied_place,
     privileged a_folder_of_device_nodes_is_not_bound,
@@ -373,6 +375,35 @@ fn a_folder_of_device_nodes_is_not_bound() -> Result<()> {
         allowed mount --bind /mnt/w/evil /mnt/v; touch /mnt/w/evil/null; allowed mount --bind /dev/null /mnt/w/evil/null",
     )
     .map(drop)
+}
+
+/// Directories that are renamed right before the mount is shown: what it's put on is seen at a denied place by then, as a peer.
+fn a_mount_that_is_carried_elsewhere_by_a_rename_is_taken_away() -> Result<()> {
+    for request in ["mount -t tmpfs pwned", "mount --bind /mnt/w/evil", "mount --move /mnt/pwned"] {
+        let text = guarded(&format!(
+            "mkdir -p /mnt/w/u/e /mnt/w/u/d/w/t /mnt/pwned; mount --make-private /mnt; mount -t tmpfs pwned /mnt/pwned
+            mount --bind /mnt/w/u/e /mnt/w/secret
+            $T inside between move_mount 1 'cd /mnt/w/u; mv d/w e/w; mv d old; mv e d' \
+                $M --policies $P {request} /mnt/w/u/d/w/t
+            if grep ' /mnt/w/secret/w/t' /proc/1/mountinfo; then exit 1; fi
+            grep ' /mnt/pwned ' /proc/1/mountinfo"
+        ))?;
+        ensure!(text.contains("it ended with Some(3)") && text.contains("is denied"), "{request}: {text}");
+    }
+    Ok(())
+}
+
+/// A directory that has another name while the mounts below it are looked up.
+fn a_tree_that_brings_along_what_nobody_judged_is_taken_away() -> Result<()> {
+    let text = guarded(
+        "mkdir -p /mnt/w/u/d/app /mnt/w/u/e /mnt/w/secret/in; mount --bind /mnt/w/secret /mnt/w/u/d/app
+        swap='cd /mnt/w/u; mv d x; mv e d; mv x e'
+        says 3 gate mount --rbind /mnt/w/u/d /mnt/u
+        $T inside between-both listmount 1 \"$swap\" open_tree 1 \"$swap\" $M --policies $P mount --rbind /mnt/w/u/d /mnt/u
+        if grep ' /mnt/u' /proc/1/mountinfo; then exit 1; fi",
+    )?;
+    ensure!(text.contains("it ended with Some(3)"), "{text}");
+    Ok(())
 }
 
 /// sysfs, debugfs and the like: a new mount would show, and change, what others have mounted elsewhere.

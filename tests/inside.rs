@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mountgate::mount_table::mount::MountText;
 use mountgate::mount_table::table::MountTable;
 
-use crate::tracer::{Interference, STATMOUNT, run};
+use crate::tracer::{Interference, LISTMOUNT, MOVE_MOUNT, Meanwhile, OPEN_TREE, STATMOUNT, run};
 
 /// Runs one of the jobs; it prints what it did, or fails.
 pub(crate) fn main(arguments: &[String]) -> Result<()> {
@@ -16,6 +16,8 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         ["kill-anywhere", operation] => kill_anywhere(operation_named(operation)?),
         ["fail-calls", operation] => fail_calls(operation_named(operation)?),
         ["without-statmount", command @ ..] => without_statmount(command),
+        ["between", call, nth, script, command @ ..] => between(&[(call, nth, script)], command),
+        ["between-both", c1, n1, s1, c2, n2, s2, command @ ..] => between(&[(c1, n1, s1), (c2, n2, s2)], command),
         ["resolver"] => crate::resolver::with_mounts(),
         ["hostile", sequences] => crate::hostile::attack(sequences.parse()?),
         ["callers", rounds, device] => crate::callers::at_once(rounds.parse()?, device),
@@ -36,8 +38,6 @@ struct Operation {
 }
 
 const UMOUNT2: i64 = 166;
-const OPEN_TREE: i64 = 428;
-const MOVE_MOUNT: i64 = 429;
 const FSOPEN: i64 = 430;
 const FSCONFIG: i64 = 431;
 const FSMOUNT: i64 = 432;
@@ -230,6 +230,28 @@ fn without_statmount(command: &[&str]) -> Result<()> {
     ensure!(traced.failed > 0, "statmount(2) isn't called");
     print!("{}", std::fs::read_to_string(words)?);
     ensure!(traced.status == Some(0), "{traced:?}");
+    Ok(())
+}
+
+/// Runs a command, and shell scripts before some of its system calls. Prints what it said, and how it ended.
+fn between(scripts: &[(&str, &str, &str)], command: &[&str]) -> Result<()> {
+    let (program, arguments) = command.split_first().context("no command")?;
+    let meanwhile = scripts.iter().map(|(call, nth, script)| {
+        let call = match *call {
+            "open_tree" => OPEN_TREE,
+            "move_mount" => MOVE_MOUNT,
+            "listmount" => LISTMOUNT,
+            other => bail!("{other} isn't known here"),
+        };
+        Ok(Meanwhile { call, nth: nth.parse()?, script: (*script).to_owned() })
+    });
+    let meanwhile: &[Meanwhile] = Vec::leak(meanwhile.collect::<Result<_>>()?);
+    let mut traced = Command::new(program);
+    traced.args(arguments);
+    let words = variable("W")?.join("words");
+    let traced = run(traced, Interference::Between(meanwhile), Some(&words))?;
+    print!("{}", std::fs::read_to_string(words)?);
+    println!("it ended with {:?}", traced.status);
     Ok(())
 }
 

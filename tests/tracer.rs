@@ -2,7 +2,7 @@
 //!
 //! Calls are counted over all threads together, in the order in which they happen, so that every one of them can be hit.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -24,10 +24,22 @@ pub(crate) enum Interference {
     Fail { call: i64, nth: usize, errno: i32 },
     /// The kernel knows neither statmount(2) nor listmount(2).
     NoStatmount,
+    /// Before the n-th call of a number, somebody else runs a shell script.
+    Between(&'static [Meanwhile]),
+}
+
+/// What somebody else does before the n-th call of a number.
+#[derive(Debug)]
+pub(crate) struct Meanwhile {
+    pub(crate) call: i64,
+    pub(crate) nth: usize,
+    pub(crate) script: String,
 }
 
 pub(crate) const STATMOUNT: i64 = 457;
 pub(crate) const LISTMOUNT: i64 = 458;
+pub(crate) const OPEN_TREE: i64 = 428;
+pub(crate) const MOVE_MOUNT: i64 = 429;
 
 /// How it ended.
 #[derive(Debug)]
@@ -83,6 +95,7 @@ fn follow(main: Pid, interference: Interference) -> Result<Traced> {
     // The threads whose call is being made to fail.
     let mut failing: HashSet<Pid> = HashSet::new();
     let mut matching = 0;
+    let mut made: HashMap<i64, usize> = HashMap::new();
     loop {
         let stop = match waitpid(None, Some(WaitPidFlag::__WALL)) {
             Err(nix::Error::ECHILD) => return Ok(traced),
@@ -104,6 +117,15 @@ fn follow(main: Pid, interference: Interference) -> Result<Traced> {
                     Interference::Fail { call, nth, .. } if number(pid)? == call => {
                         matching += 1;
                         fails = nth == 0 || matching == nth;
+                    }
+                    Interference::Between(scripts) => {
+                        let call = number(pid)?;
+                        let nth = made.entry(call).or_default();
+                        *nth += 1;
+                        for script in scripts.iter().filter(|script| (script.call, script.nth) == (call, *nth)) {
+                            let status = Command::new("/bin/sh").args(["-euc", &script.script]).status()?;
+                            anyhow::ensure!(status.success(), "{script:?}: {status}");
+                        }
                     }
                     Interference::NoStatmount => fails = matches!(number(pid)?, STATMOUNT | LISTMOUNT),
                     _ => {}

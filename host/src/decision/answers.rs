@@ -11,7 +11,7 @@ use crate::host::locks::{HostLock, Locks};
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, PinnedPath, ResolvedPath};
 use crate::model::host_error::HostError;
-use crate::model::location::{Location, Place};
+use crate::model::location::{Device, Location, Place, Via};
 use crate::model::request::{MountRequest, Operation};
 use crate::mount_table::snapshot::Snapshot;
 
@@ -115,6 +115,38 @@ impl Answers {
             return Err(Unconfirmed::Changed(format!("{path} is at another place by now")));
         }
         Ok(lock)
+    }
+
+    /// The first place of new mounts, by their ids in mountinfo, that the policies haven't judged. `own` is the mount of the request, which is
+    /// where it was asked for, and `devices` are those of all that was put there.
+    pub(crate) fn unjudged(
+        &self,
+        new: &HashSet<u64>,
+        own: u64,
+        devices: &HashSet<Device>,
+    ) -> Result<Option<String>, HostError> {
+        let now = snapshot(&self.host);
+        let topology = now.topology().map_err(HostError::clone)?;
+        let judged: HashSet<(&str, &Location)> =
+            self.places.iter().map(|place| (place.path.as_str(), &place.location)).collect();
+        for mount in new.iter().filter(|id| **id != own).filter_map(|id| topology.find(*id)) {
+            let node = topology.nodes()[mount];
+            // What came along lies on what came: that was judged by what it shows.
+            if new.contains(&node.parent) || !devices.contains(&node.device) {
+                continue;
+            }
+            let path = topology.paths(mount).map(|paths| paths.target.clone()).unwrap_or_default();
+            let location = topology.mount_point(mount).map(|(_, location)| location);
+            if !location.is_some_and(|location| judged.contains(&(path.as_str(), &location))) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether it was judged that this is brought along.
+    pub(crate) fn may_bring(&self, location: &Location) -> bool {
+        self.places.iter().any(|place| place.via == Via::BroughtAlong && place.location == *location)
     }
 
     /// Compares what was said with what is said now.

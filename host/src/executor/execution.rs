@@ -1,11 +1,12 @@
 //! One plan that is being carried out, with the descriptors of what was approved.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::failure::StepError;
+use super::mount_api::attach;
 use super::watch::Watch;
 use crate::decision::answers::{Pins, Unconfirmed};
 use crate::host::identity::Identity;
@@ -26,6 +27,8 @@ pub(super) struct Execution<'p> {
     pub(super) watch: &'p Watch,
     /// Whether the host was asked again what the policies were told, and its lock.
     pub(super) confirmed: RefCell<Option<Option<HostLock>>>,
+    /// Whether a mount took so long to be put where it belongs that others didn't wait for it.
+    pub(super) is_overtaken: Cell<bool>,
 }
 
 impl Execution<'_> {
@@ -51,6 +54,28 @@ impl Execution<'_> {
             })?);
         }
         self.watch.commit().map_err(|stop| StepError::new(call(), stop.to_string()))
+    }
+
+    /// What gives the lock of the host back, if it's held.
+    pub(super) fn give_back(&self) -> Option<impl FnOnce() + Send + use<>> {
+        self.confirmed.borrow().iter().flatten().next().map(HostLock::give_back)
+    }
+
+    /// Puts a mount on what a descriptor stands for. The kernel waits for whoever holds the directory, which any process that may read it
+    /// can do for as long as it likes; so others get the lock of the host meanwhile, and `carried::check` asks everything again.
+    pub(super) fn attach(
+        &self,
+        give_back: Option<impl FnOnce() + Send + 'static>,
+        mount: BorrowedFd<'_>,
+        target: BorrowedFd<'_>,
+    ) -> rustix::io::Result<()> {
+        let (result, is_held) = self.watch.attach(|| give_back.into_iter().for_each(|f| f()), || attach(mount, target));
+        if !is_held {
+            self.is_overtaken.set(true);
+            // What is gone needn't be given back once more.
+            *self.confirmed.borrow_mut() = Some(None);
+        }
+        result
     }
 
     /// As [`Self::commit`], for a step that may have to wait for a disk, a server or a program: others needn't wait for it.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::io;
 
 use super::apply::Applied;
+use super::carried::Before;
 use super::execution::Execution;
 use super::failure::StepError;
 use super::process::{Ended, Finished, run};
@@ -28,7 +29,7 @@ pub(super) fn mount(
         singleton::check_type(execution, &mount.fstype)?;
     }
     let children = leftovers::Children::now();
-    let before = verify::mounts_before(execution).map_err(|error| StepError::new(line(), error))?;
+    let before = Before::now(execution).map_err(|error| StepError::new(line(), error))?;
     let there = ids(execution).map_err(|error| StepError::new(line(), error))?;
     execution.commit_to_wait(line)?;
     let result = run_mount(execution, mount, applied).and_then(|output| {

@@ -12,12 +12,13 @@ use rustix::mount::{
 };
 use rustix::process::{Resource, Rlimit, fchdir, getrlimit, setrlimit};
 
+use super::carried::Before;
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup::{self, Below};
 use super::mount_api::{
-    self, attach, explained, not_a_mount_point, not_made, not_moved, not_shown, propagate, propagation_bit,
-    propagation_of, with_cause_and_log, with_context_log,
+    self, explained, not_a_mount_point, not_made, not_moved, not_shown, propagate, propagation_bit, propagation_of,
+    wait_until_free, with_cause_and_log, with_context_log,
 };
 use super::mount_source::Source;
 use super::undo::Undo;
@@ -40,7 +41,7 @@ pub(super) fn mount(
     parameters: &[MountOption],
     attributes: Attributes,
     id_map: Option<&IdMap>,
-) -> Result<OwnedFd, StepError> {
+) -> Result<(OwnedFd, Before), StepError> {
     let name = source.name();
     singleton::check_type(execution, fstype)?;
     let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {
@@ -63,10 +64,8 @@ pub(super) fn mount(
         .map_err(|errno| with_context_log(&context, call("fsmount", &[&attributes.to_string()]), errno))?;
     verify::device(execution, fstype, source, &mount)?;
     id_map.map_or(Ok(()), |map| id_map::apply(&mount, false, map))?;
-    execution.commit(|| call("move_mount", &[execution.plan.target()]))?;
-    singleton::check_mount(execution, fstype, &mount)?;
-    show(execution, &mount)?;
-    Ok(mount)
+    let before = show(execution, &mount, || singleton::check_mount(execution, fstype, &mount))?;
+    Ok((mount, before))
 }
 
 /// Makes the file system. One that is mounted already would be shared, with the options that it has: where others are asked
@@ -100,7 +99,7 @@ pub(super) fn bind(
     attributes: Attributes,
     id_map: Option<&IdMap>,
     undos: &mut Vec<Undo>,
-) -> Result<OwnedFd, StepError> {
+) -> Result<(OwnedFd, Before), StepError> {
     let path = execution.plan.found_source().map_or("", |found| &found.path);
     let flag = if recursive { "AT_RECURSIVE" } else { "" };
     let mut flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_EMPTY_PATH;
@@ -139,7 +138,7 @@ pub(super) fn bind(
         change(attributes, false, Some(asked.kind))?;
     }
     id_map.map_or(Ok(()), |map| id_map::apply(&tree, recursive, map))?;
-    show(execution, &tree)?;
+    let before = show(execution, &tree, || Ok(()))?;
     // What is put on a shared mount is shared.
     if let Some(Propagation { kind, recursive }) = named {
         let attr = MountAttr { propagation: propagation_bit(kind), ..MountAttr::default() };
@@ -148,14 +147,22 @@ pub(super) fn bind(
             return Err(StepError::new(call("mount_setattr", &[execution.plan.target(), kind.name()]), error));
         }
     }
-    Ok(tree)
+    Ok((tree, before))
 }
 
-/// Puts a mount that isn't shown yet on the target.
-fn show(execution: &Execution<'_>, mount: &OwnedFd) -> Result<(), StepError> {
+/// Puts a mount that isn't shown yet on the target, after a last look. Returns what was mounted before.
+fn show(
+    execution: &Execution<'_>,
+    mount: &OwnedFd,
+    last_look: impl FnOnce() -> Result<(), StepError>,
+) -> Result<Before, StepError> {
     let line = || call("move_mount", &[execution.plan.target()]);
+    let before = Before::showing(execution, mount.as_fd()).map_err(|error| StepError::new(line(), error))?;
+    wait_until_free(execution.target()?);
     execution.commit(line)?;
-    attach(mount.as_fd(), execution.target()?).map_err(|errno| StepError::new(line(), not_shown(errno)))
+    last_look()?;
+    let shown = execution.attach(execution.give_back(), mount.as_fd(), execution.target()?);
+    shown.map(|()| before).map_err(|errno| StepError::new(line(), not_shown(errno)))
 }
 
 /// Changes the flags of the mount at the target.
@@ -206,10 +213,14 @@ pub(super) fn move_mount(execution: &Execution<'_>, undos: &mut Vec<Undo>) -> Re
         return Err(StepError::new(line(), format!("{path} isn't a mount point")).with_code("not-mounted"));
     }
     let from = execution.host.place(path).map_err(|errno| StepError::new(line(), errno))?;
+    let before = Before::now(execution).map_err(|error| StepError::new(line(), error))?;
+    wait_until_free(execution.target()?);
     execution.commit(line)?;
-    attach(source, execution.target()?).map_err(|errno| StepError::new(line(), not_moved(errno)))?;
+    execution
+        .attach(execution.give_back(), source, execution.target()?)
+        .map_err(|errno| StepError::new(line(), not_moved(errno)))?;
     undos.push(Undo::MoveBack(from));
-    verify::moved(execution, line)
+    verify::moved(execution, &before, line)
 }
 
 /// Changes how mount events travel between the mount at the target and its peers.

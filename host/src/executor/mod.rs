@@ -1,6 +1,7 @@
 //! Carries out plans on the host. Only here are namespaces entered, file systems mounted and programs started.
 
 pub mod apply;
+mod carried;
 mod directory;
 mod execution;
 pub mod failure;

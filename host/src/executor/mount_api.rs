@@ -2,6 +2,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsPickFlags, MoveMountFlags, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fspick, move_mount,
@@ -19,6 +20,15 @@ pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::i
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, "", target, "", flags)
 }
+
+/// Waits until nobody holds a directory: to put a mount there takes its lock, and whoever reads it holds that. No name is so long, so this
+/// removes nothing.
+pub(super) fn wait_until_free(directory: BorrowedFd<'_>) {
+    let _ = unlinkat(directory, "x".repeat(NAME_MAX + 1), AtFlags::empty());
+}
+
+/// See `include/uapi/linux/limits.h` of the kernel.
+const NAME_MAX: usize = 255;
 
 /// Changes the file system behind a mount.
 pub(super) fn reconfigure(

@@ -1,6 +1,6 @@
 //! Carries out the steps of a plan in order, and takes them back where one fails.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::os::fd::AsFd;
 
 use super::apply::Applied;
@@ -35,6 +35,7 @@ pub(super) fn run(host: &HostRoot, mut plan: MountPlan, watch: &Watch) -> Result
         watch,
         made: OnceCell::new(),
         confirmed: RefCell::default(),
+        is_overtaken: Cell::new(false),
     };
     let secrets = Secrets::of(&[plan.request()]);
     let mut undos: Vec<Undo> = Vec::new();

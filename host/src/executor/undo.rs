@@ -4,14 +4,16 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, unlinkat};
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, UnmountFlags, open_tree, unmount};
 
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup::{self, Below};
-use super::mount_api::{attach, propagate, propagation_of, reconfigure};
+use super::mount_api::{propagate, propagation_of, reconfigure};
 use crate::decision::answers::Unconfirmed;
 use crate::host::identity::Identity;
+use crate::host::locks::HostLock;
 use crate::host::place::Place;
 use crate::model::options::MountOption;
 use crate::model::request::{Propagation, PropagationType};
@@ -78,8 +80,9 @@ impl Undo {
             Self::Reconfigure { parameters, before } => return undo_reconfigure(execution, &parameters, &before),
             Self::MoveBack(place) => {
                 let source = execution.source()?;
-                let result = place.open().and_then(|there| come_back(execution, source, &place.path, &there));
-                (call("move_mount", &[target, &place.path]), result)
+                let there = place.open();
+                let back = there.and_then(|there| move_back(execution, source, &place.path, &there));
+                (call("move_mount", &[target, &place.path]), back)
             }
             Self::SetPropagation { recursive: true, .. } => {
                 let line = call("mount_setattr", &[target, "AT_RECURSIVE"]);
@@ -104,11 +107,24 @@ impl Undo {
 
 /// Puts a mount where it was, if it's seen only where that was judged.
 fn come_back(execution: &Execution<'_>, mount: BorrowedFd<'_>, path: &str, there: &OwnedFd) -> io::Result<()> {
-    let _lock = execution.plan.confirm_return(path, there.as_fd()).map_err(|error| match error {
+    let lock = execution.plan.confirm_return(path, there.as_fd()).map_err(|error| match error {
         Unconfirmed::Changed(what) => io::Error::other(what),
         Unconfirmed::Host(error) => io::Error::other(error),
     })?;
-    Ok(attach(mount, there.as_fd())?)
+    Ok(execution.attach(lock.as_ref().map(HostLock::give_back), mount, there.as_fd())?)
+}
+
+/// Moves a mount back to where it was. What has come to a shared mount can't be moved away again: then a copy goes back, and it's
+/// taken away where it is.
+fn move_back(execution: &Execution<'_>, source: BorrowedFd<'_>, path: &str, there: &OwnedFd) -> io::Result<()> {
+    match come_back(execution, source, path, there) {
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {}
+        result => return result,
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let copy = open_tree(source, "", flags | OpenTreeFlags::AT_RECURSIVE)?;
+    come_back(execution, copy.as_fd(), path, there)?;
+    Ok(unmount(format!("/proc/self/fd/{}", source.as_raw_fd()), UnmountFlags::DETACH)?)
 }
 
 /// Takes one mount away by its descriptor, wherever it is by now, if nothing was mounted on it meanwhile: umount2(2) would

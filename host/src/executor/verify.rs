@@ -5,8 +5,7 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::mount::{OpenTreeFlags, open_tree};
-
+use super::carried::{self, Before};
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup::{self, Below, FoundMount};
@@ -15,6 +14,7 @@ use super::mount_source::Source;
 use super::undo::Undo;
 use crate::host::identity::Identity;
 use crate::model::ends::FileKind;
+use crate::model::location::{Device, Location};
 use crate::model::options::MountOption;
 use crate::model::request::{Propagation, PropagationType};
 use crate::mount_table::mount::MountText;
@@ -29,9 +29,10 @@ pub(super) fn mount(
     source: &str,
     (attributes, is_mapped): (Attributes, bool),
     undos: &mut Vec<Undo>,
-    mount: OwnedFd,
+    (mount, before): (OwnedFd, Before),
 ) -> Result<Option<u64>, StepError> {
     let FoundMount { identity, mount: found } = find_new(execution, undos, mount)?;
+    carried::check(execution, &before, found.id, &HashSet::from([device_of(&found)]), verify)?;
     let mut differs = Differences::default();
     differs.compare("type", &found.fstype, fstype);
     let is_named = execution
@@ -58,18 +59,6 @@ fn target_identity(execution: &Execution<'_>) -> Result<Identity, StepError> {
     Identity::of(execution.target()?).map_err(|error| StepError::new(call("statx", &[execution.plan.target()]), error))
 }
 
-/// The mounts that are there before a program runs.
-pub(super) fn mounts_before(execution: &Execution<'_>) -> io::Result<Before> {
-    // Ids only grow: that of a mount that is made now is larger than all there are.
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let target = execution.target().map_err(|error| io::Error::other(error.reason))?;
-    let newest = open_tree(target, "", flags).map(|copy| Identity::of(copy.as_fd()));
-    match newest {
-        Ok(Ok(Identity { unique_id: Some(id), .. })) => Ok(Before::Newest(id)),
-        _ => Ok(Before::Table(lookup::table(execution)?.iter().map(|mount| mount.id()).collect())),
-    }
-}
-
 /// A copy of the source: its root, flags and mount point, that it's no peer, and with `recursive` the flags of all below.
 pub(super) fn bind(
     execution: &Execution<'_>,
@@ -77,10 +66,10 @@ pub(super) fn bind(
     asked: Propagation,
     (attributes, is_mapped): (Attributes, bool),
     undos: &mut Vec<Undo>,
-    mount: OwnedFd,
+    (mount, before): (OwnedFd, Before),
 ) -> Result<Option<u64>, StepError> {
     let found = find_new(execution, undos, mount)?;
-    let failed = |error: io::Error| StepError::new("verify".to_owned(), error);
+    let failed = |error: io::Error| StepError::new(verify(), error);
     let mut differs = Differences::default();
     let source = Identity::of(execution.source()?).map_err(failed)?;
     if !found.identity.is_same_file(&source) {
@@ -98,6 +87,7 @@ pub(super) fn bind(
     if !may_tell {
         differs.peer(&found.mount, &peer_groups([&source_mount.mount]));
     }
+    let mut devices = HashSet::from([device_of(&found.mount)]);
     if recursive {
         let copies = below(execution, &found.identity).map_err(failed)?;
         let mut new: HashSet<u64> = copies.iter().map(|copy| copy.id).collect();
@@ -105,7 +95,14 @@ pub(super) fn bind(
         // Where the target lies within the source, the copies lie below the source as well.
         let originals = below(execution, &source_mount.identity).map_err(failed)?;
         let groups = peer_groups(originals.iter().filter(|mount| !new.contains(&mount.id)));
+        devices.extend(copies.iter().map(device_of));
         for copy in &copies {
+            // What is mounted in a folder may have changed since that was judged.
+            let shown = Location { device: device_of(copy), path: copy.root.clone() };
+            if !execution.plan.may_bring(&shown) {
+                let what = format!("{} came along, which wasn't mounted there", copy.target.escape_debug());
+                return Err(StepError::outdated(verify(), what));
+            }
             differs.flags(copy, attributes.tightening());
             if let Some(named) = execution.plan.named_propagation().filter(|named| named.recursive) {
                 differs.propagation(copy, named.kind);
@@ -115,8 +112,17 @@ pub(super) fn bind(
             }
         }
     }
+    carried::check(execution, &before, found.mount.id, &devices, verify)?;
     differs.done()?;
     Ok(found.identity.unique_id)
+}
+
+fn verify() -> String {
+    "verify".to_owned()
+}
+
+fn device_of(mount: &MountText) -> Device {
+    Device { major: mount.major, minor: mount.minor }
 }
 
 /// All mounts below one, as they are.
@@ -140,13 +146,13 @@ pub(super) fn helper(
     before: &Before,
     undos: &mut Vec<Undo>,
 ) -> Result<Option<u64>, StepError> {
-    let failed = |error: io::Error| StepError::new("verify".to_owned(), error);
+    let failed = |error: io::Error| StepError::new(verify(), error);
     let pinned = Identity::of(execution.target()?).map_err(failed)?;
     let there = execution.host.place(&wanted.target).and_then(|place| place.open()).map_err(failed)?;
     let identity = Identity::of(there.as_fd()).map_err(failed)?;
     // An undo may only unmount a mount that was made after the program was started.
     if identity.is_same_mount(&pinned) || before.has(&identity) {
-        return Err(StepError::new("verify".to_owned(), format!("nothing new is mounted on {}", wanted.target)));
+        return Err(StepError::new(verify(), format!("nothing new is mounted on {}", wanted.target)));
     }
     let FoundMount { identity, mount: found } = find_new(execution, undos, there)?;
     let mut differs = Differences::default();
@@ -159,6 +165,7 @@ pub(super) fn helper(
     differs.compare("mount point", &found.target, &wanted.target);
     differs.flags(&found, attributes.tightening());
     differs.done()?;
+    carried::check(execution, before, found.id, &HashSet::from([device_of(&found)]), verify)?;
     Ok(identity.unique_id)
 }
 
@@ -191,8 +198,11 @@ pub(super) fn super_options(execution: &Execution<'_>, parameters: &[MountOption
     differs.done()
 }
 
-pub(super) fn moved(execution: &Execution<'_>, line: impl Fn() -> String) -> Result<(), StepError> {
+pub(super) fn moved(execution: &Execution<'_>, before: &Before, line: impl Fn() -> String) -> Result<(), StepError> {
     let found = lookup::at(execution, execution.source()?).map_err(|error| StepError::new(line(), error))?;
+    let moved = below(execution, &found.identity).map_err(|error| StepError::new(line(), error))?;
+    let devices = moved.iter().chain([&found.mount]).map(device_of).collect();
+    carried::check(execution, before, found.mount.id, &devices, &line)?;
     let mut differs = Differences::default();
     differs.compare("mount point", &found.mount.target, execution.plan.target());
     differs.parent(&found.mount, &target_identity(execution)?);
@@ -249,24 +259,6 @@ pub(super) fn device(
         false => Err(failed(
             "another device was there than the approved one, or nothing proves that it's the same".to_owned(),
         )),
-    }
-}
-
-/// What was mounted before a program ran.
-pub(super) enum Before {
-    /// No mount that was there has a larger 64-bit id.
-    Newest(u64),
-    /// The ids in mountinfo, where the kernel has no such ids.
-    Table(HashSet<u64>),
-}
-
-impl Before {
-    fn has(&self, identity: &Identity) -> bool {
-        match (self, identity.unique_id) {
-            (Self::Newest(newest), Some(id)) => id <= *newest,
-            (Self::Newest(_), None) => true,
-            (Self::Table(ids), _) => ids.contains(&identity.id),
-        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! The time of a request, and what the thread that works on it and the one that waits for it know of each other.
 
-use std::sync::OnceLock;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,21 @@ pub(crate) struct Watch {
     /// Whether signals wait while the host is being changed, and whether one came.
     holds_signals: bool,
     is_interrupted: OnceLock<&'static AtomicBool>,
+    /// A mount that is being put somewhere right now.
+    attaching: Mutex<Option<Attaching>>,
+}
+
+/// A mount that is being put somewhere: the kernel waits for as long as somebody else holds the directory.
+struct Attaching {
+    since: Instant,
+    /// Gives the lock of the host back, unless that was done.
+    give_back: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl fmt::Debug for Attaching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attaching").field("since", &self.since).finish_non_exhaustive()
+    }
 }
 
 /// The host is as it was, and the request can be given up without a trace.
@@ -39,6 +55,15 @@ const GIVEN_UP: u8 = 2;
 /// A program is killed at the deadline itself, and has half of this to be gone.
 const GRACE: Duration = Duration::from_millis(950);
 
+/// How long a mount that is being put somewhere may keep the lock of the host. It takes microseconds where nobody holds the directory.
+const MAX_HELD: Duration = Duration::from_millis(50);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Watch {
     /// The time of a request that starts now.
     pub(crate) fn new(timeout: Duration) -> Self {
@@ -51,6 +76,7 @@ impl Watch {
             changes: AtomicU32::new(0),
             holds_signals: false,
             is_interrupted: OnceLock::new(),
+            attaching: Mutex::default(),
         }
     }
 
@@ -96,7 +122,9 @@ impl Watch {
         let end = self.deadline + GRACE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            match result.recv_timeout(left.min(interval)) {
+            let received = result.recv_timeout(left.min(interval).min(LOOK));
+            self.give_back_what_is_held_too_long();
+            match received {
                 Ok(result) => return Ok(result),
                 Err(RecvTimeoutError::Timeout) if !left.is_zero() => each(),
                 Err(RecvTimeoutError::Timeout) if !self.give_up() => return self.wait_while_it_changes(result),
@@ -110,15 +138,43 @@ impl Watch {
         }
     }
 
-    /// Waits for a thread that takes back what it has done, as long as that goes on.
+    /// Waits for a thread that takes back what it has done, as long as that goes on. A mount that is being put somewhere is waited for without
+    /// end: it would appear when nobody is there any more to look where, and to write that down.
     fn wait_while_it_changes<T>(&self, result: &Receiver<T>) -> Result<T, MountFailure> {
+        let mut is_told = false;
         loop {
             let before = self.changes.load(Ordering::Relaxed);
-            match result.recv_timeout(GRACE) {
+            let received = result.recv_timeout(GRACE);
+            self.give_back_what_is_held_too_long();
+            match received {
                 Ok(result) => return Ok(result),
                 Err(_) if self.changes.load(Ordering::Relaxed) != before => {}
+                Err(_) if lock(&self.attaching).is_some() => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        let place = process::waiting_in(self.thread.load(Ordering::Relaxed));
+                        tracing::error!(
+                            "the kernel still waits for the target{place}: mountgate stays until it can take the mount away again"
+                        );
+                    }
+                }
                 Err(_) => return Err(self.stuck("; the change may still happen")),
             }
+        }
+    }
+
+    /// Puts a mount somewhere, with the lock of the host held. Says whether it's still held: others don't wait for it for long.
+    pub(super) fn attach<T>(&self, give_back: impl FnOnce() + Send + 'static, attach: impl FnOnce() -> T) -> (T, bool) {
+        *lock(&self.attaching) = Some(Attaching { since: Instant::now(), give_back: Some(Box::new(give_back)) });
+        let result = attach();
+        let ended = lock(&self.attaching).take();
+        (result, ended.is_some_and(|ended| ended.give_back.is_some()))
+    }
+
+    fn give_back_what_is_held_too_long(&self) {
+        let mut attaching = lock(&self.attaching);
+        let held = attaching.as_mut().filter(|attaching| attaching.since.elapsed() > MAX_HELD);
+        if let Some(give_back) = held.and_then(|attaching| attaching.give_back.take()) {
+            give_back();
         }
     }
 

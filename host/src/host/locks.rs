@@ -134,10 +134,29 @@ fn wait_for(file: &OwnedFd, at: i64, longest: Duration, deadline: Instant, name:
 #[derive(Debug)]
 pub(crate) struct HostLock(Arc<Locks>);
 
+impl HostLock {
+    /// What gives the lock back from another thread, whoever of this request holds it.
+    pub(crate) fn give_back(&self) -> impl FnOnce() + Send + use<> {
+        let locks = self.0.clone();
+        move || {
+            locks.host_holders.store(0, Ordering::SeqCst);
+            locks.unlock_host();
+        }
+    }
+}
+
 impl Drop for HostLock {
     fn drop(&mut self) {
-        let is_last = self.0.host_holders.fetch_sub(1, Ordering::SeqCst) == 1;
-        if is_last && let Some(Some(file)) = self.0.file.get() {
+        let one_less = |holders: u32| holders.checked_sub(1);
+        if self.0.host_holders.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) == Ok(1) {
+            self.0.unlock_host();
+        }
+    }
+}
+
+impl Locks {
+    fn unlock_host(&self) {
+        if let Some(Some(file)) = self.file.get() {
             // The kernel gives it back at the latest when the file is closed.
             let _ = set_lock(file, HOST, libc::F_UNLCK);
         }

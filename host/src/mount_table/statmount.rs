@@ -118,7 +118,15 @@ pub(crate) fn file_system(id: u64) -> io::Result<MountRecord> {
 /// # Errors
 /// `Unsupported` where the kernel has no listmount(2), which came with Linux 6.8; of another namespace 6.11.
 pub(crate) fn all(namespace: Option<u64>) -> io::Result<Vec<u64>> {
-    list(LSMT_ROOT, namespace)
+    list(LSMT_ROOT, namespace, 0)
+}
+
+/// The 64-bit ids of all mounts of this process's namespace that were made after the one with this id.
+///
+/// # Errors
+/// As [`all`].
+pub(crate) fn newer(id: u64) -> io::Result<Vec<u64>> {
+    list(LSMT_ROOT, None, id)
 }
 
 /// The 64-bit ids of all mounts below one, in the order in which they were made.
@@ -126,14 +134,14 @@ pub(crate) fn all(namespace: Option<u64>) -> io::Result<Vec<u64>> {
 /// # Errors
 /// `NotFound` where there is no such mount. `Unsupported` where the kernel has no listmount(2), which came with Linux 6.8.
 pub(crate) fn below(id: u64) -> io::Result<Vec<u64>> {
-    list(id, None)
+    list(id, None, 0)
 }
 
-fn list(id: u64, namespace: Option<u64>) -> io::Result<Vec<u64>> {
+fn list(id: u64, namespace: Option<u64>, after: u64) -> io::Result<Vec<u64>> {
     let mut ids = Vec::new();
     let mut page = [0; 512];
     loop {
-        let last = ids.last().copied().unwrap_or(0);
+        let last = ids.last().copied().unwrap_or(after);
         let count = sys::listmount(id, namespace, last, &mut page).map_err(unsupported)?;
         ids.extend(&page[..count]);
         if count < page.len() {

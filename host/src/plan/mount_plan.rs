@@ -12,7 +12,9 @@ use crate::decision::answers::{Answers, Pins, Unconfirmed};
 use crate::decision::approved::Approved;
 use crate::host::locks::HostLock;
 use crate::model::ends::{Ends, OptionPath, PinnedPath, ResolvedPath};
+use crate::model::host_error::HostError;
 use crate::model::image::{Image, LOOP_WORDS, needs_loop_device};
+use crate::model::location::{Device, Location};
 use crate::model::option_names::{is_context, is_dropped, is_per_mount, needs_mount_program, propagation_of_word};
 use crate::model::option_paths::judged_paths;
 use crate::model::options::{MountOption, Options, quoted_text};
@@ -109,6 +111,21 @@ impl MountPlan {
     /// Asks again what the policies were told, as if the mounts that were made for this plan weren't there.
     pub(crate) fn confirm_without(&self, own: HashSet<u64>) -> Result<Option<HostLock>, Unconfirmed> {
         self.answers.as_ref().map(|answers| answers.confirm_without(&self.request, &self.ends, own)).transpose()
+    }
+
+    /// The first place of new mounts that nobody has judged, see [`Answers::unjudged`].
+    pub(crate) fn unjudged(
+        &self,
+        new: &HashSet<u64>,
+        own: u64,
+        devices: &HashSet<Device>,
+    ) -> Result<Option<String>, HostError> {
+        self.answers.as_ref().map_or(Ok(None), |answers| answers.unjudged(new, own, devices))
+    }
+
+    /// Whether it was judged that this is brought along, where that is known.
+    pub(crate) fn may_bring(&self, location: &Location) -> bool {
+        self.answers.as_ref().is_none_or(|answers| answers.may_bring(location))
     }
 
     /// Takes the lock of the host, if a mount that comes back would be seen at judged places only.

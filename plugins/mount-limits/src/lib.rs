@@ -122,7 +122,14 @@ fn too_many_of_source(settings: &Settings, review: &Review, mounts: &impl Mounts
         // Under whatever name: by the number of the file system.
         Some(found) => file_system(found).map_or(0, |device| mounts.by_device(device, MANY).len() as u64),
         // A source without a slash is only a name. Two tmpfs mounts with the same name aren't related.
-        None if source.contains('/') => mounts.count_by_source(source),
+        None if source.contains('/') => {
+            // A helper writes down the name that it was given, and a folder has one for each mount that shows it.
+            let location = found.and_then(|found| found.location.as_ref());
+            let names = location.map(|location| mounts.names(location, MANY)).unwrap_or_default();
+            let others = names.iter().filter(|name| *name != source).map(|name| mounts.count_by_source(name));
+            let unknown = if names.len() < MANY as usize { 0 } else { u64::from(MANY) };
+            unknown + mounts.count_by_source(source) + others.sum::<u64>()
+        }
         None => return None,
     };
     let reason = || format!("{source} is mounted {count} times, and at most {max} may be");

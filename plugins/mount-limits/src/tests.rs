@@ -79,6 +79,19 @@ fn a_block_device_has_one_writer() {
 }
 
 #[test]
+fn a_folder_that_a_helper_shows_counts_under_each_of_its_names() {
+    // `/mnt/alias` shows `/srv/data`.
+    let alias = Mount { root: "/srv/data".to_owned(), ..mounted(2, "/dev/sda1", "/mnt/alias", "rw") };
+    let shown = Mount { device: Device { major: 0, minor: 9 }, ..mounted(3, "/mnt/alias/in", "/mnt/shown", "rw") };
+    let mut review = mount("fuse.bindfs", "/srv/data/in", "/mnt/x");
+    review.source = bind("/srv/data/in", "/mnt/x").source;
+    let settings = r#"{"max-per-source": 1}"#;
+    let table = vec![mounted(1, "/dev/sda1", "/", "rw"), alias.clone()];
+    assert_eq!(judge(settings, &review, table.clone()), "allow");
+    assert_eq!(judge(settings, &review, [table, vec![shown]].concat()), "too-many-of-source");
+}
+
+#[test]
 fn a_remount_makes_no_second_writer() {
     let mut review = with_option(bind("/x", "/mnt/a"), "rw", None);
     review.request.operation = Operation::Remount(false);

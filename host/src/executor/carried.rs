@@ -1,0 +1,104 @@
+//! Where the kernel has carried a mount: to the peers and slaves of what it was put on, as these are at that very moment. The
+//! policies have judged the places of an earlier moment. A directory that was renamed since may be seen elsewhere, and no name tells.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use super::execution::Execution;
+use super::failure::StepError;
+use super::lookup;
+use crate::host::identity::Identity;
+use crate::model::location::Device;
+use crate::mount_table::statmount;
+
+/// What was mounted before something was done.
+pub(super) enum Before {
+    /// No mount that was there has a larger 64-bit id.
+    Newest(u64),
+    /// The ids in mountinfo, where the kernel has no such ids.
+    Table(HashSet<u64>),
+}
+
+impl Before {
+    /// The mounts that are there before something is done at a place.
+    pub(super) fn now(execution: &Execution<'_>) -> io::Result<Self> {
+        // Ids only grow: that of a mount that is made now is larger than all there are.
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let target = execution.target().map_err(|error| io::Error::other(error.reason))?;
+        match open_tree(target, "", flags).map(|copy| Self::showing(execution, copy.as_fd())) {
+            Ok(before) => before,
+            Err(_) => Self::table(execution),
+        }
+    }
+
+    /// The mounts that were there before one that isn't shown yet.
+    pub(super) fn showing(execution: &Execution<'_>, mount: BorrowedFd<'_>) -> io::Result<Self> {
+        // statmount(2) may be missing where the ids aren't.
+        match Identity::of(mount)?.unique_id.filter(|id| statmount::newer(*id).is_ok()) {
+            Some(id) => Ok(Self::Newest(id - 1)),
+            None => Self::table(execution),
+        }
+    }
+
+    fn table(execution: &Execution<'_>) -> io::Result<Self> {
+        Ok(Self::Table(lookup::table(execution)?.iter().map(|mount| mount.id()).collect()))
+    }
+
+    pub(super) fn has(&self, identity: &Identity) -> bool {
+        match (self, identity.unique_id) {
+            (Self::Newest(newest), Some(id)) => id <= *newest,
+            (Self::Newest(_), None) => true,
+            (Self::Table(ids), _) => ids.contains(&identity.id),
+        }
+    }
+
+    /// The mountinfo ids of all mounts that weren't there.
+    fn new_mounts(&self, execution: &Execution<'_>) -> io::Result<HashSet<u64>> {
+        let newest = match self {
+            Self::Newest(newest) => *newest,
+            Self::Table(ids) => {
+                let table = lookup::table(execution)?;
+                return Ok(table.iter().map(|mount| mount.id()).filter(|id| !ids.contains(id)).collect());
+            }
+        };
+        let mut new = HashSet::new();
+        for id in statmount::newer(newest)? {
+            match statmount::mountinfo_id(id) {
+                Ok(id) => new.extend([id]),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(new)
+    }
+}
+
+/// Compares all places at which a mount has appeared since with those that were judged. `own` is its id in mountinfo, and `devices`
+/// are those of all that was put there. If others didn't wait for it, everything is asked again.
+pub(super) fn check(
+    execution: &Execution<'_>,
+    before: &Before,
+    own: u64,
+    devices: &HashSet<Device>,
+    line: impl Fn() -> String,
+) -> Result<(), StepError> {
+    let failed = |error: io::Error| StepError::new(line(), error);
+    if let Some(stop) = execution.watch.must_end() {
+        return Err(StepError::new(line(), stop.to_string()));
+    }
+    let new = before.new_mounts(execution).map_err(failed)?;
+    if execution.is_overtaken.replace(false) {
+        execution.reconfirm(new.iter().copied(), &line)?;
+    }
+    if new.iter().all(|id| *id == own) {
+        return Ok(());
+    }
+    let unjudged = execution.plan.unjudged(&new, own, devices);
+    match unjudged.map_err(|error| StepError::new(line(), error))? {
+        Some(place) => Err(StepError::outdated(line(), format!("it was carried to {place} as well"))),
+        None => Ok(()),
+    }
+}

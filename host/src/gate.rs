@@ -126,11 +126,16 @@ fn carry_out(
     executor: &impl Executor,
 ) -> Result<Ending, Error> {
     let locks = Arc::new(Locks::new(host, timeout));
+    // Told when others don't wait any more: whoever reads it may be slow.
+    let mut changes: Vec<String> = Vec::new();
+    let tell = |changes: &[String]| {
+        changes.iter().for_each(|what| tracing::info!("the request was decided again: {what}"));
+    };
     for _ in 0..MAX_DECISIONS {
         let before = Arc::new(watched_snapshot(host));
         let resolution = Resolution::OnHost(host);
-        let (request, requester, locks) = (request.clone(), requester.clone(), Some(locks.clone()));
-        let case = Case { request, requester, resolution, snapshot: before.clone(), locks };
+        let (request, requester) = (request.clone(), requester.clone());
+        let case = Case { request, requester, resolution, snapshot: before.clone(), locks: Some(locks.clone()) };
         let mut decision = chain.decide(&case, false)?;
         if keeps_table {
             // Now: afterwards it would have what is made.
@@ -138,18 +143,24 @@ fn carry_out(
         }
         let Some(plan) = decision.take_plan() else {
             let observed = chain.observe(&outcome(&decision, None), &before);
+            drop((locks, case));
+            tell(&changes);
             return Ok(Ending { decision, plan: PlanText::default(), applied: None, observed, table: None });
         };
         let text = plan.text();
         let applied = executor.apply(plan);
         if let Err(ApplyError::Changed(what)) = &applied {
-            tracing::info!("the request is decided again: {what}");
+            changes.push(what.clone());
             continue;
         }
         let after = Arc::new(snapshot(host));
         let observed = chain.observe(&outcome(&decision, Some(&applied)), &after);
+        drop((locks, case));
+        tell(&changes);
         return Ok(Ending { decision, plan: text, applied: Some(applied), observed, table: Some(after) });
     }
+    drop(locks);
+    tell(&changes);
     let message = format!("the host's mounts changed in each of {MAX_DECISIONS} attempts between decision and mount");
     Err(Error::Unsettled(message))
 }

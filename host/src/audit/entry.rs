@@ -58,8 +58,11 @@ struct Decided {
     target: ResolvedPath,
     option_paths: Vec<OptionPath>,
     places: Vec<Place>,
-    /// The host's mounts, as mountinfo.
+    /// The host's mounts, as mountinfo; nothing if the line would be too long with them.
     mounts: String,
+    /// How many bytes of mounts and places were left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    omitted: Option<u64>,
     /// Where the paths lead that policies have asked for.
     paths: BTreeMap<String, Option<String>>,
     edits: Vec<OwnedEdit>,
@@ -114,20 +117,34 @@ impl AuditEntry {
             denial,
             decided: Some(Decided::of(decision, &ending.plan.lines, &secrets)),
             outcome,
-            ..Self::new(gate, &decision.request, &decision.requester, decision.word())
+            ..Self::new(Some(gate), &decision.request, &decision.requester, decision.word())
         }
     }
 
     /// The line of a request that ended with an error before anything was run.
-    pub(crate) fn of_error(gate: &Gate, request: &MountRequest, requester: &Requester, error: &Error) -> Self {
+    pub(crate) fn of_error(gate: Option<&Gate>, request: &MountRequest, requester: &Requester, error: &Error) -> Self {
         let reason = Secrets::of(&[request]).mask(&with_causes(error));
         let denial = Denial { code: error.code().to_owned(), reason, field: None, hint: None };
         let word = if matches!(error, Error::Refused(_)) { "refuse" } else { "error" };
         Self { denial: Some(denial), ..Self::new(gate, request, requester, word) }
     }
 
-    fn new(gate: &Gate, request: &MountRequest, requester: &Requester, verdict: &'static str) -> Self {
-        let policies = gate.entries().iter().map(|entry| AuditedPolicy {
+    /// The same without what grows with the host's mounts. Callers make mounts, and their names.
+    pub(super) fn without_mounts(mut self, too_long: u64) -> Self {
+        if let Some(decided) = &mut self.decided {
+            decided.omitted = Some(too_long);
+            decided.mounts.clear();
+            decided.places.clear();
+            decided.paths.clear();
+            decided.option_paths.clear();
+            decided.trace.clear();
+        }
+        self
+    }
+
+    /// Without a gate, the policies weren't ready, or nothing is known of what they said.
+    fn new(gate: Option<&Gate>, request: &MountRequest, requester: &Requester, verdict: &'static str) -> Self {
+        let policies = gate.into_iter().flat_map(Gate::entries).map(|entry| AuditedPolicy {
             name: entry.name.clone(),
             plugin: entry.digest.clone(),
             settings: hash(entry.settings.as_bytes()),
@@ -164,6 +181,7 @@ impl Decided {
             option_paths: decision.option_paths.clone(),
             places: decision.places.clone(),
             mounts,
+            omitted: None,
             paths: decision.snapshot.real_paths(),
             edits: decision
                 .edits

@@ -25,6 +25,8 @@ pub struct AuditLog {
 
 /// So much must be free before a request that has to be audited is carried out.
 const RESERVED: u64 = 8 << 20;
+/// A line that is longer is written without the host's mounts: less than what is reserved, or there may be no room for it.
+const MAX_WITH_MOUNTS: u64 = RESERVED;
 /// A line is never longer than this.
 const MAX_LINE: u64 = 64 << 20;
 
@@ -85,6 +87,9 @@ impl AuditLog {
         entry.torn = (whole < end).then_some(end - whole);
         entry.previous = self.line_before(whole)?.map(|line| hash(&line));
         let mut line = serde_json::to_vec(&entry)?;
+        if line.len() as u64 >= MAX_WITH_MOUNTS {
+            line = serde_json::to_vec(&entry.without_mounts(line.len() as u64))?;
+        }
         line.push(b'\n');
         if line.len() as u64 > MAX_LINE {
             return Err(io::Error::other(format!("its line would have {} bytes", line.len())));

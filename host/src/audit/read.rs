@@ -27,6 +27,9 @@ pub(crate) struct Audited {
     pub(crate) option_paths: Vec<OptionPath>,
     #[serde(default)]
     pub(crate) mounts: String,
+    /// How long the line would have been with the mounts that were left out.
+    #[serde(default)]
+    pub(crate) omitted: Option<u64>,
     #[serde(default)]
     pub(crate) paths: BTreeMap<String, Option<String>>,
     #[serde(default)]

@@ -1,8 +1,12 @@
 //! Carries a request out and prints what came of it, for `mount` and `umount`.
 
 use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::device_target::named_by_mount_point;
 use super::global::Global;
+use super::inherited::hold_other_signals;
+use super::lent;
 use super::output::{Cause, print_error, status_of_printed};
 use super::worker;
 use crate::audit::entry::AuditEntry;
@@ -22,29 +26,42 @@ use crate::report::Report;
 /// Decides a request and carries it out.
 pub(super) fn end(global: &Global, request: MountRequest) -> Result<Ending, Error> {
     request.check_size(&global.label)?;
+    lent::check_source(&request)?;
     // Opened first: a sandbox may hide the directory.
     let (directory, cache) = global.open_policies()?;
     let requester = global.requester_for(&directory)?;
     // Before the host is entered: the file is where this program is.
-    let audit = open_audit(&directory.host)?;
+    let audit = open_audit(&directory.host)?.map(|log| Arc::new(Mutex::new(Some(log))));
     let host = global.open_host()?;
+    let request = named_by_mount_point(&host, request)?;
     let secrets = Secrets::of(&[&request]);
+    hold_other_signals();
+    let (audit_of_thread, asked, asker) = (audit.clone(), request.clone(), requester.clone());
     let ended = worker::run(directory, cache, move |gate, watch| {
         let executor = HostExecutor::on_this_thread(&host, watch);
-        let Some(audit) = audit else { return gate.carry_out(&host, request, requester, &executor) };
-        let result = gate.carry_out(&host, request.clone(), requester.clone(), &executor);
-        let entry = match &result {
+        let Some(audit) = audit_of_thread else { return gate.carry_out(&host, asked, asker, &executor) };
+        let result = gate.carry_out(&host, asked.clone(), asker.clone(), &executor);
+        write_down(&audit, || match &result {
             Ok(ending) => AuditEntry::of_ending(gate, ending),
-            Err(error) => AuditEntry::of_error(gate, &request, &requester, error),
-        };
-        let path = audit.path().to_owned();
-        if let Err(error) = audit.append(entry) {
-            // The host is changed, whether or not that is written down.
-            tracing::error!("the request isn't in {}: {error}", path.display());
-        }
+            Err(error) => AuditEntry::of_error(Some(gate), &asked, &asker, error),
+        });
         result
     });
+    // The thread is stuck in the kernel, and won't write anything.
+    if let (Some(audit), Err(error @ Error::Late { .. })) = (&audit, &ended) {
+        write_down(audit, || AuditEntry::of_error(None, &request, &requester, error));
+    }
     ended.map_err(|error| error.masked(&secrets))
+}
+
+/// Writes the one line of a request, unless that was done.
+fn write_down(audit: &Mutex<Option<AuditLog>>, entry: impl FnOnce() -> AuditEntry) {
+    let Some(log) = audit.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+    let path = log.path().to_owned();
+    if let Err(error) = log.append(entry()) {
+        // The host is changed, whether or not that is written down.
+        tracing::error!("the request isn't in {}: {error}", path.display());
+    }
 }
 
 /// Opens the audit file. If a request must be audited, there must be room for its line.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 
 use super::global::Global;
+use super::lent;
 use super::output::status_of_printed;
 use super::request_file::RequestFile;
 use super::{mount, umount, worker};
@@ -85,6 +86,7 @@ pub(super) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
         }
     };
     request.check_size(&global.label).map_err(Error::from)?;
+    lent::check_source(&request)?;
     let (all, only) = (args.all, args.only.clone());
     let (directory, cache) = global.open_policies()?;
     let requester = global.requester_for(&directory)?;

@@ -15,7 +15,7 @@ use super::umount::{ModeArgs, unmount};
 use crate::error::{Error, with_causes};
 use crate::exit::ExitStatus;
 use crate::gate::Ending;
-use crate::model::request::MountRequest;
+use crate::model::request::{MountRequest, Operation};
 use crate::model::untrusted::for_people;
 use crate::mount_table::tree::in_octal;
 use crate::report::Report;
@@ -186,31 +186,54 @@ fn one(name: &str, global: &Global, request: Result<MountRequest, Error>, says_n
             return USAGE;
         }
     };
-    let target = request.target.clone();
+    let (target, source, operation) = (request.target.clone(), request.source.clone(), request.operation);
+    let device = source.as_deref().filter(|source| source.starts_with('/'));
+    let mut about = target.as_str();
     let words = match end(global, request) {
         Ok(ending) if ExitStatus::of_ending(&ending) == ExitStatus::Done => return DONE,
         Ok(ending) if !says_not_mounted && is_not_mounted(&ending) => return FAILED,
-        Ok(ending) => of_ending(&ending),
+        Ok(ending) => {
+            // The source of a move is what wasn't mounted.
+            if let (Operation::Move, true, Some(source)) = (operation, is_not_mounted(&ending), device) {
+                about = source;
+            }
+            of_ending(name, &ending)
+        }
         Err(error) => match error.code() {
             "no-target" if name == "mount" => "mount point does not exist.".to_owned(),
             "no-target" => "no mount point specified: No such file or directory.".to_owned(),
-            "no-source" => "special device does not exist.".to_owned(),
+            "no-source" if device.is_some() => {
+                format!("special device {} does not exist.", device.unwrap_or_default())
+            }
+            "not-a-directory" if name == "mount" => "mount point is not a directory.".to_owned(),
+            "no-source" => with_causes(&error),
             _ if matches!(error, Error::Refused(_)) => format!("permission denied: {}", with_causes(&error)),
             _ => with_causes(&error),
         },
     };
-    say(name, &target, &words);
+    say(name, about, &words);
     FAILED
 }
 
 fn is_not_mounted(ending: &Ending) -> bool {
-    matches!(&ending.applied, Some(Err(error)) if error.code() == "not-mounted")
+    match &ending.applied {
+        Some(applied) => matches!(applied, Err(error) if error.code() == "not-mounted"),
+        // Where nothing is mounted, there is nothing to deny: callers ask for that.
+        None => {
+            let target = &ending.decision.target.path;
+            matches!(ending.decision.request.operation, Operation::Unmount(_))
+                && ending.decision.snapshot.table().is_ok_and(|table| table.mount_point(target.as_bytes()).is_none())
+        }
+    }
 }
 
-fn of_ending(ending: &Ending) -> String {
+fn of_ending(name: &str, ending: &Ending) -> String {
+    if is_not_mounted(ending) {
+        return "not mounted.".to_owned();
+    }
     match &ending.applied {
         Some(Err(error)) => match error.code() {
-            "not-mounted" => "not mounted.".to_owned(),
+            "busy" if name == "mount" => format!("already mounted or mount point busy: {error}"),
             "busy" => format!("target is busy: {error}"),
             "invalid" => format!("invalid argument: {error}"),
             _ => error.to_string(),

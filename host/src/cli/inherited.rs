@@ -1,6 +1,30 @@
 //! What a process inherits from its caller and what would change how a request ends: a limit of the size of files, and signals.
 
+use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// From now on no signal ends or stops the process but those that ask it to end, those of a fault, and SIGKILL and SIGSTOP: a caller's timer, its
+/// terminal, or a limit. Others would wait for a stopped process, and a change would stay half done. Programs that are started don't
+/// inherit that.
+pub(super) fn hold_other_signals() {
+    let kept = [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGCHLD,
+        Signal::SIGSEGV,
+        Signal::SIGBUS,
+        Signal::SIGILL,
+        Signal::SIGFPE,
+        Signal::SIGTRAP,
+        Signal::SIGABRT,
+        Signal::SIGSYS,
+    ];
+    let mut held = SigSet::all();
+    kept.into_iter().for_each(|signal| held.remove(signal));
+    // The threads that are started inherit it.
+    let _ = held.thread_block();
+}
 
 /// Puts right what was inherited, as far as this process may.
 pub(super) fn put_right() {
@@ -8,6 +32,10 @@ pub(super) fn put_right() {
     let hard = getrlimit(Resource::Fsize).maximum;
     let raised = setrlimit(Resource::Fsize, Rlimit { current: None, maximum: None });
     let _ = raised.or_else(|_| setrlimit(Resource::Fsize, Rlimit { current: hard, maximum: hard }));
+    // SIGKILL would come in the middle of a change.
+    let hard = getrlimit(Resource::Cpu).maximum;
+    let raised = setrlimit(Resource::Cpu, Rlimit { current: None, maximum: None });
+    let _ = raised.or_else(|_| setrlimit(Resource::Cpu, Rlimit { current: hard, maximum: hard }));
     // The end of a helper must be told.
     let _ = crate::sys::expect_children();
 }

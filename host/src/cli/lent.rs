@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use rustix::process::{getegid, geteuid, getgid, getuid};
 
 use crate::error::Error;
+use crate::host::resolve::descriptor;
 use crate::model::refusals::{Refusal, Refusals};
+use crate::model::request::MountRequest;
 use crate::sys;
 
 /// How the rights of this process were lent to its caller.
@@ -21,6 +23,14 @@ pub(super) fn how() -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Refuses a source that is named by a descriptor of some process: what is said of it would tell what root has open.
+pub(super) fn check_source(request: &MountRequest) -> Result<(), Error> {
+    let is_descriptor = request.source.as_deref().is_some_and(|source| descriptor(source).is_some());
+    let Some(how) = how().filter(|_| is_descriptor) else { return Ok(()) };
+    let hint = Some("name the path itself");
+    Ok(Refusals::check(vec![Refusal::new("SOURCE", format!("a descriptor isn't taken: {how}"), hint)])?)
 }
 
 /// What decides about a request, and isn't the caller's to choose.

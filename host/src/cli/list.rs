@@ -10,7 +10,7 @@ use super::global::Global;
 use super::input::read_plain;
 use crate::error::Error;
 use crate::exit::ExitStatus;
-use crate::host::resolve::resolve;
+use crate::host::resolve::{ResolveError, resolve};
 use crate::host::root::HostRoot;
 use crate::json;
 use crate::model::paths::{is_within, lexical};
@@ -84,7 +84,11 @@ fn absolute(path: &str) -> Result<&str, Error> {
 /// Where a path leads on the host, links followed, as `umount` finds it.
 fn real_path(host: &HostRoot, path: &str) -> Result<String, Error> {
     let found = resolve(host, absolute(path)?, Symlinks::Resolve);
-    Ok(found.map_err(|error| Refusals::one("PATH", error.to_string(), None))?.found.path)
+    let refused = |error: ResolveError| {
+        let refusals = Refusals::one("PATH", error.to_string(), None);
+        if let ResolveError::Missing(_) = error { refusals.with_code("no-target") } else { refusals }
+    };
+    Ok(found.map_err(refused)?.found.path)
 }
 
 pub(super) fn run(global: &Global, args: &ListArgs) -> anyhow::Result<ExitStatus> {
@@ -93,7 +97,13 @@ pub(super) fn run(global: &Global, args: &ListArgs) -> anyhow::Result<ExitStatus
         Some(file) => (read_table(file)?, written.map(absolute).transpose()?.map(lexical)),
         None => {
             let host = global.find_host()?;
-            let path = written.map(|path| real_path(&host, path)).transpose()?;
+            let path = match written.map(|path| real_path(&host, path)).transpose() {
+                // What isn't there is no mount point.
+                Err(error) if args.mountpoint.is_some() && error.code() == "no-target" => {
+                    return Ok(ExitStatus::MountFailed);
+                }
+                path => path?,
+            };
             (host.mount_table().map_err(Error::from)?, path)
         }
     };

@@ -3,6 +3,7 @@
 mod carry_out;
 mod check;
 mod completions;
+mod device_target;
 mod drop_in;
 mod fuzz;
 mod global;

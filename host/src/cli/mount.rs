@@ -42,7 +42,7 @@ pub(super) struct MountRequestArgs {
     #[arg(short, long)]
     read_only: bool,
     /// Read-write, as -o rw
-    #[arg(short = 'w', long, visible_alias = "rw", conflicts_with = "read_only")]
+    #[arg(short = 'w', long, visible_alias = "rw")]
     read_write: bool,
     /// Make the directories of TARGET that aren't there, as -o X-mount.mkdir
     #[arg(short, long, value_name = "MODE", num_args = 0..=1, require_equals = true)]
@@ -146,13 +146,17 @@ impl MountRequestArgs {
         let remount = options.take("remount");
         let worded = match (remount, bind, rbind, moves) {
             (false, false, false, false) => None,
-            (true, bind, false, false) => Some(Operation::Remount { mount_point_only: bind }),
+            (true, bind, rbind, false) => Some(Operation::Remount { mount_point_only: bind || rbind }),
             (false, true, false, false) => Some(Operation::Bind { recursive: false }),
             (false, _, true, false) => Some(Operation::Bind { recursive: true }),
             (false, false, false, true) => Some(Operation::Move),
             _ => return Err(contradiction()),
         };
         let asked = match (self.operation.operation(), worded) {
+            // Of a bind, as with mount(8).
+            (Some(Operation::Bind { .. }), Some(Operation::Remount { .. })) => {
+                Some(Operation::Remount { mount_point_only: true })
+            }
             (Some(one), Some(other)) if one != other => return Err(contradiction()),
             (Some(operation), _) | (None, Some(operation)) => Some(operation),
             (None, None) => None,

@@ -105,7 +105,8 @@ pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &E
             if from != to {
                 let kind = |directory| if directory { "a directory" } else { "not a directory" };
                 let message = format!("it's {}, and the source is {}", kind(to), kind(from));
-                check.refuse(TARGET, message, Some("bind a directory on a directory, a file on a file"));
+                let hint = Some("bind a directory on a directory, a file on a file");
+                check.refusals.push(Refusal { code: "not-a-directory", ..Refusal::new(TARGET, message, hint) });
             }
         }
     }
@@ -240,7 +241,8 @@ impl Check<'_> {
             return;
         }
         let has_helper = |host: &HostRoot| host.has_helper(fstype);
-        if fstype.starts_with("fuse") || host.is_some_and(has_helper) {
+        // The one that shows FUSE connections is the kernel's own.
+        if fstype.starts_with("fuse") && fstype != "fusectl" || host.is_some_and(has_helper) {
             self.refuse(
                 "-t",
                 format!("mounting {fstype} runs a helper program as root"),

@@ -102,6 +102,10 @@ fn run_program(execution: &Execution<'_>, argv: &[String]) -> Result<String, Ste
 
 /// What an exit status of mount(8) means, which is a sum of these.
 fn decoded(status: i32) -> String {
+    // mount(8) ends as its helper does.
+    if matches!(status, 126 | 127) {
+        return "a program wasn't there or can't be run".to_owned();
+    }
     const MEANINGS: [(i32, &str); 7] = [
         (1, "wrong usage or no permission"),
         (2, "system error"),
@@ -124,6 +128,7 @@ mod tests {
     fn exit_statuses_of_mount_are_decoded() {
         assert_eq!(decoded(32), "the mount failed");
         assert_eq!(decoded(33), "wrong usage or no permission, the mount failed");
+        assert_eq!(decoded(127), "a program wasn't there or can't be run");
         assert_eq!(decoded(128), "not one that mount(8) knows");
     }
 }

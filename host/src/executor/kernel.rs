@@ -25,6 +25,7 @@ use super::undo::Undo;
 use super::verify;
 use super::{id_map, layers, singleton};
 use crate::host::identity::Identity;
+use crate::model::ends::FileKind;
 use crate::model::options::MountOption;
 use crate::model::own_options::IdMap;
 use crate::model::request::{Propagation, PropagationType, UnmountMode};
@@ -68,16 +69,29 @@ pub(super) fn mount(
     Ok((mount, before))
 }
 
-/// Makes the file system. One that is mounted already would be shared, with the options that it has: where others are asked
-/// for, that would be a lie.
+/// Makes the file system. One that is mounted already is shared, with the options that it has: where others are asked for, that would be
+/// a lie.
 fn create(
     execution: &Execution<'_>,
     fstype: &str,
     context: &OwnedFd,
     parameters: &[MountOption],
 ) -> rustix::io::Result<()> {
-    let asks_for_more = parameters.iter().any(|option| option.name != "ro");
-    let is_exclusive = asks_for_more && execution.host.file_systems().is_mounted_from_device(fstype);
+    // What of the file system is shown is no option of the whole.
+    let is_of_all = |option: &&MountOption| !matches!(option.name.as_str(), "ro" | "subvol" | "subvolid");
+    let is_asked =
+        |option: &&MountOption| execution.plan.request().options.iter().any(|asked| asked.name == option.name);
+    let mut asked = parameters.iter().filter(is_of_all).filter(is_asked).peekable();
+    let is_exclusive = match mounted_with(execution) {
+        Some(options) => {
+            let has = |option: &MountOption| options.iter().any(|has| *has == option.to_string());
+            if !asked.all(has) {
+                return Err(Errno::BUSY);
+            }
+            false
+        }
+        None => asked.peek().is_some() && execution.host.file_systems().is_mounted_from_device(fstype),
+    };
     if !is_exclusive {
         return fsconfig_create(context);
     }
@@ -89,6 +103,14 @@ fn create(
             errno => Err(errno),
         },
     }
+}
+
+/// The options of the file system on the device that is to be mounted, if it's mounted.
+fn mounted_with(execution: &Execution<'_>) -> Option<Vec<String>> {
+    let found = execution.plan.found_source().filter(|found| found.kind == FileKind::BlockDevice)?;
+    let device = found.location.as_ref()?.device;
+    let table = lookup::table(execution).ok()?;
+    table.by_device(device.major, device.minor).next().map(|mount| mount.to_text().super_options)
 }
 
 /// A copy of what the source is, shown at the target.

@@ -11,24 +11,19 @@ use super::lookup;
 use crate::host::identity::Identity;
 use crate::plan::call::call;
 
-/// Each takes its one super block with `get_tree_single`, `get_tree_keyed` or kernfs; see `fs/super.c` of the kernel.
-const TYPES: [&str; 22] = [
+/// Types of which there is one: it takes its one super block with `get_tree_single` or kernfs, see `fs/super.c` of the kernel. A procfs has a
+/// super block for each mount, and shows the same.
+const TYPES: [&str; 16] = [
     "binfmt_misc",
-    "cgroup",
     "cgroup2",
     "configfs",
-    "cpuset",
     "debugfs",
     "devtmpfs",
     "efivarfs",
-    "functionfs",
     "fusectl",
-    "gadgetfs",
-    "mqueue",
-    "nfsd",
+    "proc",
     "pstore",
     "resctrl",
-    "rpc_pipefs",
     "securityfs",
     "selinuxfs",
     "smackfs",
@@ -36,6 +31,9 @@ const TYPES: [&str; 22] = [
     "tracefs",
     "xenfs",
 ];
+
+/// Types of which there is one for a namespace, a name or a set of options: the number of what was mounted tells.
+const KEYED: [&str; 7] = ["cgroup", "cpuset", "functionfs", "gadgetfs", "mqueue", "nfsd", "rpc_pipefs"];
 
 /// Refuses one that is mounted somewhere on the host, before its options can change anything.
 pub(super) fn check_type(execution: &Execution<'_>, fstype: &str) -> Result<(), StepError> {
@@ -50,7 +48,7 @@ pub(super) fn check_type(execution: &Execution<'_>, fstype: &str) -> Result<(), 
 
 /// Refuses one that was mounted meanwhile. The host's lock is held.
 pub(super) fn check_mount(execution: &Execution<'_>, fstype: &str, mount: &OwnedFd) -> Result<(), StepError> {
-    if !TYPES.contains(&fstype) {
+    if !TYPES.contains(&fstype) && !KEYED.contains(&fstype) {
         return Ok(());
     }
     let line = || call("move_mount", &[execution.plan.target()]);

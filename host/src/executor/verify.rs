@@ -40,7 +40,8 @@ pub(super) fn mount(
         .found_source()
         .is_none_or(|found| !matches!(found.kind, FileKind::BlockDevice | FileKind::Regular));
     // A device was compared before the mount was shown. The file system chooses the name that is shown for it.
-    if is_named {
+    // Some types take no source, whatever they are given.
+    if is_named && found.source != "none" {
         differs.compare("source", &found.source, source);
     }
     // A subvolume is a root of its own.

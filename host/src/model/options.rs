@@ -128,6 +128,11 @@ impl Options {
         self.0.iter()
     }
 
+    /// Whether there is an option of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.iter().any(|option| option.name == name)
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

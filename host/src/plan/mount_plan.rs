@@ -170,7 +170,18 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
             if helper || request.options.iter().any(|option| needs_mount_program(&option.name)) {
                 vec![Step::Helper(HelperMount::of(approved, rules, fstype, source(), helper, notes)?)]
             } else {
-                let (attributes, parameters) = told()?;
+                let (mut attributes, mut parameters) = told()?;
+                if READ_ONLY_TYPES.contains(&fstype.as_str())
+                    && !request.options.has("rw")
+                    && !attributes.is_read_only()
+                {
+                    attributes.take("ro");
+                    parameters.push(MountOption::flag("ro"));
+                }
+                // An image may ask for a panic of the host by itself, and an option overrides it.
+                if matches!(fstype.as_str(), "ext2" | "ext3" | "ext4") && !request.options.has("errors") {
+                    parameters.push(MountOption { name: "errors".to_owned(), value: Some("remount-ro".to_owned()) });
+                }
                 let needs_device = approved.source().is_some_and(|end| needs_loop_device(request, &end.found));
                 let image = needs_device.then(|| Image::of(&request.options)).transpose();
                 let image = image.map_err(problem)?;
@@ -195,6 +206,9 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
     });
     Ok(steps)
 }
+
+/// File systems that can only be read: a device that is write-protected is no obstacle.
+const READ_ONLY_TYPES: [&str; 5] = ["cramfs", "erofs", "iso9660", "romfs", "squashfs"];
 
 /// A note on the options that the kernel isn't told, as mount(8) doesn't tell it either.
 fn dropped(request: &MountRequest) -> Option<String> {

@@ -98,7 +98,9 @@ impl Policy for SecureFlags {
             return Ok(Verdict::Allow);
         }
         let facts = Facts::of(review, mounts);
+        // A bind keeps what its source lacks, unless it asks for that.
         let is_node = matches!(review.request.operation, Operation::Bind(_))
+            && review.request.options.iter().all(|option| option.name != "dev")
             && review
                 .source
                 .as_ref()

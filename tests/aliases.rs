@@ -286,14 +286,20 @@ fn a_copy_of_a_tree_shows_all_that_is_mounted_in_it() -> Result<()> {
 
 fn a_file_system_that_is_mounted_is_not_shared_with_other_options() -> Result<()> {
     let output = on_host_with(
-        "[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"ext4\"] }\n",
+        "[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"ext4\", \"btrfs\"] }\n",
         &["fstype-allow"],
         &format!(
             "{LOOP} mkfs.ext4 -q $W/image
             gate mount -t ext4 -o errors=remount-ro $device /mnt/x
-            gate mount -t ext4 $device /mnt/y
+            gate mount -t ext4 $device /mnt/y; gate mount -t ext4 -o errors=remount-ro $device /mnt/source
             gate mount -t ext4 -o commit=7 $device /mnt/target || echo ended with $?
-            absent /mnt/target"
+            absent /mnt/target
+            # The device stands for its mount point, if there is one.
+            refused umount $device; umount /mnt/x; umount /mnt/y; allowed umount $device; absent /mnt/source
+            mkfs.btrfs -qf $device; allowed mount -t btrfs -o subvol=/ $device /mnt/x
+            mkdir /mnt/x/none; btrfs -q subvolume create /mnt/x/home
+            allowed mount -t btrfs -o subvol=/home $device /mnt/y
+            says 32 gate mount -t btrfs -o nodatacow $device /mnt/target; absent /mnt/target"
         ),
     )?;
     let text = text_of(&output);

@@ -87,6 +87,8 @@ END
             left() {{ for comm in /proc/[0-9]*/comm; do case $(cat $comm) in sleep|mount*) echo \"left: $comm\" ;; esac; done; }}
             $M --policies $P mount -t hang done /mnt/x >/run/said 2>&1 & gate=$!
             for i in $(seq 600); do grep -q ' /mnt/x ' /proc/1/mountinfo && break; sleep 0.1; done
+            # These neither stop nor end it.
+            for other in USR1 ALRM QUIT TSTP TTOU VTALRM; do kill -$other $gate; done
             kill -{signal} $gate
             wait $gate || echo \"ended with $?\"
             cat /run/said; left; absent /mnt/x"
@@ -131,11 +133,13 @@ fn a_frozen_file_system_does_not_hold_the_program() -> Result<()> {
         bindfs --no-allow-other /mnt/data /mnt/x -f & daemon=$!
         for i in $(seq 600); do grep -q ' /mnt/x ' /proc/1/mountinfo && break; sleep 0.1; done
         kill -STOP $daemon
-        gate mount -t tmpfs tmpfs /mnt/x/below || echo ended with $?
+        gate mount --audit /run/audit.jsonl -t tmpfs tmpfs /mnt/x/below || echo ended with $?
+        grep -o '"code":"late"' /run/audit.jsonl
         kill -KILL $daemon
         "#,
     )?);
     ensure!(text.contains("ended with 1") && text.contains("hasn't answered within 2s"), "{text}");
+    ensure!(text.contains("\"code\":\"late\""), "{text}");
     // Without the deadline nothing would ever return.
     ensure!(start.elapsed() < Duration::from_secs(100), "{text}");
     Ok(())

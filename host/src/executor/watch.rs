@@ -220,3 +220,26 @@ impl Watch {
         MountFailure { step: step.to_owned(), reason, code: "late", errno: None, undone: Vec::new() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_mount_that_waits_for_its_place_gives_the_lock_of_the_host_back() {
+        let watch = Arc::new(Watch::new(Duration::from_secs(600)));
+        let ((give, given), (done, result)) = (channel(), channel());
+        let working = watch.clone();
+        let thread = std::thread::spawn(move || {
+            working.begin();
+            // The kernel waits until others could go on.
+            let attach = || given.recv_timeout(Duration::from_secs(300)).is_ok();
+            let _ = done.send(working.attach(move || drop(give.send(())), attach));
+        });
+        let attached = watch.wait_for(&result, thread, Duration::from_secs(600), || ());
+        assert_eq!(attached.ok(), Some((true, false)));
+    }
+}

@@ -34,6 +34,16 @@ fn a_flag_that_is_taken_back_later_is_missing() {
 }
 
 #[test]
+fn a_device_node_stays_one_unless_the_bind_asks_for_more_than_its_source_has() {
+    let mut review = bind("/dev/null", "/mnt/null");
+    if let Some(source) = &mut review.source {
+        source.kind = FileKind::CharDevice;
+    }
+    assert_eq!(added(EVERYWHERE, &review), ["nosuid"]);
+    assert_eq!(added(EVERYWHERE, &with_option(review, "dev", None)), ["nosuid", "nodev"]);
+}
+
+#[test]
 fn conditions_and_exemptions_hold() {
     let rules = r#"{"rules": [{"add": ["noexec"], "targets": ["/mnt"], "except-fstypes": ["ext4"]},
                               {"add": ["ro"], "sources": ["/srv"]}]}"#;

@@ -181,7 +181,7 @@ fn requests_that_the_host_refuses_end_with_2() -> Result<()> {
         (&["-t", "auto", "/dev/null", "/mnt"], "-t: "),
         (&["tmpfs", "/mnt"], "-t: "),
         (&["--bind", "/srv/../etc", "/mnt"], "SOURCE: "),
-        (&["--bind", "-o", "remount", "/srv", "/mnt"], "-o: "),
+        (&["--move", "-o", "remount", "/srv", "/mnt"], "-o: "),
     ] {
         let output = mountgate(&["check", "--policies", "policies/baseline", "mount"]).args(arguments).output()?;
         let text = text_of(&output);

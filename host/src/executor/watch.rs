@@ -237,7 +237,8 @@ mod tests {
             working.begin();
             // The kernel waits until others could go on.
             let attach = || given.recv_timeout(Duration::from_secs(300)).is_ok();
-            let _ = done.send(working.attach(move || drop(give.send(())), attach));
+            let give_back = move || give.send(()).unwrap_or_default();
+            let _ = done.send(working.attach(give_back, attach));
         });
         let attached = watch.wait_for(&result, thread, Duration::from_secs(600), || ());
         assert_eq!(attached.ok(), Some((true, false)));

@@ -28,6 +28,7 @@ tests! {
     privileged what_is_put_back_does_not_follow_a_name,
     traced a_mount_that_is_carried_elsewhere_by_a_rename_is_taken_away,
     traced a_tree_that_brings_along_what_nobody_judged_is_taken_away,
+    privileged binds_of_one_file_system_at_once_are_not_taken_for_each_other,
     privileged umount_by_force_is_judged_at_all_mounts_of_the_file_system,
     privileged a_remount_opens_no_view_of_a_denied_place,
     privileged a_folder_of_device_nodes_is_not_bound,
@@ -409,6 +410,17 @@ fn a_tree_that_brings_along_what_nobody_judged_is_taken_away() -> Result<()> {
         if grep ' /mnt/u' /proc/1/mountinfo; then exit 1; fi",
     )?;
     ensure!(text.contains("it ended with Some(3)"), "{text}");
+    Ok(())
+}
+
+fn binds_of_one_file_system_at_once_are_not_taken_for_each_other() -> Result<()> {
+    let text = guarded(
+        "for i in $(seq 24); do mkdir -p /mnt/u/$i; done
+        for i in $(seq 24); do gate -v mount --bind /mnt/w/evil /mnt/u/$i >/run/said-$i 2>&1 & callers=\"${callers:-} $!\"; done
+        for caller in $callers; do wait $caller; done
+        test $(grep -c ' /mnt/u/' /proc/1/mountinfo) = 24; cat /run/said-*",
+    )?;
+    ensure!(!text.contains("carried"), "{text}");
     Ok(())
 }
 

@@ -4,7 +4,9 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc;
@@ -46,6 +48,13 @@ pub(crate) fn note_interrupts(stays: bool) -> io::Result<&'static AtomicBool> {
         }
     }
     Ok(&IS_INTERRUPTED)
+}
+
+/// Has a program start without any signal blocked, whatever this thread blocks: std passes that on.
+pub(crate) fn with_no_signal_blocked(command: &mut Command) -> &mut Command {
+    let unblock = || Ok(SigSet::empty().thread_set_mask()?);
+    // SAFETY: between fork(2) and execve(2), this calls pthread_sigmask(3) only, which is async-signal-safe.
+    unsafe { command.pre_exec(unblock) }
 }
 
 /// From now on the end of a child is told, also if the caller ignored that.

@@ -60,7 +60,7 @@ struct Decided {
     places: Vec<Place>,
     /// The host's mounts, as mountinfo; nothing if the line would be too long with them.
     mounts: String,
-    /// How many bytes of mounts and places were left out.
+    /// How long the line would have been with what was left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     omitted: Option<u64>,
     /// Where the paths lead that policies have asked for.
@@ -129,7 +129,7 @@ impl AuditEntry {
         Self { denial: Some(denial), ..Self::new(gate, request, requester, word) }
     }
 
-    /// The same without what grows with the host's mounts. Callers make mounts, and their names.
+    /// The same without what grows with the host's mounts and the names of paths. Callers make mounts, and their names.
     pub(super) fn without_mounts(mut self, too_long: u64) -> Self {
         if let Some(decided) = &mut self.decided {
             decided.omitted = Some(too_long);
@@ -137,7 +137,6 @@ impl AuditEntry {
             decided.places.clear();
             decided.paths.clear();
             decided.option_paths.clear();
-            decided.trace.clear();
         }
         self
     }

@@ -33,18 +33,19 @@ pub(super) fn end(global: &Global, request: MountRequest) -> Result<Ending, Erro
     // Before the host is entered: the file is where this program is.
     let audit = open_audit(&directory.host)?.map(|log| Arc::new(Mutex::new(Some(log))));
     let host = global.open_host()?;
-    let request = named_by_mount_point(&host, request)?;
     let secrets = Secrets::of(&[&request]);
     hold_other_signals();
     let (audit_of_thread, asked, asker) = (audit.clone(), request.clone(), requester.clone());
     let ended = worker::run(directory, cache, move |gate, watch| {
         let executor = HostExecutor::on_this_thread(&host, watch);
-        let Some(audit) = audit_of_thread else { return gate.carry_out(&host, asked, asker, &executor) };
-        let result = gate.carry_out(&host, asked.clone(), asker.clone(), &executor);
-        write_down(&audit, || match &result {
-            Ok(ending) => AuditEntry::of_ending(gate, ending),
-            Err(error) => AuditEntry::of_error(Some(gate), &asked, &asker, error),
-        });
+        let named = named_by_mount_point(&host, asked.clone());
+        let result = named.and_then(|request| gate.carry_out(&host, request, asker.clone(), &executor));
+        if let Some(audit) = audit_of_thread {
+            write_down(&audit, || match &result {
+                Ok(ending) => AuditEntry::of_ending(gate, ending),
+                Err(error) => AuditEntry::of_error(Some(gate), &asked, &asker, error),
+            });
+        }
         result
     });
     // The thread is stuck in the kernel, and won't write anything.
@@ -56,7 +57,9 @@ pub(super) fn end(global: &Global, request: MountRequest) -> Result<Ending, Erro
 
 /// Writes the one line of a request, unless that was done.
 fn write_down(audit: &Mutex<Option<AuditLog>>, entry: impl FnOnce() -> AuditEntry) {
-    let Some(log) = audit.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+    // Held until the line is there: the process ends when the other thread finds nothing left to write.
+    let mut audit = audit.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(log) = audit.take() else { return };
     let path = log.path().to_owned();
     if let Err(error) = log.append(entry()) {
         // The host is changed, whether or not that is written down.

@@ -7,12 +7,12 @@ use crate::model::ends::FileKind;
 use crate::model::refusals::Refusals;
 use crate::model::request::{MountRequest, Operation};
 use crate::model::rules::Symlinks;
+use crate::mount_table::mount::Mount;
 
-/// The request with the mount point in the place of the device. Devices lie in `/dev`: to look at another path might take as long as a server
-/// likes.
+/// The request with the mount point in the place of the device.
 ///
 /// # Errors
-/// When it's mounted more than once.
+/// When it's mounted more than once, or below another mount.
 pub(super) fn named_by_mount_point(host: &HostRoot, request: MountRequest) -> Result<MountRequest, Error> {
     if !matches!(request.operation, Operation::Unmount(_)) || !request.target.starts_with("/dev/") {
         return Ok(request);
@@ -26,14 +26,25 @@ pub(super) fn named_by_mount_point(host: &HostRoot, request: MountRequest) -> Re
     if table.mount_point(found.found.path.as_bytes()).is_some() {
         return Ok(request);
     }
-    let mut mounted: Vec<String> =
-        table.by_device(device.major, device.minor).map(|mount| mount.to_text().target).collect();
-    match mounted.len() {
-        0 => Ok(request),
-        1 => Ok(MountRequest { target: mounted.remove(0), ..request }),
-        count => {
-            let message = format!("{} is mounted {count} times: {}", request.target, mounted.join(", "));
-            Err(Refusals::one("TARGET", message, Some("name one of the mount points")).into())
+    // btrfs has a number of its own, and shows the device as its source.
+    let is_from_it = |mount: &Mount<'_>| {
+        (mount.major(), mount.minor()) == (device.major, device.minor)
+            || *mount.fstype() == *b"btrfs" && *mount.source() == *found.found.path.as_bytes()
+    };
+    let mounted: Vec<Mount<'_>> = table.iter().filter(is_from_it).collect();
+    let refused = |message: String| Err(Refusals::one("TARGET", message, Some("name a mount point")).into());
+    match mounted.as_slice() {
+        [] => Ok(request),
+        [mount] => {
+            let target = mount.to_text().target;
+            match table.mount_point(&mount.target()).is_some_and(|top| top.id() == mount.id()) {
+                true => Ok(MountRequest { target, ..request }),
+                false => refused(format!("{} is mounted on {target}, and another mount hides it", request.target)),
+            }
+        }
+        several => {
+            let targets: Vec<String> = several.iter().map(|mount| mount.to_text().target).collect();
+            refused(format!("{} is mounted {} times: {}", request.target, targets.len(), targets.join(", ")))
         }
     }
 }

@@ -101,10 +101,10 @@ pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
     let name = Path::new(program).file_name()?.to_str()?;
     let mut says_not_mounted = true;
     let requests = match name {
-        "mount" if ListFlags::try_parse().is_ok() => {
-            return Some(ListFlags::try_parse().map_or(USAGE, |flags| list(&flags)));
-        }
-        "mount" => MountFlags::try_parse().map(|flags| vec![flags.request.request()]),
+        "mount" => match ListFlags::try_parse() {
+            Ok(flags) => return Some(list(&flags)),
+            Err(_) => MountFlags::try_parse().map(|flags| vec![flags.request.request()]),
+        },
         "umount" => UmountFlags::try_parse().map(|UmountFlags { mode, targets, quiet, .. }| {
             says_not_mounted = !quiet;
             targets.into_iter().map(|target| Ok(unmount(mode.mode(), &target))).collect()

@@ -11,7 +11,7 @@ use crate::host::locks::{HostLock, Locks};
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, PinnedPath, ResolvedPath};
 use crate::model::host_error::HostError;
-use crate::model::location::{Device, Location, Place, Via};
+use crate::model::location::{Location, Place, Via};
 use crate::model::request::{MountRequest, Operation};
 use crate::mount_table::snapshot::Snapshot;
 
@@ -74,12 +74,7 @@ impl Answers {
     }
 
     /// Takes the lock of the host, and asks again as if these mounts, which the request itself has made, weren't there.
-    pub(crate) fn confirm_without(
-        &self,
-        request: &MountRequest,
-        ends: &Ends,
-        own: HashSet<u64>,
-    ) -> Result<HostLock, Unconfirmed> {
+    fn confirm_without(&self, request: &MountRequest, ends: &Ends, own: HashSet<u64>) -> Result<HostLock, Unconfirmed> {
         // Followed before the lock is taken, as in `confirm`.
         let followed = snapshot(&self.host);
         followed.follow_paths_of(&self.snapshot);
@@ -117,31 +112,38 @@ impl Answers {
         Ok(lock)
     }
 
-    /// The first place of new mounts, by their ids in mountinfo, that the policies haven't judged. `own` is the mount of the request, which is
-    /// where it was asked for, and `devices` are those of all that was put there.
-    pub(crate) fn unjudged(
+    /// Compares where the mount of a request was carried with the places that were judged. `own` is its id in mountinfo, and `new` are those of all
+    /// mounts that weren't there before. If others could mount meanwhile, everything is asked again, as if the mount and what was carried
+    /// weren't there.
+    pub(crate) fn confirm_carried(
         &self,
-        new: &HashSet<u64>,
+        request: &MountRequest,
+        ends: &Ends,
         own: u64,
-        devices: &HashSet<Device>,
-    ) -> Result<Option<String>, HostError> {
+        new: &HashSet<u64>,
+        is_overtaken: bool,
+    ) -> Result<(), Unconfirmed> {
         let now = snapshot(&self.host);
         let topology = now.topology().map_err(HostError::clone)?;
-        let judged: HashSet<(&str, &Location)> =
-            self.places.iter().map(|place| (place.path.as_str(), &place.location)).collect();
-        for mount in new.iter().filter(|id| **id != own).filter_map(|id| topology.find(*id)) {
-            let node = topology.nodes()[mount];
-            // What came along lies on what came: that was judged by what it shows.
-            if new.contains(&node.parent) || !devices.contains(&node.device) {
-                continue;
-            }
-            let path = topology.paths(mount).map(|paths| paths.target.clone()).unwrap_or_default();
-            let location = topology.mount_point(mount).map(|(_, location)| location);
-            if !location.is_some_and(|location| judged.contains(&(path.as_str(), &location))) {
-                return Ok(Some(path));
+        let Some(mount) = topology.find(own) else { return Err(Unconfirmed::Changed("the mount is gone".to_owned())) };
+        let is_new = |mount: &usize| new.contains(&topology.nodes()[*mount].id);
+        // The kernel makes what it carries peers and slaves of the mount.
+        let receivers = topology.receivers(mount);
+        let carried: Vec<usize> = receivers.iter().map(|(receiver, _)| *receiver).filter(is_new).collect();
+        for copy in &carried {
+            let path = topology.paths(*copy).map(|paths| paths.target.as_str()).unwrap_or_default();
+            let location = topology.mount_point(*copy).map(|(_, location)| location);
+            if !self.places.iter().any(|place| place.path == path && Some(&place.location) == location.as_ref()) {
+                return Err(Unconfirmed::Changed(format!("it was carried to {path} as well")));
             }
         }
-        Ok(None)
+        if !is_overtaken {
+            return Ok(());
+        }
+        let tops = carried.into_iter().chain([mount]);
+        let own = tops.flat_map(|top| topology.descendants(top).into_iter().chain([top]));
+        let own = own.map(|mount| topology.nodes()[mount].id).collect();
+        self.confirm_without(request, ends, own).map(drop)
     }
 
     /// Whether it was judged that this is brought along.

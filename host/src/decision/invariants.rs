@@ -106,7 +106,9 @@ pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &E
                 let kind = |directory| if directory { "a directory" } else { "not a directory" };
                 let message = format!("it's {}, and the source is {}", kind(to), kind(from));
                 let hint = Some("bind a directory on a directory, a file on a file");
-                check.refusals.push(Refusal { code: "not-a-directory", ..Refusal::new(TARGET, message, hint) });
+                let refusal = Refusal::new(TARGET, message, hint);
+                let code = if to { refusal.code } else { "not-a-directory" };
+                check.refusals.push(Refusal { code, ..refusal });
             }
         }
     }

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup;
 use crate::host::identity::Identity;
-use crate::model::location::Device;
+use crate::model::request::Operation;
 use crate::mount_table::statmount;
 
 /// What was mounted before something was done.
@@ -23,22 +24,14 @@ pub(super) enum Before {
 }
 
 impl Before {
-    /// The mounts that are there before something is done at a place.
-    pub(super) fn now(execution: &Execution<'_>) -> io::Result<Self> {
+    /// The mounts that are there before something is done. `there` is any place of the host.
+    pub(super) fn now(execution: &Execution<'_>, there: BorrowedFd<'_>) -> io::Result<Self> {
         // Ids only grow: that of a mount that is made now is larger than all there are.
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-        let target = execution.target().map_err(|error| io::Error::other(error.reason))?;
-        match open_tree(target, "", flags).map(|copy| Self::showing(execution, copy.as_fd())) {
-            Ok(before) => before,
-            Err(_) => Self::table(execution),
-        }
-    }
-
-    /// The mounts that were there before one that isn't shown yet.
-    pub(super) fn showing(execution: &Execution<'_>, mount: BorrowedFd<'_>) -> io::Result<Self> {
+        let newest = open_tree(there, "", flags).ok().map(|copy| Identity::of(copy.as_fd())).transpose()?;
         // statmount(2) may be missing where the ids aren't.
-        match Identity::of(mount)?.unique_id.filter(|id| statmount::newer(*id).is_ok()) {
-            Some(id) => Ok(Self::Newest(id - 1)),
+        match newest.and_then(|newest| newest.unique_id).filter(|id| statmount::newer(*id).is_ok()) {
+            Some(id) => Ok(Self::Newest(id)),
             None => Self::table(execution),
         }
     }
@@ -56,7 +49,7 @@ impl Before {
     }
 
     /// The mountinfo ids of all mounts that weren't there.
-    fn new_mounts(&self, execution: &Execution<'_>) -> io::Result<HashSet<u64>> {
+    pub(super) fn new_mounts(&self, execution: &Execution<'_>) -> io::Result<HashSet<u64>> {
         let newest = match self {
             Self::Newest(newest) => *newest,
             Self::Table(ids) => {
@@ -76,29 +69,26 @@ impl Before {
     }
 }
 
-/// Compares all places at which a mount has appeared since with those that were judged. `own` is its id in mountinfo, and `devices`
-/// are those of all that was put there. If others didn't wait for it, everything is asked again.
+/// Compares all places at which a mount has appeared since with those that were judged. `own` is its id in mountinfo. If others didn't wait
+/// for it, everything is asked again.
 pub(super) fn check(
     execution: &Execution<'_>,
     before: &Before,
     own: u64,
-    devices: &HashSet<Device>,
     line: impl Fn() -> String,
 ) -> Result<(), StepError> {
-    let failed = |error: io::Error| StepError::new(line(), error);
     if let Some(stop) = execution.watch.must_end() {
         return Err(StepError::new(line(), stop.to_string()));
     }
-    let new = before.new_mounts(execution).map_err(failed)?;
-    if execution.is_overtaken.replace(false) {
-        execution.reconfirm(new.iter().copied(), &line)?;
+    let new = before.new_mounts(execution).map_err(|error| StepError::new(line(), error))?;
+    let is_overtaken = execution.is_overtaken.replace(false);
+    if is_overtaken && execution.plan.request().operation == Operation::Move {
+        // All that the policies asked about the mount has changed with it.
+        let reason = "somebody keeps the target directory: it was given up, for others to go on";
+        return Err(StepError::new(line(), (reason.to_owned(), Errno::BUSY)));
     }
-    if new.iter().all(|id| *id == own) {
+    if !is_overtaken && new.iter().all(|id| *id == own) {
         return Ok(());
     }
-    let unjudged = execution.plan.unjudged(&new, own, devices);
-    match unjudged.map_err(|error| StepError::new(line(), error))? {
-        Some(place) => Err(StepError::outdated(line(), format!("it was carried to {place} as well"))),
-        None => Ok(()),
-    }
+    execution.plan.confirm_carried(own, &new, is_overtaken).map_err(|error| StepError::unconfirmed(line(), error))
 }

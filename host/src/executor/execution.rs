@@ -1,14 +1,12 @@
 //! One plan that is being carried out, with the descriptors of what was approved.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashSet;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::failure::StepError;
 use super::mount_api::attach;
 use super::watch::Watch;
-use crate::decision::answers::{Pins, Unconfirmed};
+use crate::decision::answers::Pins;
 use crate::host::identity::Identity;
 use crate::host::locks::HostLock;
 use crate::host::root::HostRoot;
@@ -48,10 +46,7 @@ impl Execution<'_> {
         if confirmed.is_none() {
             let pins =
                 Pins { source: self.source.as_ref().map(AsFd::as_fd), target: self.target.as_ref().map(AsFd::as_fd) };
-            *confirmed = Some(self.plan.confirm(pins).map_err(|error| match error {
-                Unconfirmed::Changed(what) => StepError::outdated(call(), what),
-                Unconfirmed::Host(error) => StepError::new(call(), error),
-            })?);
+            *confirmed = Some(self.plan.confirm(pins).map_err(|error| StepError::unconfirmed(call(), error))?);
         }
         self.watch.commit().map_err(|stop| StepError::new(call(), stop.to_string()))
     }
@@ -92,25 +87,5 @@ impl Execution<'_> {
         self.commit(call)?;
         *self.confirmed.borrow_mut() = None;
         Ok(())
-    }
-
-    /// Asks again after a step that others didn't wait for, as if what it has mounted weren't there. `new` are the mountinfo ids
-    /// of all mounts that were made meanwhile.
-    pub(super) fn reconfirm(&self, new: impl Iterator<Item = u64>, call: impl Fn() -> String) -> Result<(), StepError> {
-        let own = self.own_among(new).map_err(|error| StepError::new(call(), error))?;
-        match self.plan.confirm_without(own) {
-            Ok(_) => Ok(()),
-            Err(Unconfirmed::Changed(what)) => Err(StepError::outdated(call(), what)),
-            Err(Unconfirmed::Host(error)) => Err(StepError::new(call(), error)),
-        }
-    }
-
-    /// The mounts among these of the file system that is mounted on the target now: what this request has made, and what was
-    /// carried to peers of it. A second request for the same file system waits for the lock of its source.
-    fn own_among(&self, new: impl Iterator<Item = u64>) -> io::Result<HashSet<u64>> {
-        let table = self.host.mount_table().map_err(io::Error::other)?;
-        let made = table.mount_point(self.plan.target_bytes()).map(|mount| (mount.major(), mount.minor()));
-        let is_own = |id: &u64| table.by_id(*id).is_some_and(|mount| Some((mount.major(), mount.minor())) == made);
-        Ok(new.filter(is_own).collect())
     }
 }

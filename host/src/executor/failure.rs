@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::decision::answers::Unconfirmed;
 use crate::model::host_error::HostError;
 
 /// Why a plan wasn't carried out.
@@ -82,6 +83,14 @@ impl StepError {
     /// What the policies were told isn't true any more.
     pub(super) fn outdated(call: String, what: String) -> Self {
         Self { call, reason: what, code: "changed", errno: None, is_outdated: true }
+    }
+
+    /// What was asked again has changed, or the host can't be asked.
+    pub(super) fn unconfirmed(call: String, error: Unconfirmed) -> Self {
+        match error {
+            Unconfirmed::Changed(what) => Self::outdated(call, what),
+            Unconfirmed::Host(error) => Self::new(call, error),
+        }
     }
 
     /// This error with a code of its own.

@@ -1,9 +1,6 @@
 //! Mounts that take a helper (`mount.TYPE`) or an option that only mount(8) carries out. The host's mount(8) runs, and
 //! what it did is verified.
 
-use std::collections::HashSet;
-use std::io;
-
 use super::apply::Applied;
 use super::carried::Before;
 use super::execution::Execution;
@@ -11,7 +8,7 @@ use super::failure::StepError;
 use super::process::{Ended, Finished, run};
 use super::scope::{ScopeError, without_announcement};
 use super::undo::Undo;
-use super::{leftovers, lookup, singleton, verify};
+use super::{leftovers, singleton, verify};
 use crate::model::secrets::Secrets;
 use crate::plan::attributes::Attributes;
 use crate::plan::helper_mount::{HelperMount, without_scope};
@@ -26,18 +23,21 @@ pub(super) fn mount(
 ) -> Result<(), StepError> {
     let line = || Step::Helper(mount.clone()).lines(&mount.target).join(" ");
     if !mount.helper {
-        singleton::check_type(execution, &mount.fstype)?;
+        singleton::check_any(execution, &mount.fstype)?;
     }
     let children = leftovers::Children::now();
-    let before = Before::now(execution).map_err(|error| StepError::new(line(), error))?;
-    let there = ids(execution).map_err(|error| StepError::new(line(), error))?;
     execution.commit_to_wait(line)?;
+    // While the helper works, others can mount.
+    execution.is_overtaken.set(true);
+    let before = Before::now(execution, execution.target()?).map_err(|error| StepError::new(line(), error))?;
     let result = run_mount(execution, mount, applied).and_then(|output| {
         let attributes = Attributes::of(&mount.options);
         // The output may say why nothing is there.
         let printed = if output.is_empty() { String::new() } else { format!(" (it said: {output})") };
-        let id = verify::helper(execution, mount, attributes, &before, undos)
-            .map_err(|error| StepError::new(line(), format!("it exited with 0, but {}{printed}", error.reason)))?;
+        let id = verify::helper(execution, mount, attributes, &before, undos).map_err(|error| {
+            let reason = format!("it exited with 0, but {}{printed}", error.reason);
+            StepError { call: line(), reason, ..error }
+        })?;
         applied.notes.extend((!output.is_empty()).then(|| format!("mount(8) said: {output}")));
         Ok(id)
     });
@@ -49,14 +49,7 @@ pub(super) fn mount(
         }
     }
     applied.mount_id = result?;
-    // While the helper worked, others could mount: what the policies were told is asked again.
-    let own = ids(execution).map_err(|error| StepError::new(line(), error))?;
-    execution.reconfirm(own.difference(&there).copied(), line)
-}
-
-/// The mountinfo ids of all mounts.
-fn ids(execution: &Execution<'_>) -> io::Result<HashSet<u64>> {
-    Ok(lookup::table(execution)?.iter().map(|mount| mount.id()).collect())
+    Ok(())
 }
 
 /// Runs mount(8), in a scope of its own where systemd gives one. Returns its output.

@@ -12,7 +12,7 @@ use rustix::mount::{
 };
 use rustix::process::{Resource, Rlimit, fchdir, getrlimit, setrlimit};
 
-use super::carried::Before;
+use super::carried::{self, Before};
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup::{self, Below};
@@ -42,7 +42,8 @@ pub(super) fn mount(
     parameters: &[MountOption],
     attributes: Attributes,
     id_map: Option<&IdMap>,
-) -> Result<(OwnedFd, Before), StepError> {
+    undos: &mut Vec<Undo>,
+) -> Result<OwnedFd, StepError> {
     let name = source.name();
     singleton::check_type(execution, fstype)?;
     let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {
@@ -65,8 +66,7 @@ pub(super) fn mount(
         .map_err(|errno| with_context_log(&context, call("fsmount", &[&attributes.to_string()]), errno))?;
     verify::device(execution, fstype, source, &mount)?;
     id_map.map_or(Ok(()), |map| id_map::apply(&mount, false, map))?;
-    let before = show(execution, &mount, || singleton::check_mount(execution, fstype, &mount))?;
-    Ok((mount, before))
+    show(execution, mount, |mount| singleton::check_mount(execution, fstype, mount), undos)
 }
 
 /// Makes the file system. One that is mounted already is shared, with the options that it has: where others are asked for, that would be
@@ -121,7 +121,7 @@ pub(super) fn bind(
     attributes: Attributes,
     id_map: Option<&IdMap>,
     undos: &mut Vec<Undo>,
-) -> Result<(OwnedFd, Before), StepError> {
+) -> Result<OwnedFd, StepError> {
     let path = execution.plan.found_source().map_or("", |found| &found.path);
     let flag = if recursive { "AT_RECURSIVE" } else { "" };
     let mut flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_EMPTY_PATH;
@@ -160,7 +160,7 @@ pub(super) fn bind(
         change(attributes, false, Some(asked.kind))?;
     }
     id_map.map_or(Ok(()), |map| id_map::apply(&tree, recursive, map))?;
-    let before = show(execution, &tree, || Ok(()))?;
+    let tree = show(execution, tree, |_| Ok(()), undos)?;
     // What is put on a shared mount is shared.
     if let Some(Propagation { kind, recursive }) = named {
         let attr = MountAttr { propagation: propagation_bit(kind), ..MountAttr::default() };
@@ -169,22 +169,33 @@ pub(super) fn bind(
             return Err(StepError::new(call("mount_setattr", &[execution.plan.target(), kind.name()]), error));
         }
     }
-    Ok((tree, before))
+    Ok(tree)
 }
 
-/// Puts a mount that isn't shown yet on the target, after a last look. Returns what was mounted before.
+/// Puts a mount that isn't shown yet on the target, after a last look at it, and sees where the kernel has carried it.
 fn show(
     execution: &Execution<'_>,
-    mount: &OwnedFd,
-    last_look: impl FnOnce() -> Result<(), StepError>,
-) -> Result<Before, StepError> {
+    mount: OwnedFd,
+    last_look: impl FnOnce(&OwnedFd) -> Result<(), StepError>,
+    undos: &mut Vec<Undo>,
+) -> Result<OwnedFd, StepError> {
     let line = || call("move_mount", &[execution.plan.target()]);
-    let before = Before::showing(execution, mount.as_fd()).map_err(|error| StepError::new(line(), error))?;
-    wait_until_free(execution.target()?);
+    let failed = |error: io::Error| StepError::new(line(), error);
+    let target = execution.target()?;
+    let own = Identity::of(mount.as_fd()).map_err(failed)?.id;
+    wait_until_free(target);
     execution.commit(line)?;
-    last_look()?;
-    let shown = execution.attach(execution.give_back(), mount.as_fd(), execution.target()?);
-    shown.map(|()| before).map_err(|errno| StepError::new(line(), not_shown(errno)))
+    last_look(&mount)?;
+    let before = Before::now(execution, target).map_err(failed)?;
+    let shown = execution.attach(execution.give_back(), mount.as_fd(), target);
+    shown.map_err(|errno| StepError::new(line(), not_shown(errno)))?;
+    match carried::check(execution, &before, own, line) {
+        Ok(()) => Ok(mount),
+        Err(error) => {
+            undos.push(Undo::Detach(mount));
+            Err(error)
+        }
+    }
 }
 
 /// Changes the flags of the mount at the target.
@@ -230,19 +241,21 @@ pub(super) fn move_mount(execution: &Execution<'_>, undos: &mut Vec<Undo>) -> Re
     let path = execution.plan.found_source().map_or("", |found| &found.path);
     let line = || call("move_mount", &[path, execution.plan.target()]);
     let source = execution.source()?;
-    let is_mounted = Identity::of(source).map_err(|error| StepError::new(line(), error))?.is_mount_root;
-    if !is_mounted {
+    let failed = |error: io::Error| StepError::new(line(), error);
+    let target = execution.target()?;
+    let moved = Identity::of(source).map_err(failed)?;
+    if !moved.is_mount_root {
         return Err(StepError::new(line(), format!("{path} isn't a mount point")).with_code("not-mounted"));
     }
-    let from = execution.host.place(path).map_err(|errno| StepError::new(line(), errno))?;
-    let before = Before::now(execution).map_err(|error| StepError::new(line(), error))?;
-    wait_until_free(execution.target()?);
+    let from = execution.host.place(path).map_err(failed)?;
+    wait_until_free(target);
     execution.commit(line)?;
-    execution
-        .attach(execution.give_back(), source, execution.target()?)
-        .map_err(|errno| StepError::new(line(), not_moved(errno)))?;
+    let before = Before::now(execution, target).map_err(failed)?;
+    let attached = execution.attach(execution.give_back(), source, target);
+    attached.map_err(|errno| StepError::new(line(), not_moved(errno)))?;
     undos.push(Undo::MoveBack(from));
-    verify::moved(execution, &before, line)
+    carried::check(execution, &before, moved.id, line)?;
+    verify::moved(execution, line)
 }
 
 /// Changes how mount events travel between the mount at the target and its peers.

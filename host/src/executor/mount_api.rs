@@ -21,14 +21,11 @@ pub(super) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::i
     move_mount(mount, "", target, "", flags)
 }
 
-/// Waits until nobody holds a directory: to put a mount there takes its lock, and whoever reads it holds that. No name is so long, so this
-/// removes nothing.
+/// Waits until nobody holds a directory: to put a mount there takes its lock, and whoever reads it holds that. A name with a slash behind it
+/// can't be unlinked, so this removes nothing.
 pub(super) fn wait_until_free(directory: BorrowedFd<'_>) {
-    let _ = unlinkat(directory, "x".repeat(NAME_MAX + 1), AtFlags::empty());
+    let _ = unlinkat(directory, "mountgate/", AtFlags::empty());
 }
-
-/// See `include/uapi/linux/limits.h` of the kernel.
-const NAME_MAX: usize = 255;
 
 /// Changes the file system behind a mount.
 pub(super) fn reconfigure(

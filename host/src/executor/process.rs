@@ -41,14 +41,12 @@ pub(super) fn run(argv: &[String], must_end: impl Fn() -> Option<Stop>) -> io::R
     let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     sys::keep_descriptors_from_programs()?;
     let (mut reader, writer) = io::pipe()?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .process_group(0)
-        .spawn()?;
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().process_group(0);
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let mut child = sys::with_no_signal_blocked(&mut command).spawn()?;
+    // It would keep the pipe open.
+    drop(command);
     rustix::io::ioctl_fionbio(&reader, true)?;
     let pid = Pid::from_child(&child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
@@ -147,6 +145,8 @@ fn drain(reader: &mut PipeReader, output: &mut Vec<u8>) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::signal::{SigSet, Signal as Blockable};
+
     use super::*;
 
     fn shell(script: &str, timeout: Duration) -> Finished {
@@ -173,6 +173,16 @@ mod tests {
         let ended = shell("setsid sleep 3 & echo done", Duration::from_secs(60));
         assert!(matches!(ended.how, Ended::Exited(_)));
         assert_eq!(ended.output, "done");
+    }
+
+    #[test]
+    fn a_program_starts_with_no_signal_blocked() {
+        let mut blocked = SigSet::empty();
+        blocked.add(Blockable::SIGUSR1);
+        blocked.thread_block().expect("a signal can be blocked");
+        let ended = shell("grep SigBlk /proc/self/status", Duration::from_secs(60));
+        blocked.thread_unblock().expect("it can be unblocked");
+        assert_eq!(ended.output, "SigBlk:\\u{9}0000000000000000");
     }
 
     #[test]

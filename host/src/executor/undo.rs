@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, UnmountFlags, open_tree, unmount};
 
+use super::carried::Before;
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup::{self, Below};
@@ -79,10 +80,9 @@ impl Undo {
             }
             Self::Reconfigure { parameters, before } => return undo_reconfigure(execution, &parameters, &before),
             Self::MoveBack(place) => {
-                let source = execution.source()?;
-                let there = place.open();
-                let back = there.and_then(|there| move_back(execution, source, &place.path, &there));
-                (call("move_mount", &[target, &place.path]), back)
+                let line = call("move_mount", &[target, &place.path]);
+                let Some(source) = &execution.source else { return Err(StepError::new(line, "no source is held")) };
+                (line, place.open().and_then(|there| move_back(execution, source, &place.path, &there)))
             }
             Self::SetPropagation { recursive: true, .. } => {
                 let line = call("mount_setattr", &[target, "AT_RECURSIVE"]);
@@ -107,39 +107,73 @@ impl Undo {
 
 /// Puts a mount where it was, if it's seen only where that was judged.
 fn come_back(execution: &Execution<'_>, mount: BorrowedFd<'_>, path: &str, there: &OwnedFd) -> io::Result<()> {
-    let lock = execution.plan.confirm_return(path, there.as_fd()).map_err(|error| match error {
+    let failed = |error: Unconfirmed| match error {
         Unconfirmed::Changed(what) => io::Error::other(what),
         Unconfirmed::Host(error) => io::Error::other(error),
-    })?;
-    Ok(execution.attach(lock.as_ref().map(HostLock::give_back), mount, there.as_fd())?)
+    };
+    let judged = || execution.plan.confirm_return(path, there.as_fd()).map_err(failed);
+    let lock = judged()?;
+    let own = Identity::of(mount)?.id;
+    let before = Before::now(execution, there.as_fd())?;
+    execution.attach(lock.as_ref().map(HostLock::give_back), mount, there.as_fd())?;
+    // What is late comes back all the same. Where others didn't wait for it, more may have been made of its place.
+    let is_judged = match execution.is_overtaken.replace(false) {
+        true => judged().map(drop),
+        false => Ok(()),
+    };
+    let is_where_it_was = is_judged.and_then(|()| {
+        let new = before.new_mounts(execution)?;
+        execution.plan.confirm_carried(own, &new, false).map_err(failed)
+    });
+    if is_where_it_was.is_err() {
+        unmount(format!("/proc/self/fd/{}", mount.as_raw_fd()), UnmountFlags::DETACH)?;
+    }
+    is_where_it_was
 }
 
 /// Moves a mount back to where it was. What has come to a shared mount can't be moved away again: then a copy goes back, and it's
 /// taken away where it is.
-fn move_back(execution: &Execution<'_>, source: BorrowedFd<'_>, path: &str, there: &OwnedFd) -> io::Result<()> {
-    match come_back(execution, source, path, there) {
+fn move_back(execution: &Execution<'_>, source: &OwnedFd, path: &str, there: &OwnedFd) -> io::Result<()> {
+    match come_back(execution, source.as_fd(), path, there) {
         Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {}
         result => return result,
+    }
+    let identity = Identity::of(source.as_fd())?;
+    is_uncovered(execution, &identity)?;
+    for below in lookup::mounts_below(execution, &identity)? {
+        let found = lookup::find(execution, &below.identity)?;
+        // It would be left out of the copy.
+        if found.is_some_and(|found| propagation_of(&found.optional_fields) == PropagationType::Unbindable) {
+            return Err(io::Error::other(format!("{} can't be copied", String::from_utf8_lossy(&below.path))));
+        }
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let copy = open_tree(source, "", flags | OpenTreeFlags::AT_RECURSIVE)?;
     come_back(execution, copy.as_fd(), path, there)?;
-    Ok(unmount(format!("/proc/self/fd/{}", source.as_raw_fd()), UnmountFlags::DETACH)?)
+    detach(execution, source)
 }
 
 /// Takes one mount away by its descriptor, wherever it is by now, if nothing was mounted on it meanwhile: umount2(2) would
 /// take that away.
 fn detach(execution: &Execution<'_>, mount: &OwnedFd) -> io::Result<()> {
     let identity = Identity::of(mount.as_fd())?;
-    let Some(found) = lookup::find(execution, &identity)? else { return Ok(()) };
-    let is_on_it = |below: &Below| below.parent == found.id && path_to_text(&below.path) == found.target;
-    if lookup::mounts_below(execution, &identity)?.iter().any(is_on_it) {
-        return Err(io::Error::other("something else is mounted over it by now"));
+    if !is_uncovered(execution, &identity)? {
+        return Ok(());
     }
     unmount(format!("/proc/self/fd/{}", mount.as_raw_fd()), UnmountFlags::DETACH)?;
     match lookup::find(execution, &identity)? {
         None => Ok(()),
         Some(_) => Err(io::Error::other("it's still mounted")),
+    }
+}
+
+/// Whether a mount is there. It's an error if another one hides it.
+fn is_uncovered(execution: &Execution<'_>, mount: &Identity) -> io::Result<bool> {
+    let Some(found) = lookup::find(execution, mount)? else { return Ok(false) };
+    let is_on_it = |below: &Below| below.parent == found.id && path_to_text(&below.path) == found.target;
+    match lookup::mounts_below(execution, mount)?.iter().any(is_on_it) {
+        true => Err(io::Error::other("something else is mounted over it by now")),
+        false => Ok(true),
     }
 }
 

@@ -29,10 +29,9 @@ pub(super) fn mount(
     source: &str,
     (attributes, is_mapped): (Attributes, bool),
     undos: &mut Vec<Undo>,
-    (mount, before): (OwnedFd, Before),
+    mount: OwnedFd,
 ) -> Result<Option<u64>, StepError> {
     let FoundMount { identity, mount: found } = find_new(execution, undos, mount)?;
-    carried::check(execution, &before, found.id, &HashSet::from([device_of(&found)]), verify)?;
     let mut differs = Differences::default();
     differs.compare("type", &found.fstype, fstype);
     let is_named = execution
@@ -67,7 +66,7 @@ pub(super) fn bind(
     asked: Propagation,
     (attributes, is_mapped): (Attributes, bool),
     undos: &mut Vec<Undo>,
-    (mount, before): (OwnedFd, Before),
+    mount: OwnedFd,
 ) -> Result<Option<u64>, StepError> {
     let found = find_new(execution, undos, mount)?;
     let failed = |error: io::Error| StepError::new(verify(), error);
@@ -88,7 +87,6 @@ pub(super) fn bind(
     if !may_tell {
         differs.peer(&found.mount, &peer_groups([&source_mount.mount]));
     }
-    let mut devices = HashSet::from([device_of(&found.mount)]);
     if recursive {
         let copies = below(execution, &found.identity).map_err(failed)?;
         let mut new: HashSet<u64> = copies.iter().map(|copy| copy.id).collect();
@@ -96,10 +94,10 @@ pub(super) fn bind(
         // Where the target lies within the source, the copies lie below the source as well.
         let originals = below(execution, &source_mount.identity).map_err(failed)?;
         let groups = peer_groups(originals.iter().filter(|mount| !new.contains(&mount.id)));
-        devices.extend(copies.iter().map(device_of));
         for copy in &copies {
             // What is mounted in a folder may have changed since that was judged.
-            let shown = Location { device: device_of(copy), path: copy.root.clone() };
+            let device = Device { major: copy.major, minor: copy.minor };
+            let shown = Location { device, path: copy.root.clone() };
             if !execution.plan.may_bring(&shown) {
                 let what = format!("{} came along, which wasn't mounted there", copy.target.escape_debug());
                 return Err(StepError::outdated(verify(), what));
@@ -113,17 +111,12 @@ pub(super) fn bind(
             }
         }
     }
-    carried::check(execution, &before, found.mount.id, &devices, verify)?;
     differs.done()?;
     Ok(found.identity.unique_id)
 }
 
 fn verify() -> String {
     "verify".to_owned()
-}
-
-fn device_of(mount: &MountText) -> Device {
-    Device { major: mount.major, minor: mount.minor }
 }
 
 /// All mounts below one, as they are.
@@ -166,7 +159,7 @@ pub(super) fn helper(
     differs.compare("mount point", &found.target, &wanted.target);
     differs.flags(&found, attributes.tightening());
     differs.done()?;
-    carried::check(execution, before, found.id, &HashSet::from([device_of(&found)]), verify)?;
+    carried::check(execution, before, found.id, verify)?;
     Ok(identity.unique_id)
 }
 
@@ -199,11 +192,8 @@ pub(super) fn super_options(execution: &Execution<'_>, parameters: &[MountOption
     differs.done()
 }
 
-pub(super) fn moved(execution: &Execution<'_>, before: &Before, line: impl Fn() -> String) -> Result<(), StepError> {
+pub(super) fn moved(execution: &Execution<'_>, line: impl Fn() -> String) -> Result<(), StepError> {
     let found = lookup::at(execution, execution.source()?).map_err(|error| StepError::new(line(), error))?;
-    let moved = below(execution, &found.identity).map_err(|error| StepError::new(line(), error))?;
-    let devices = moved.iter().chain([&found.mount]).map(device_of).collect();
-    carried::check(execution, before, found.mount.id, &devices, &line)?;
     let mut differs = Differences::default();
     differs.compare("mount point", &found.mount.target, execution.plan.target());
     differs.parent(&found.mount, &target_identity(execution)?);

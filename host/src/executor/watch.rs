@@ -142,22 +142,27 @@ impl Watch {
     /// end: it would appear when nobody is there any more to look where, and to write that down.
     fn wait_while_it_changes<T>(&self, result: &Receiver<T>) -> Result<T, MountFailure> {
         let mut is_told = false;
+        let (mut changes, mut since) = (self.changes.load(Ordering::Relaxed), Instant::now());
         loop {
-            let before = self.changes.load(Ordering::Relaxed);
-            let received = result.recv_timeout(GRACE);
+            let received = result.recv_timeout(LOOK);
             self.give_back_what_is_held_too_long();
-            match received {
-                Ok(result) => return Ok(result),
-                Err(_) if self.changes.load(Ordering::Relaxed) != before => {}
-                Err(_) if lock(&self.attaching).is_some() => {
-                    if !std::mem::replace(&mut is_told, true) {
-                        let place = process::waiting_in(self.thread.load(Ordering::Relaxed));
-                        tracing::error!(
-                            "the kernel still waits for the target{place}: mountgate stays until it can take the mount away again"
-                        );
-                    }
-                }
-                Err(_) => return Err(self.stuck("; the change may still happen")),
+            if let Ok(result) = received {
+                return Ok(result);
+            }
+            let now = self.changes.load(Ordering::Relaxed);
+            if std::mem::replace(&mut changes, now) != now {
+                since = Instant::now();
+            }
+            if since.elapsed() < GRACE {
+                continue;
+            }
+            if lock(&self.attaching).is_none() {
+                return Err(self.stuck("; the change may still happen"));
+            } else if !std::mem::replace(&mut is_told, true) {
+                let place = process::waiting_in(self.thread.load(Ordering::Relaxed));
+                tracing::error!(
+                    "the kernel still waits for the target{place}: mountgate stays until it can take the mount away again"
+                );
             }
         }
     }

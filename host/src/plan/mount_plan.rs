@@ -12,9 +12,8 @@ use crate::decision::answers::{Answers, Pins, Unconfirmed};
 use crate::decision::approved::Approved;
 use crate::host::locks::HostLock;
 use crate::model::ends::{Ends, OptionPath, PinnedPath, ResolvedPath};
-use crate::model::host_error::HostError;
 use crate::model::image::{Image, LOOP_WORDS, needs_loop_device};
-use crate::model::location::{Device, Location};
+use crate::model::location::Location;
 use crate::model::option_names::{is_context, is_dropped, is_per_mount, needs_mount_program, propagation_of_word};
 use crate::model::option_paths::judged_paths;
 use crate::model::options::{MountOption, Options, quoted_text};
@@ -108,19 +107,10 @@ impl MountPlan {
         self.answers.as_ref().map(|answers| answers.confirm(&self.request, &self.ends, pins)).transpose()
     }
 
-    /// Asks again what the policies were told, as if the mounts that were made for this plan weren't there.
-    pub(crate) fn confirm_without(&self, own: HashSet<u64>) -> Result<Option<HostLock>, Unconfirmed> {
-        self.answers.as_ref().map(|answers| answers.confirm_without(&self.request, &self.ends, own)).transpose()
-    }
-
-    /// The first place of new mounts that nobody has judged, see [`Answers::unjudged`].
-    pub(crate) fn unjudged(
-        &self,
-        new: &HashSet<u64>,
-        own: u64,
-        devices: &HashSet<Device>,
-    ) -> Result<Option<String>, HostError> {
-        self.answers.as_ref().map_or(Ok(None), |answers| answers.unjudged(new, own, devices))
+    /// Compares where the mount was carried with what was judged, see [`Answers::confirm_carried`].
+    pub(crate) fn confirm_carried(&self, own: u64, new: &HashSet<u64>, is_overtaken: bool) -> Result<(), Unconfirmed> {
+        let Some(answers) = &self.answers else { return Ok(()) };
+        answers.confirm_carried(&self.request, &self.ends, own, new, is_overtaken)
     }
 
     /// Whether it was judged that this is brought along, where that is known.
@@ -167,8 +157,11 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
         Operation::Mount => {
             let fstype = request.fstype.clone().unwrap_or_default();
             let helper = rules.helpers.contains(&fstype);
+            let on_error = on_error(&fstype, &request.options);
             if helper || request.options.iter().any(|option| needs_mount_program(&option.name)) {
-                vec![Step::Helper(HelperMount::of(approved, rules, fstype, source(), helper, notes)?)]
+                let mut mount = HelperMount::of(approved, rules, fstype, source(), helper, notes)?;
+                on_error.into_iter().for_each(|option| mount.options.push(option));
+                vec![Step::Helper(mount)]
             } else {
                 let (mut attributes, mut parameters) = told()?;
                 if READ_ONLY_TYPES.contains(&fstype.as_str())
@@ -178,10 +171,7 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
                     attributes.take("ro");
                     parameters.push(MountOption::flag("ro"));
                 }
-                // An image may ask for a panic of the host by itself, and an option overrides it.
-                if matches!(fstype.as_str(), "ext2" | "ext3" | "ext4") && !request.options.has("errors") {
-                    parameters.push(MountOption { name: "errors".to_owned(), value: Some("remount-ro".to_owned()) });
-                }
+                parameters.extend(on_error);
                 let needs_device = approved.source().is_some_and(|end| needs_loop_device(request, &end.found));
                 let image = needs_device.then(|| Image::of(&request.options)).transpose();
                 let image = image.map_err(problem)?;
@@ -205,6 +195,13 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
         Operation::Unmount(mode) => vec![Step::Unmount(mode)],
     });
     Ok(steps)
+}
+
+/// What an ext2, ext3 or ext4 does on an error, if the request doesn't say so: an image may ask for a panic of the host by itself, and an
+/// option overrides it.
+fn on_error(fstype: &str, options: &Options) -> Option<MountOption> {
+    let is_left_open = matches!(fstype, "ext2" | "ext3" | "ext4") && !options.has("errors");
+    is_left_open.then(|| MountOption { name: "errors".to_owned(), value: Some("remount-ro".to_owned()) })
 }
 
 /// File systems that can only be read: a device that is write-protected is no obstacle.

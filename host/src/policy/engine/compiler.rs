@@ -14,7 +14,7 @@ use super::messages::{unavailable, wasmtime_causes};
 use super::wasmtime_config::config;
 use crate::policy::fault::Fault;
 use crate::policy::limits::{COMPILER_MEMORY, COMPILER_SECONDS};
-use crate::sys;
+use crate::sys::{self, with_no_signal_blocked};
 
 /// The name under which the program compiles what it reads, and writes the code.
 pub(crate) const NAME: &str = "mountgate-compiler";
@@ -108,14 +108,9 @@ fn run(program: &Path, plugin: &[u8]) -> Result<Vec<u8>, Fault> {
             "the program starts itself to compile plugins: it must be executable",
         )
     };
-    let mut child = Command::new(program)
-        .arg0(NAME)
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(failed)?;
+    let mut command = Command::new(program);
+    command.arg0(NAME).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = with_no_signal_blocked(&mut command).spawn().map_err(failed)?;
     // It reads all before it writes anything. If it ends before that, its status says why.
     let _ = child.stdin.take().map(|mut input| input.write_all(plugin));
     let output = child.wait_with_output().map_err(failed)?;

@@ -130,10 +130,12 @@ impl Answers {
         // The kernel makes what it carries peers and slaves of the mount.
         let receivers = topology.receivers(mount);
         let carried: Vec<usize> = receivers.iter().map(|(receiver, _)| *receiver).filter(is_new).collect();
+        let judged: HashSet<(&str, &Location)> =
+            self.places.iter().map(|place| (place.path.as_str(), &place.location)).collect();
         for copy in &carried {
             let path = topology.paths(*copy).map(|paths| paths.target.as_str()).unwrap_or_default();
             let location = topology.mount_point(*copy).map(|(_, location)| location);
-            if !self.places.iter().any(|place| place.path == path && Some(&place.location) == location.as_ref()) {
+            if !location.is_some_and(|location| judged.contains(&(path, &location))) {
                 return Err(Unconfirmed::Changed(format!("it was carried to {path} as well")));
             }
         }
@@ -146,9 +148,10 @@ impl Answers {
         self.confirm_without(request, ends, own).map(drop)
     }
 
-    /// Whether it was judged that this is brought along.
-    pub(crate) fn may_bring(&self, location: &Location) -> bool {
-        self.places.iter().any(|place| place.via == Via::BroughtAlong && place.location == *location)
+    /// What was judged to be brought along.
+    pub(crate) fn brought_along(&self) -> HashSet<&Location> {
+        let brought = self.places.iter().filter(|place| place.via == Via::BroughtAlong);
+        brought.map(|place| &place.location).collect()
     }
 
     /// Compares what was said with what is said now.

@@ -94,11 +94,12 @@ pub(super) fn bind(
         // Where the target lies within the source, the copies lie below the source as well.
         let originals = below(execution, &source_mount.identity).map_err(failed)?;
         let groups = peer_groups(originals.iter().filter(|mount| !new.contains(&mount.id)));
+        let judged = execution.plan.brought_along();
         for copy in &copies {
             // What is mounted in a folder may have changed since that was judged.
             let device = Device { major: copy.major, minor: copy.minor };
             let shown = Location { device, path: copy.root.clone() };
-            if !execution.plan.may_bring(&shown) {
+            if judged.as_ref().is_some_and(|judged| !judged.contains(&shown)) {
                 let what = format!("{} came along, which wasn't mounted there", copy.target.escape_debug());
                 return Err(StepError::outdated(verify(), what));
             }

@@ -113,9 +113,9 @@ impl MountPlan {
         answers.confirm_carried(&self.request, &self.ends, own, new, is_overtaken)
     }
 
-    /// Whether it was judged that this is brought along, where that is known.
-    pub(crate) fn may_bring(&self, location: &Location) -> bool {
-        self.answers.as_ref().is_none_or(|answers| answers.may_bring(location))
+    /// What was judged to be brought along, where that is known.
+    pub(crate) fn brought_along(&self) -> Option<HashSet<&Location>> {
+        self.answers.as_ref().map(Answers::brought_along)
     }
 
     /// Takes the lock of the host, if a mount that comes back would be seen at judged places only.

@@ -125,10 +125,9 @@ fn too_many_of_source(settings: &Settings, review: &Review, mounts: &impl Mounts
         None if source.contains('/') => {
             // A helper writes down the name that it was given, and a folder has one for each mount that shows it.
             let location = found.and_then(|found| found.location.as_ref());
-            let names = location.map(|location| mounts.names(location, MANY)).unwrap_or_default();
+            let names = location.map(|location| mounts.names(location, u32::MAX)).unwrap_or_default();
             let others = names.iter().filter(|name| *name != source).map(|name| mounts.count_by_source(name));
-            let unknown = if names.len() < MANY as usize { 0 } else { u64::from(MANY) };
-            unknown + mounts.count_by_source(source) + others.sum::<u64>()
+            mounts.count_by_source(source) + others.sum::<u64>()
         }
         None => return None,
     };

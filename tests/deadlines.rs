@@ -13,6 +13,8 @@ tests! {
     privileged a_signal_ends_a_helper_and_what_it_has_done,
     privileged a_tree_is_unmounted_whole_or_not_at_all_when_a_signal_comes,
     privileged a_frozen_file_system_does_not_hold_the_program,
+    privileged who_holds_a_lock_is_named,
+    privileged opposite_moves_do_not_wait_for_each_other,
     privileged callers_for_one_target_are_served_one_after_the_other,
     privileged different_targets_do_not_wait_and_a_dead_owner_holds_nothing,
 }
@@ -149,6 +151,39 @@ const NO_STACKING: &str = "[[policy]]
 name = \"limits\"
 plugin = \"mount-limits.wasm\"
 ";
+
+fn who_holds_a_lock_is_named() -> Result<()> {
+    let text = text_of(&on_host_with(
+        HANGING,
+        &["fstype-allow"],
+        &format!(
+            "{HELPER}
+            $M --policies $P mount -t hang never /mnt/x & owner=$!
+            for i in $(seq 600); do grep -qs sleep /proc/[0-9]*/comm && break; sleep 0.1; done
+            kill -STOP $owner
+            gate mount -t tmpfs tmpfs /mnt/x || echo \"ended with $?\"
+            echo owner is $owner; kill -KILL $owner; pkill -KILL sleep || true"
+        ),
+    )?);
+    let owner = text.lines().find_map(|line| line.strip_prefix("owner is ")).context("no owner")?;
+    let expected = format!("process {owner} holds it, and was stopped: SIGCONT lets it go on");
+    ensure!(text.contains("ended with 1") && text.contains(&expected), "{text}");
+    Ok(())
+}
+
+fn opposite_moves_do_not_wait_for_each_other() -> Result<()> {
+    on_host_succeeds(
+        "for round in $(seq 40); do
+            mount -t tmpfs one /mnt/x; mount -t tmpfs other /mnt/y
+            gate mount --move /mnt/x /mnt/y >/run/one 2>&1 & one=$!
+            gate mount --move /mnt/y /mnt/x >/run/other 2>&1 & other=$!
+            wait $one || true; wait $other || true
+            if grep -h 'the lock of' /run/one /run/other; then exit 1; fi
+            for place in /mnt/x /mnt/y; do while umount $place 2>/dev/null; do :; done; done
+        done",
+    )
+    .map(drop)
+}
 
 fn callers_for_one_target_are_served_one_after_the_other() -> Result<()> {
     let output = on_host_with(

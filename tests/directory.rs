@@ -151,12 +151,14 @@ fn a_linked_plugin_is_refused() -> Result<()> {
 }
 
 fn a_helper_that_names_no_daemon_is_refused() -> Result<()> {
-    for helper in ["fuse", "fuse3", "fuse.", "fuseblk"] {
+    for helper in ["fuse", "fuse3", "fuse.", "fuseblk", "fuse=fuse", "nfs=", "a=b=c"] {
         let directory = unpinned(&format!("[host]\nhelpers = [{helper:?}]\n{ONE}"), &["fstype-allow"])?;
         refused(directory.path(), &["policies.toml:2", helper, "fuse.sshfs"])?;
     }
-    let directory =
-        policies(&format!("[host]\nhelpers = [\"fuse.sshfs\", \"fuse3.x\", \"nfs\"]\n{ONE}"), &["fstype-allow"])?;
+    let directory = policies(
+        &format!("[host]\nhelpers = [\"fuse.sshfs\", \"fuse3.x\", \"nfs\", \"efs=nfs4\"]\n{ONE}"),
+        &["fstype-allow"],
+    )?;
     let output = mountgate(&["policy", "validate"]).arg(directory.path()).output()?;
     ensure!(output.status.success(), "{}", text_of(&output));
     Ok(())

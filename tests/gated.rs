@@ -14,6 +14,7 @@ tests! {
     privileged a_failed_mount_says_why,
     privileged a_symlinked_target_is_judged_by_what_it_names,
     privileged a_host_without_proc_cannot_be_entered,
+    privileged a_helper_may_make_another_type_where_that_is_named,
     privileged a_secret_is_masked_in_what_a_helper_prints,
     plain a_sandbox_needs_no_root,
     plain requests_that_the_host_refuses_end_with_2,
@@ -141,6 +142,27 @@ settings = { allow = [\"hang\"] }
     )?);
     ensure!(text.matches("ended with 32").count() == 3 && text.contains("called with"), "{text}");
     ensure!(text.contains("password=****") && !text.contains("sesame"), "{text}");
+    Ok(())
+}
+
+fn a_helper_may_make_another_type_where_that_is_named() -> Result<()> {
+    for (named, status) in [("hang", 32), ("hang=tmpfs", 0)] {
+        let policies = format!(
+            "[host]\nhelpers = [{named:?}]\n[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = {{ allow = [\"hang\"] }}\n"
+        );
+        let script = format!(
+            r#"
+            mkdir /run/upper /run/work
+            mount -t overlay -o lowerdir=/usr/sbin,upperdir=/run/upper,workdir=/run/work overlay /usr/sbin
+            printf '#!/bin/sh\nmount -i -t tmpfs -o size=1m hang "$2"' > /usr/sbin/mount.hang; chmod 755 /usr/sbin/mount.hang
+            says {status} gate mount -t hang share /mnt/x; echo "$said"; at /mnt/x || true"#
+        );
+        let output = on_host_with(&policies, &["fstype-allow"], &script)?;
+        let text = text_of(&output);
+        ensure!(output.status.success(), "{text}");
+        ensure!(text.contains("write \"hang=tmpfs\" in [host] helpers") == (status == 32), "{text}");
+        ensure!(text.contains("at: ") == (status == 0), "{text}");
+    }
     Ok(())
 }
 

@@ -85,6 +85,11 @@ const OPERATIONS: &str = r#"
     has /mnt/target "ro " nosymfollow;  has /mnt/target/dir/sub "ro " nosymfollow below
     has /mnt/x/dir/sub ! "ro " nosymfollow
 
+    mkdir /mnt/new; mount --make-shared /mnt
+    via mount -t tmpfs new /mnt/new;                has /mnt/new shared:; umount /mnt/new
+    via mount --make-private -t tmpfs new /mnt/new; has /mnt/new ! shared:; umount /mnt/new
+    mount --make-private /mnt
+    via mount -t tmpfs -o rshared new /mnt/new;     has /mnt/new shared:; umount /mnt/new
     via mount --make-shared /mnt/target;     has /mnt/target shared:;  has /mnt/target/dir/sub ! shared:
     via mount --make-rshared /mnt/target;    has /mnt/target/dir/sub shared:
     via mount --make-private /mnt/target;    has /mnt/target ! shared:;  has /mnt/target/dir/sub shared:

@@ -15,6 +15,7 @@ tests! {
     privileged a_directory_that_takes_long_holds_nobody_up,
     privileged an_image_gets_a_loop_device_that_goes_with_its_mount,
     privileged an_image_has_one_writer,
+    privileged two_devices_that_show_the_same_are_one_file_system,
     privileged a_context_with_commas_reaches_the_kernel_as_it_is_meant,
     privileged a_missing_mount_point_is_made_below_the_folder_that_is_there,
     privileged a_mount_that_fails_leaves_no_directory_that_it_made,
@@ -205,6 +206,39 @@ fn an_image_has_one_writer() -> Result<()> {
         says 32 gate mount -t ext4 /mnt/w/b/other /mnt/y; gate --json mount -t ext4 /mnt/w/b/other /mnt/y | grep '\"code\":\"busy\"'"
     ))
     .map(drop)
+}
+
+fn two_devices_that_show_the_same_are_one_file_system() -> Result<()> {
+    const DEVICES: &str = r#"
+        truncate -s 24M /mnt/w/b/image; mkfs.ext4 -q /mnt/w/b/image
+        trap 'umount /mnt/x /mnt/y 2>/dev/null || true; losetup -d $second $third $first' EXIT
+        first=$(losetup -f --show /mnt/w/b/image); second=$(losetup -f --show /mnt/w/b/image)
+        third=$(losetup -f --show $first)
+    "#;
+    with_sources(&format!(
+        "{DEVICES}
+        allowed mount -t ext4 $first /mnt/x
+        for other in $second $third; do
+            says 32 gate mount -t ext4 $other /mnt/y; echo \"$said\" | grep \"it shows the same as $first, which is mounted on /mnt/x\"
+            gate --json mount -t ext4 $other /mnt/y | grep '\"code\":\"busy\"'
+            # It lies where the file system lies that is mounted.
+            gate check --json mount -t ext4 $other /mnt/y | grep -o '\"source\":.*' | grep -o '\"minor\":[0-9]*' > /run/minors
+            grep -x '\"minor\":'${{first#/dev/loop}} /run/minors
+        done
+        umount /mnt/x; allowed mount -t ext4 -o ro $first /mnt/x; allowed mount -t ext4 -o ro $second /mnt/y
+        umount /mnt/y; says 32 gate mount -t ext4 $second /mnt/y"
+    ))?;
+    let limits = "[[policy]]\nname = \"limits\"\nplugin = \"mount-limits.wasm\"\nsettings = { max-per-source = 1 }\n";
+    let script = format!(
+        "{WORLD} {DEVICES}
+        allowed mount -t ext4 $first /mnt/x
+        denied mount -t ext4 $second /mnt/y; echo \"$said\" | grep 'already writable, mounted on /mnt/x'
+        umount /mnt/x; allowed mount -t ext4 -o ro $first /mnt/x
+        denied mount -t ext4 -o ro $second /mnt/y; echo \"$said\" | grep 'mounted 1 times, and at most 1 may be'"
+    );
+    let output = on_host_with(limits, &["mount-limits"], &script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
 }
 
 fn a_context_with_commas_reaches_the_kernel_as_it_is_meant() -> Result<()> {

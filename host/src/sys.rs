@@ -267,6 +267,10 @@ pub(crate) struct LoopBacking {
     /// As stat(2) has it.
     pub(crate) device: u64,
     pub(crate) inode: u64,
+    /// The number of what is shown, if that is a block device.
+    pub(crate) block_device: u64,
+    /// Where in it the shown part begins, in bytes.
+    pub(crate) offset: u64,
     pub(crate) read_only: bool,
 }
 
@@ -280,6 +284,8 @@ pub(crate) fn loop_backing(device: BorrowedFd<'_>) -> io::Result<Option<LoopBack
         Ok(_) => Ok(Some(LoopBacking {
             device: info.device,
             inode: info.inode,
+            block_device: info.rdevice,
+            offset: info.offset,
             read_only: info.flags & LoopInfo::READ_ONLY != 0,
         })),
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),

@@ -80,7 +80,7 @@ struct OperationArgs {
 #[group(multiple = false)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each flag of mount(8)")]
 struct PropagationArgs {
-    /// Change the propagation of TARGET, or of what is bound there
+    /// Change the propagation of TARGET, or of what is mounted there
     #[arg(long)]
     make_shared: bool,
     #[arg(long, hide_short_help = true)]
@@ -161,11 +161,14 @@ impl MountRequestArgs {
             (Some(operation), _) | (None, Some(operation)) => Some(operation),
             (None, None) => None,
         };
+        let (source, target) = self.ends()?;
+        // A propagation that comes with a type or a source is that of a new mount.
+        let asked = asked.or((self.fstype.is_some() || source.is_some()).then_some(Operation::Mount));
         let operation = match (asked, self.propagation.propagation()) {
-            (Some(bind @ Operation::Bind { .. }), Some(propagation)) => {
+            (Some(made @ (Operation::Mount | Operation::Bind { .. })), Some(propagation)) => {
                 let word = if propagation.recursive { "r" } else { "" }.to_owned() + propagation.kind.name();
                 options.push(MountOption { name: word, value: None });
-                bind
+                made
             }
             (Some(_), Some(_)) => return Err(contradiction()),
             (None, Some(propagation)) => Operation::SetPropagation(propagation),
@@ -173,7 +176,6 @@ impl MountRequestArgs {
         };
         // As mount(8): what is bound or changed has its type, and a remount its source.
         let fstype = self.fstype.clone().filter(|_| operation == Operation::Mount);
-        let (source, target) = self.ends()?;
         let source = source.filter(|_| !matches!(operation, Operation::Remount { .. }));
         Ok(MountRequest { operation, source, target, fstype, options })
     }

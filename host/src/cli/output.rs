@@ -44,6 +44,19 @@ pub(super) fn report_error(error: &anyhow::Error, as_json: bool) -> ExitStatus {
     status
 }
 
+/// Prints a mistake of the command line as JSON, for scripts that read that.
+pub(super) fn print_usage_error(error: &clap::Error) {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let message = lines.next().unwrap_or_default().trim_start_matches("error: ");
+    // What is wrong may be listed below; the usage and the advice come last.
+    let causes: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("tip:")).collect();
+    let error = json!({
+        "code": "usage", "message": message, "causes": causes, "hint": "see --help", "exit": ExitStatus::Usage as i32
+    });
+    let _ = json::write_line(&mut io::stdout(), &json!({ "error": error }));
+}
+
 fn json_error(
     error: &anyhow::Error,
     ours: Option<&Error>,

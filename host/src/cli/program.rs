@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::global::Global;
 use super::inherited::put_right;
 use super::lent::{self, Choices};
-use super::output::{is_broken_pipe, report_error, start_log};
+use super::output::{is_broken_pipe, print_usage_error, report_error, start_log};
 use super::{check, completions, drop_in, fuzz, list, man, mount, plugin, policy, replay, umount};
 use crate::exit::ExitStatus;
 use crate::policy::engine::compiler;
@@ -51,7 +51,7 @@ pub fn main() -> ! {
     if let Some(status) = std::env::args_os().next().and_then(|name| drop_in::run_by_name(&name)) {
         std::process::exit(status);
     }
-    let cli = parse_one_command().unwrap_or_else(Cli::parse);
+    let cli = parse_one_command().unwrap_or_else(parse_all_commands);
     cli.global.color_choice().write_global();
     start_log(cli.global.verbose);
     let status = match run(&cli) {
@@ -97,6 +97,17 @@ fn parse_one_command() -> Option<Cli> {
     // The process ends soon: taking these apart piece by piece takes time.
     std::mem::forget((program, matches));
     cli
+}
+
+/// Parses the command line with the definition of all commands. Ends the program for help and for mistakes.
+fn parse_all_commands() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        let as_json = std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json");
+        if error.use_stderr() && as_json {
+            print_usage_error(&error);
+        }
+        error.exit()
+    })
 }
 
 /// What the command line has that decides about requests.

@@ -40,6 +40,7 @@ impl EndFinder<'_> {
     pub(super) fn find(&self, case: &Case<'_>, request: &MountRequest) -> Result<(Ends, Vec<Place>), Error> {
         invariants::check_request(self.rules, case.host().map(Arc::as_ref), request)?;
         let snapshot = &case.snapshot;
+        self.hold_both(case, request, snapshot)?;
         let target = self.target(case, request, snapshot)?;
         let source = self.source(case, request, snapshot)?;
         let ends = Ends { source, target, option_paths: self.option_paths(case, request, snapshot)? };
@@ -91,9 +92,7 @@ impl EndFinder<'_> {
     ) -> Result<Option<PinnedPath>, Error> {
         let Some(path) = request.source.as_deref() else { return Ok(None) };
         // A helper is slow: those that mount the same wait for each other.
-        if let (Some(locks), Some(fstype)) = (&case.locks, &request.fstype)
-            && self.rules.helpers.contains(fstype)
-        {
+        if let Some(locks) = case.locks.as_ref().filter(|_| self.rules.runs_helper(request)) {
             locks.hold(&format!("source {path}"))?;
         }
         match &case.resolution {
@@ -140,7 +139,7 @@ impl EndFinder<'_> {
         request: &MountRequest,
         snapshot: &Snapshot,
     ) -> Result<Vec<OptionPath<PinnedPath>>, Error> {
-        let is_helped = request.fstype.as_ref().is_some_and(|fstype| self.rules.helpers.contains(fstype));
+        let is_helped = self.rules.runs_helper(request);
         let has_them = matches!(request.operation, Operation::Mount | Operation::Remount { mount_point_only: false });
         if is_helped || !has_them {
             return Ok(Vec::new());
@@ -189,6 +188,26 @@ impl EndFinder<'_> {
                 recorded_end(found, snapshot, Role::Place)
             }
         }
+    }
+
+    /// Takes the locks of both ends of a move, in an order that is the same whichever way it goes: two moves between the same places would
+    /// wait for each other.
+    fn hold_both(&self, case: &Case<'_>, request: &MountRequest, snapshot: &Snapshot) -> Result<(), Error> {
+        let (Resolution::OnHost(host), Some(locks), Some(source), Operation::Move) =
+            (&case.resolution, &case.locks, &request.source, request.operation)
+        else {
+            return Ok(());
+        };
+        let mut places = Vec::new();
+        for path in [source, &request.target] {
+            // What can't be resolved is told of later.
+            let Ok(found) = resolve(host, path, self.rules.symlinks) else { return Ok(()) };
+            if let Some(pin) = &found.pin {
+                places.extend(location_of(snapshot, &found, pin.as_fd(), Role::Place)?.map(|place| place.to_string()));
+            }
+        }
+        places.sort();
+        places.iter().try_for_each(|place| locks.hold(place).map(drop)).map_err(Error::from)
     }
 
     /// Resolves a path, and finds out where it lies. A target is resolved under its lock, where the request will be carried

@@ -43,13 +43,20 @@ pub(crate) fn check_request(
             check.source_of_type(request, fstype, host);
         }
     }
-    let is_helped = request.fstype.as_ref().is_some_and(|fstype| rules.helpers.contains(fstype));
+    let is_helped = rules.runs_helper(request);
     if request.options.len() > MAX_OPTIONS {
         check.refuse("-o", format!("there are more than {MAX_OPTIONS} options"), None);
         return check.done();
     }
+    // mount(8) would change it in a second step that nobody looks at.
+    let by_program = is_helped || request.options.iter().any(|option| needs_mount_program(&option.name));
+    let takes_propagation = match request.operation {
+        Operation::Bind { .. } => true,
+        Operation::Mount => !by_program,
+        _ => false,
+    };
     for option in request.options.iter() {
-        check.option(option, request.operation, is_helped);
+        check.option(option, request.operation, (is_helped, takes_propagation));
         if !is_helped {
             check.paths_of(option);
         }
@@ -85,7 +92,7 @@ pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &E
             format!("{} is carried out by mount(8), which would look up {} again", option.name, path.found.found.path);
         check.refuse("-o", message, None);
     }
-    let is_helped = request.fstype.as_ref().is_some_and(|fstype| rules.helpers.contains(fstype));
+    let is_helped = rules.runs_helper(request);
     if request.operation == Operation::Mount && target.kind != FileKind::Directory && !is_helped {
         let message = "it isn't a directory: only a bind puts something on a file".to_owned();
         check.refusals.push(Refusal { code: "not-a-directory", ..Refusal::new(TARGET, message, None) });
@@ -118,6 +125,8 @@ pub(super) fn check_resolved(rules: &HostRules, request: &MountRequest, ends: &E
 /// The longest option, and the longest list of layers, which the kernel gets one by one.
 const PAGE: usize = 4095;
 const MAX_LAYERS: usize = 64 << 10;
+/// File systems that the kernel mounts for itself (`SB_NOUSER`, see `fs/libfs.c`): mount(2) refuses them, and the mount API doesn't.
+const KERNEL_TYPES: [&str; 4] = ["anon_inodefs", "bdev", "pipefs", "sockfs"];
 const NAME_OPTION: &str = "to allow it, add the option to [host] options in policies.toml";
 
 struct Check<'r> {
@@ -207,7 +216,7 @@ impl Check<'_> {
     /// name itself, from its own working directory.
     fn source_of_type(&mut self, request: &MountRequest, fstype: &str, host: Option<&HostRoot>) {
         let Some(source) = request.source.as_deref().filter(|source| !is_source_path(source)) else { return };
-        if self.rules.helpers.iter().any(|named| named == fstype) {
+        if self.rules.helper(fstype).is_some() {
             return;
         }
         // Where the module isn't loaded yet, a source with a slash could be a path.
@@ -239,8 +248,11 @@ impl Check<'_> {
             );
             return;
         }
-        if self.rules.helpers.iter().any(|named| named == fstype) {
+        if self.rules.helper(fstype).is_some() {
             return;
+        }
+        if KERNEL_TYPES.contains(&fstype) {
+            self.refuse("-t", format!("{fstype} is the kernel's own: there is nothing in it to be mounted"), None);
         }
         let has_helper = |host: &HostRoot| host.has_helper(fstype);
         // The one that shows FUSE connections is the kernel's own.
@@ -253,7 +265,7 @@ impl Check<'_> {
         }
     }
 
-    fn option(&mut self, option: &MountOption, operation: Operation, is_helped: bool) {
+    fn option(&mut self, option: &MountOption, operation: Operation, (is_helped, takes_propagation): (bool, bool)) {
         let name = option.name.as_str();
         let value = option.value.as_deref().unwrap_or_default();
         let has = |wanted: fn(char) -> bool| name.contains(wanted) || value.contains(wanted);
@@ -279,7 +291,7 @@ impl Check<'_> {
             self.refuse(argument, format!("an option is longer than a page: \"{}\"", shown()), None);
         } else if option.value.is_some() && restrictions().any(|flag| name == flag.sets || name == flag.clears) {
             self.refuse(argument, format!("{name} takes no value"), None);
-        } else if matches!(operation, Operation::Bind { .. }) && propagation_of_word(name).is_some() {
+        } else if takes_propagation && propagation_of_word(name).is_some() {
             if option.value.is_some() {
                 self.refuse(argument, format!("{name} takes no value"), None);
             }
@@ -364,6 +376,7 @@ fn shorten(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::model::options::Options;
+    use crate::model::rules::Helper;
 
     fn refused(change: impl FnOnce(&mut MountRequest)) -> String {
         let mut request = MountRequest {
@@ -408,7 +421,7 @@ mod tests {
             "context=a",
             "=x",
             "bind",
-            "rshared",
+            "rbind",
             "nosuid=1",
             "a\nb",
             "password=a\"b",
@@ -426,7 +439,7 @@ mod tests {
         ] {
             assert!(refused(|r| r.options = Options::parse(options)).starts_with("-o: "), "{options:?}");
         }
-        for fstype in ["", "-x", "auto", "a,b", "fuse", "fuse.sshfs", "a b", "../x"] {
+        for fstype in ["", "-x", "auto", "a,b", "fuse", "fuse.sshfs", "a b", "../x", "sockfs"] {
             assert!(refused(|r| r.fstype = Some(fstype.to_owned())).starts_with("-t: "), "{fstype:?}");
         }
         // A request file can hold a name that the command line can't.
@@ -440,7 +453,7 @@ mod tests {
 
     #[test]
     fn a_named_helper_is_given_generic_and_named_options_only() {
-        let mut rules = HostRules { helpers: vec!["nfs".to_owned()], ..HostRules::default() };
+        let mut rules = HostRules { helpers: vec![Helper::parse("nfs")], ..HostRules::default() };
         let mut judged = |options: &str, named: &str| {
             rules.options = vec![named.to_owned()];
             let request = MountRequest {

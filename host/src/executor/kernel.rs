@@ -15,7 +15,7 @@ use rustix::process::{Resource, Rlimit, fchdir, getrlimit, setrlimit};
 use super::carried::{self, Before};
 use super::execution::Execution;
 use super::failure::StepError;
-use super::lookup::{self, Below};
+use super::lookup::{self, Below, FoundMount};
 use super::mount_api::{
     self, explained, not_a_mount_point, not_made, not_moved, not_shown, propagate, propagation_bit, propagation_of,
     wait_until_free, with_cause_and_log, with_context_log,
@@ -23,7 +23,7 @@ use super::mount_api::{
 use super::mount_source::Source;
 use super::undo::Undo;
 use super::verify;
-use super::{id_map, layers, singleton};
+use super::{id_map, layers, loop_device, singleton};
 use crate::host::identity::Identity;
 use crate::model::ends::FileKind;
 use crate::model::options::MountOption;
@@ -41,11 +41,12 @@ pub(super) fn mount(
     source: &Source,
     parameters: &[MountOption],
     attributes: Attributes,
-    id_map: Option<&IdMap>,
+    (id_map, propagation): (Option<&IdMap>, Option<Propagation>),
     undos: &mut Vec<Undo>,
 ) -> Result<OwnedFd, StepError> {
     let name = source.name();
     singleton::check_type(execution, fstype)?;
+    loop_device::check_other_device(execution, fstype, attributes.is_read_only())?;
     let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {
         let unknown = || {
             format!(
@@ -66,7 +67,8 @@ pub(super) fn mount(
         .map_err(|errno| with_context_log(&context, call("fsmount", &[&attributes.to_string()]), errno))?;
     verify::device(execution, fstype, source, &mount)?;
     id_map.map_or(Ok(()), |map| id_map::apply(&mount, false, map))?;
-    show(execution, mount, |mount| singleton::check_mount(execution, fstype, mount), undos)
+    let mount = show(execution, mount, |mount| singleton::check_mount(execution, fstype, mount), undos)?;
+    set_named_propagation(execution, mount, propagation, undos)
 }
 
 /// Makes the file system. One that is mounted already is shared, with the options that it has: where others are asked for, that would be
@@ -161,15 +163,24 @@ pub(super) fn bind(
     }
     id_map.map_or(Ok(()), |map| id_map::apply(&tree, recursive, map))?;
     let tree = show(execution, tree, |_| Ok(()), undos)?;
-    // What is put on a shared mount is shared.
-    if let Some(Propagation { kind, recursive }) = named {
-        let attr = MountAttr { propagation: propagation_bit(kind), ..MountAttr::default() };
-        if let Err(error) = mount_setattr(tree.as_fd(), recursive, &attr) {
-            undos.push(Undo::Detach(tree));
-            return Err(StepError::new(call("mount_setattr", &[execution.plan.target(), kind.name()]), error));
+    set_named_propagation(execution, tree, named, undos)
+}
+
+/// Gives a mount that is shown the propagation that the request names: what is put on a shared mount is shared.
+fn set_named_propagation(
+    execution: &Execution<'_>,
+    mount: OwnedFd,
+    named: Option<Propagation>,
+    undos: &mut Vec<Undo>,
+) -> Result<OwnedFd, StepError> {
+    let Some(named) = named else { return Ok(mount) };
+    match propagate(mount.as_fd(), named) {
+        Ok(()) => Ok(mount),
+        Err(error) => {
+            undos.push(Undo::Detach(mount));
+            Err(StepError::new(call("mount_setattr", &[execution.plan.target(), named.kind.name()]), error))
         }
     }
-    Ok(tree)
 }
 
 /// Puts a mount that isn't shown yet on the target, after a last look at it, and sees where the kernel has carried it.
@@ -198,6 +209,18 @@ fn show(
     }
 }
 
+/// The mount whose root the target is. The kernel reports another target too, but not if the change is empty.
+fn mount_point(execution: &Execution<'_>, line: impl Fn() -> String) -> Result<FoundMount, StepError> {
+    let found = lookup::at(execution, execution.target()?).map_err(|error| StepError::new(line(), error))?;
+    match found.identity.is_mount_root {
+        true => Ok(found),
+        false => {
+            let reason = format!("{} isn't a mount point", execution.plan.target());
+            Err(StepError::new(line(), (reason, Errno::INVAL)).with_code("not-mounted"))
+        }
+    }
+}
+
 /// Changes the flags of the mount at the target.
 pub(super) fn set_attributes(
     execution: &Execution<'_>,
@@ -206,12 +229,7 @@ pub(super) fn set_attributes(
 ) -> Result<(), StepError> {
     let line = || call("mount_setattr", &[execution.plan.target(), &attributes.to_string()]);
     let target = execution.target()?;
-    let before = lookup::at(execution, target).map_err(|error| StepError::new(line(), error))?;
-    // The kernel reports this too, but not if the change is empty.
-    if !before.identity.is_mount_root {
-        let path = execution.plan.target();
-        return Err(StepError::new(line(), format!("{path} isn't a mount point")).with_code("not-mounted"));
-    }
+    let before = mount_point(execution, line)?;
     execution.commit(line)?;
     mount_setattr(target, false, &attributes.into())
         .map_err(|error| StepError::new(line(), not_a_mount_point(error)))?;
@@ -228,7 +246,7 @@ pub(super) fn reconfigure(
 ) -> Result<(), StepError> {
     let target = execution.target()?;
     let line = || call("fspick", &[execution.plan.target()]);
-    let before = lookup::at(execution, target).map_err(|error| StepError::new(line(), error))?;
+    let before = mount_point(execution, line)?;
     layers::check_names(execution, parameters)?;
     execution.commit_to_wait(line)?;
     mount_api::reconfigure(target, parameters, line)?;
@@ -267,7 +285,7 @@ pub(super) fn set_propagation(
     let flag = if to.recursive { "AT_RECURSIVE" } else { "" };
     let line = || call("mount_setattr", &[execution.plan.target(), flag, to.kind.name()]);
     let target = execution.target()?;
-    let before = lookup::at(execution, target).map_err(|error| StepError::new(line(), error))?;
+    let before = mount_point(execution, line)?;
     let below = match to.recursive {
         true => lookup::mounts_below(execution, &before.identity).map_err(|error| StepError::new(line(), error))?,
         false => Vec::new(),

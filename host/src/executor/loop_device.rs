@@ -8,14 +8,15 @@ use rustix::io::Errno;
 
 use super::execution::Execution;
 use super::failure::StepError;
+use super::lookup;
+use crate::host::loop_devices::{LOOP_MAJOR, path_of};
 use crate::host::root::HostRoot;
+use crate::model::ends::FileKind;
 use crate::model::image::Image;
 use crate::model::location::Device;
 use crate::plan::call::call;
 use crate::sys::{self, LoopBacking, LoopSetup};
 
-/// The major number of loop devices, see `Documentation/admin-guide/devices.txt` of the kernel.
-const LOOP_MAJOR: u32 = 7;
 /// How often another device is tried where somebody else was faster.
 const ATTEMPTS: usize = 16;
 
@@ -25,6 +26,33 @@ pub(super) struct LoopDevice {
     pub(super) number: Device,
     /// Keeps the device until something is mounted from it.
     _device: OwnedFd,
+}
+
+/// Refuses a block device that shows what is mounted from another one already, unless both are only read: the kernel takes them for two.
+pub(super) fn check_other_device(execution: &Execution<'_>, fstype: &str, read_only: bool) -> Result<(), StepError> {
+    let found = execution.plan.found_source().filter(|found| found.kind == FileKind::BlockDevice);
+    let (Some(own), Some(mounted)) =
+        (found.and_then(|found| found.device), found.and_then(|found| found.location.as_ref()))
+    else {
+        return Ok(());
+    };
+    // A btrfs is known by all its devices, and has a number of its own.
+    if mounted.device == own || mounted.device.major == 0 {
+        return Ok(());
+    }
+    let line = || call("fsopen", &[fstype]);
+    let table = lookup::table(execution).map_err(|error| StepError::new(line(), error))?;
+    let Some(other) = table.by_device(mounted.device.major, mounted.device.minor).next() else { return Ok(()) };
+    let other = other.to_text();
+    if read_only && other.super_options.iter().any(|option| option == "ro") {
+        return Ok(());
+    }
+    let reason = format!(
+        "it shows the same as {}, which is mounted on {}: two file systems on it would destroy each other",
+        other.source.escape_debug(),
+        other.target.escape_debug()
+    );
+    Err(StepError::new(line(), (reason, Errno::BUSY)))
 }
 
 /// Shows the pinned image as a block device.
@@ -61,10 +89,6 @@ pub(super) fn attach(execution: &Execution<'_>, image: Image, read_only: bool) -
         }
     }
     Err(failed(last.into()))
-}
-
-fn path_of(number: Device) -> String {
-    format!("/dev/loop{}", number.minor)
 }
 
 /// A device that shows nothing yet.

@@ -60,9 +60,10 @@ fn steps(execution: &Execution<'_>, undos: &mut Vec<Undo>, applied: &mut Applied
     for step in execution.plan.steps() {
         match step {
             Step::MakeDirectory { missing, mode } => directory::make(execution, missing, *mode, undos)?,
-            Step::Mount { fstype, source, image, parameters, attributes, id_map } => {
+            Step::Mount { fstype, source, image, parameters, attributes, id_map, propagation } => {
                 let source = Source::of(execution, source, *image, *attributes)?;
-                let mount = kernel::mount(execution, fstype, &source, parameters, *attributes, id_map.as_ref(), undos)?;
+                let extra = (id_map.as_ref(), *propagation);
+                let mount = kernel::mount(execution, fstype, &source, parameters, *attributes, extra, undos)?;
                 let (name, wanted) = (source.name(), (*attributes, id_map.is_some()));
                 applied.mount_id = verify::mount(execution, fstype, name, wanted, undos, mount)?;
             }

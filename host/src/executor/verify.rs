@@ -51,6 +51,9 @@ pub(super) fn mount(
     differs.parent(&found, &target_identity(execution)?);
     differs.flags(&found, attributes);
     differs.owners(&found, is_mapped);
+    if let Some(named) = execution.plan.named_propagation() {
+        differs.propagation(&found, named.kind);
+    }
     differs.done()?;
     Ok(identity.unique_id)
 }
@@ -153,8 +156,14 @@ pub(super) fn helper(
     let mut differs = Differences::default();
     // A helper may know better: mount.nfs makes nfs4, and FUSE types end up as what the daemon calls itself.
     let is_fuse = wanted.helper && found.fstype.starts_with("fuse");
-    if !is_fuse && !found.fstype.starts_with(&wanted.fstype) {
-        differs.compare("type", &found.fstype, &wanted.fstype);
+    if !is_fuse && !found.fstype.starts_with(&wanted.makes) {
+        differs.compare("type", &found.fstype, &wanted.makes);
+        if wanted.helper {
+            differs.add(format!(
+                "if mount.{} may do that, write \"{}={}\" in [host] helpers",
+                wanted.fstype, wanted.fstype, found.fstype
+            ));
+        }
     }
     differs.parent(&found, &pinned);
     differs.compare("mount point", &found.target, &wanted.target);

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::os::fd::AsFd;
 
-use rustix::fs::{Mode, OFlags, RawDir, ResolveFlags, openat};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat};
 
 use super::identity::Identity;
-use super::open::open_below;
+use super::open::{names_in, open_below};
 use super::root::HostRoot;
 use crate::model::location::Device;
 use crate::mount_table::topology::Topology;
@@ -40,16 +40,6 @@ fn uuid_of(host: &HostRoot, device: Device) -> Option<String> {
             file.and_then(|file| rustix::io::read(file, &mut text)).is_ok_and(|n| text[..n] == *number.as_bytes())
         })
     })
-}
-
-fn names_in(folder: std::os::fd::BorrowedFd<'_>) -> Vec<String> {
-    let mut buffer = Vec::with_capacity(4096);
-    let mut names = Vec::new();
-    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
-    while let Some(Ok(entry)) = entries.next() {
-        names.extend(entry.file_name().to_str().ok().filter(|name| !name.starts_with('.')).map(str::to_owned));
-    }
-    names
 }
 
 /// The UUID of a mounted btrfs, where its mount can be reached.

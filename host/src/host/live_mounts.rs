@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
 use super::btrfs;
 use super::identity::unique_id;
 use super::locate::{End, walk};
+use super::loop_devices;
 use super::root::HostRoot;
 use crate::model::host_error::HostError;
 use crate::model::location::{Device, Location};
@@ -77,8 +78,8 @@ impl MountSource for Without {
         false
     }
 
-    fn btrfs_on(&self, device: Device, topology: &Topology) -> Option<Device> {
-        self.live.btrfs_on(device, topology)
+    fn known_as(&self, device: Device, topology: &Topology) -> Option<Device> {
+        self.live.known_as(device, topology)
     }
 }
 
@@ -170,7 +171,8 @@ impl MountSource for LiveMounts {
         polled.is_ok() && !fds[0].revents().intersects(PollFlags::PRI | PollFlags::ERR)
     }
 
-    fn btrfs_on(&self, device: Device, topology: &Topology) -> Option<Device> {
-        btrfs::file_system_on(&self.host, device, topology)
+    fn known_as(&self, device: Device, topology: &Topology) -> Option<Device> {
+        let btrfs = btrfs::file_system_on(&self.host, device, topology);
+        btrfs.or_else(|| loop_devices::file_system_on(&self.host, device, topology))
     }
 }

@@ -19,6 +19,7 @@ use nix::libc;
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, mkdirat, openat};
 use sha2::{Digest, Sha256};
 
+use super::lock_holders::holder;
 use super::open::open_below;
 use super::root::HostRoot;
 use crate::model::host_error::HostError;
@@ -62,7 +63,7 @@ impl Locks {
             return Ok(false);
         }
         let Some(file) = self.file()? else { return Ok(false) };
-        wait_for(file, position(place), PAUSE, self.deadline, place)?;
+        self.wait_for(file, position(place), PAUSE, self.deadline, place)?;
         held.push(place.to_owned());
         Ok(true)
     }
@@ -89,9 +90,42 @@ impl Locks {
         if self.host_holders.fetch_add(1, Ordering::SeqCst) == 0
             && let Some(file) = self.file()?
         {
-            wait_for(file, HOST, SHORT_PAUSE, deadline, "the host")?;
+            self.wait_for(file, HOST, SHORT_PAUSE, deadline, "the host")?;
         }
         Ok(lock)
+    }
+
+    /// Waits for the lock of a byte until the deadline. The pause between two attempts grows up to `longest`.
+    fn wait_for(
+        &self,
+        file: &OwnedFd,
+        at: i64,
+        longest: Duration,
+        deadline: Instant,
+        name: &str,
+    ) -> Result<(), HostError> {
+        let mut pause = Duration::from_micros(100);
+        loop {
+            match set_lock(file, at, libc::F_WRLCK) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EAGAIN | Errno::EACCES) if Instant::now() < deadline => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(longest);
+                }
+                Err(errno) => {
+                    let is_busy = matches!(errno, Errno::EAGAIN | Errno::EACCES);
+                    let hint = is_busy.then(|| {
+                        let holder = holder(self.host.root(), file, at).map(|holder| format!(": {holder}"));
+                        format!(
+                            "another mountgate works on it{}; try again when it has ended",
+                            holder.unwrap_or_default()
+                        )
+                    });
+                    let error = HostError::new("fcntl", &format!("F_OFD_SETLK, the lock of {name}"), errno.into());
+                    return Err(error.with_hint(hint));
+                }
+            }
+        }
     }
 
     /// The file of the locks. A sandbox needs none: nobody else is in it.
@@ -107,26 +141,6 @@ impl Locks {
             let _ = self.file.set(Some(opened));
         }
         Ok(self.file.get().and_then(Option::as_ref))
-    }
-}
-
-/// Waits for the lock of a byte until the deadline. The pause between two attempts grows up to `longest`.
-fn wait_for(file: &OwnedFd, at: i64, longest: Duration, deadline: Instant, name: &str) -> Result<(), HostError> {
-    let mut pause = Duration::from_micros(100);
-    loop {
-        match set_lock(file, at, libc::F_WRLCK) {
-            Ok(()) => return Ok(()),
-            Err(Errno::EAGAIN | Errno::EACCES) if Instant::now() < deadline => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(longest);
-            }
-            Err(errno) => {
-                let busy = matches!(errno, Errno::EAGAIN | Errno::EACCES);
-                let hint = busy.then_some("another mountgate works on it; try again when it has ended");
-                let error = HostError::new("fcntl", &format!("F_OFD_SETLK, the lock of {name}"), errno.into());
-                return Err(error.with_hint(hint));
-            }
-        }
     }
 }
 

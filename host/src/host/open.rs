@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, RawDir, ResolveFlags, openat2};
 use rustix::io::{Errno, Result};
 
 use crate::model::paths::relative;
@@ -30,4 +30,15 @@ pub(super) fn open_below(
         opened = open();
     }
     opened
+}
+
+/// The names in a folder, but for hidden ones and those that aren't text.
+pub(super) fn names_in(folder: BorrowedFd<'_>) -> Vec<String> {
+    let mut buffer = Vec::with_capacity(4096);
+    let mut names = Vec::new();
+    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
+    while let Some(Ok(entry)) = entries.next() {
+        names.extend(entry.file_name().to_str().ok().filter(|name| !name.starts_with('.')).map(str::to_owned));
+    }
+    names
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::request::MountRequest;
+
 /// The `[host]` part of a policy directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostRules {
-    /// File system types whose mount helper may run.
-    pub helpers: Vec<String>,
+    /// The mount helpers that may run.
+    pub helpers: Vec<Helper>,
     /// Options that are allowed, although the host refuses them by default.
     pub options: Vec<String>,
     /// Paths that may be mounted on, with all below them, although the host refuses them by default.
@@ -41,6 +43,35 @@ impl Default for HostRules {
             audit: None,
             audit_required: false,
         }
+    }
+}
+
+impl HostRules {
+    /// The helper that may run for a file system type.
+    pub(crate) fn helper(&self, fstype: &str) -> Option<&Helper> {
+        self.helpers.iter().find(|helper| helper.fstype == fstype)
+    }
+
+    /// Whether a request runs a helper.
+    pub(crate) fn runs_helper(&self, request: &MountRequest) -> bool {
+        request.fstype.as_ref().is_some_and(|fstype| self.helper(fstype).is_some())
+    }
+}
+
+/// A mount helper that may run, see mount(8): `mount.TYPE`, or the daemon of a FUSE type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Helper {
+    /// The type that a request asks for.
+    pub fstype: String,
+    /// The kernel's type that the helper mounts.
+    pub makes: String,
+}
+
+impl Helper {
+    /// From `TYPE`, or from `TYPE=MADE` where the helper mounts another type of the kernel's.
+    pub fn parse(text: &str) -> Self {
+        let (fstype, makes) = text.split_once('=').unwrap_or((text, text));
+        Self { fstype: fstype.to_owned(), makes: makes.to_owned() }
     }
 }
 

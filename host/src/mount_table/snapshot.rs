@@ -151,7 +151,7 @@ impl Snapshot {
     pub(crate) fn file_system_on(&self, device: Device) -> Result<Option<Location>, HostError> {
         let topology = self.topology().map_err(HostError::clone)?;
         let own = topology.of_device(device).next().map(|_| device);
-        let device = own.or_else(|| self.source.btrfs_on(device, topology));
+        let device = own.or_else(|| self.source.known_as(device, topology));
         Ok(device.map(|device| Location { device, path: "/".to_owned() }))
     }
 

@@ -32,8 +32,8 @@ pub(crate) trait MountSource: Send + Sync {
     /// either: requests that make one, or mount the file system, hold the lock of that file system.
     fn is_unchanged(&self) -> bool;
 
-    /// The file system on a block device among those whose numbers aren't those of their devices.
-    fn btrfs_on(&self, device: Device, topology: &Topology) -> Option<Device>;
+    /// The number of the mounted file system on a block device, where that isn't the device's own.
+    fn known_as(&self, device: Device, topology: &Topology) -> Option<Device>;
 }
 
 /// Where a path leads.
@@ -84,7 +84,7 @@ impl MountSource for Recorded {
         true
     }
 
-    fn btrfs_on(&self, _: Device, _: &Topology) -> Option<Device> {
+    fn known_as(&self, _: Device, _: &Topology) -> Option<Device> {
         None
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::decision::invariants::check_request;
 use crate::model::request::MountRequest;
-use crate::model::rules::HostRules;
+use crate::model::rules::{Helper, HostRules};
 use crate::model::secrets::Secrets;
 use crate::model::untrusted::is_hidden;
 
@@ -27,7 +27,7 @@ pub(super) fn request(data: &[u8]) {
     assert!(!request.options.secrets().any(is_shown), "a secret is shown");
 
     let everything = HostRules {
-        helpers: request.fstype.iter().cloned().collect(),
+        helpers: request.fstype.iter().map(|fstype| Helper::parse(fstype)).collect(),
         options: request.options.iter().map(|option| option.name.clone()).collect(),
         ..HostRules::default()
     };

@@ -5,7 +5,7 @@ use crate::host::root::HostRoot;
 use crate::model::options::Options;
 use crate::model::own_options::is_own;
 use crate::model::refusals::Refusals;
-use crate::model::rules::{HostRules, ScopeRule};
+use crate::model::rules::{Helper, HostRules, ScopeRule};
 
 /// A mount by the host's own mount(8), for types with a helper.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(crate) struct HelperMount {
     /// Whether `mount.TYPE` may run.
     pub(crate) helper: bool,
     pub(crate) fstype: String,
+    /// The type that is there afterwards.
+    pub(crate) makes: String,
     pub(crate) source: String,
     pub(crate) target: String,
     pub(crate) options: Options,
@@ -42,9 +44,11 @@ impl HelperMount {
         rules: &HostRules,
         fstype: String,
         source: String,
-        helper: bool,
+        helper: Option<&Helper>,
         notes: &mut Vec<String>,
     ) -> Result<Self, Refusals> {
+        let makes = helper.map_or_else(|| fstype.clone(), |helper| helper.makes.clone());
+        let helper = helper.is_some();
         let host = approved.host();
         let target = approved.target().found.path.clone();
         // A decision that is replayed elsewhere has no host to look at.
@@ -84,7 +88,7 @@ impl HelperMount {
             notes.push(without_scope(&fstype));
         }
         let options = approved.request().options.iter().filter(|option| !is_own(&option.name)).cloned().collect();
-        Ok(Self { mount, scope, helper, fstype, source, target, options })
+        Ok(Self { mount, scope, helper, fstype, makes, source, target, options })
     }
 
     /// The command line, with the scope or without.

@@ -80,10 +80,9 @@ impl MountPlan {
         self.ends.target.as_bytes()
     }
 
-    /// The propagation that a bind asks for in so many words.
+    /// The propagation that a bind or a new mount asks for in so many words.
     pub(crate) fn named_propagation(&self) -> Option<Propagation> {
-        let is_bind = matches!(self.request.operation, Operation::Bind { .. });
-        self.request.options.iter().rev().filter(|_| is_bind).find_map(|option| propagation_of_word(&option.name))
+        named_propagation(&self.request)
     }
 
     /// What the host found at the source.
@@ -135,6 +134,10 @@ impl fmt::Display for MountPlan {
     }
 }
 
+fn named_propagation(request: &MountRequest) -> Option<Propagation> {
+    request.options.iter().rev().find_map(|option| propagation_of_word(&option.name))
+}
+
 fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) -> Result<Vec<Step>, Refusals> {
     let request = approved.request();
     let source = || match approved.source() {
@@ -156,9 +159,9 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
     steps.extend(match request.operation {
         Operation::Mount => {
             let fstype = request.fstype.clone().unwrap_or_default();
-            let helper = rules.helpers.contains(&fstype);
+            let helper = rules.helper(&fstype);
             let on_error = on_error(&fstype, &request.options);
-            if helper || request.options.iter().any(|option| needs_mount_program(&option.name)) {
+            if helper.is_some() || request.options.iter().any(|option| needs_mount_program(&option.name)) {
                 let mut mount = HelperMount::of(approved, rules, fstype, source(), helper, notes)?;
                 on_error.into_iter().for_each(|option| mount.options.push(option));
                 vec![Step::Helper(mount)]
@@ -175,13 +178,14 @@ fn steps(approved: &Approved<'_>, rules: &HostRules, notes: &mut Vec<String>) ->
                 let needs_device = approved.source().is_some_and(|end| needs_loop_device(request, &end.found));
                 let image = needs_device.then(|| Image::of(&request.options)).transpose();
                 let image = image.map_err(problem)?;
-                vec![Step::Mount { fstype, source: source(), image, parameters, attributes, id_map: id_map()? }]
+                let (source, id_map, propagation) = (source(), id_map()?, named_propagation(request));
+                vec![Step::Mount { fstype, source, image, parameters, attributes, id_map, propagation }]
             }
         }
         Operation::Bind { recursive } => {
             // A copy hears what is mounted on its source and doesn't tell, unless the request says something else.
-            let asked = request.options.iter().rev().find_map(|option| propagation_of_word(&option.name));
-            let propagation = asked.unwrap_or(Propagation { kind: PropagationType::Slave, recursive: true });
+            let propagation =
+                named_propagation(request).unwrap_or(Propagation { kind: PropagationType::Slave, recursive: true });
             let attributes = Attributes::of(&request.options);
             vec![Step::Bind { source: source(), recursive, propagation, attributes, id_map: id_map()? }]
         }
@@ -229,6 +233,7 @@ fn split(options: &Options) -> (Attributes, Vec<MountOption>) {
     let mut parameters = Vec::new();
     for option in options.iter() {
         let is_ours = LOOP_WORDS.contains(&option.name.as_str()) || is_own(&option.name);
+        let is_ours = is_ours || propagation_of_word(&option.name).is_some();
         if !attributes.take(&option.name) && !is_dropped(&option.name) && !is_ours {
             parameters.push(unquoted(option));
         }

@@ -20,6 +20,7 @@ pub(crate) enum Step {
         parameters: Vec<MountOption>,
         attributes: Attributes,
         id_map: Option<IdMap>,
+        propagation: Option<Propagation>,
     },
     /// Copies a mount or a tree of mounts, and shows the copy when it's complete.
     Bind { source: String, recursive: bool, propagation: Propagation, attributes: Attributes, id_map: Option<IdMap> },
@@ -43,7 +44,7 @@ impl Step {
     /// The calls it makes, one line each, secrets masked.
     pub(crate) fn lines(&self, target: &str) -> Vec<String> {
         match self {
-            Self::Mount { fstype, source, image, parameters, attributes, id_map } => {
+            Self::Mount { fstype, source, image, parameters, attributes, id_map, propagation } => {
                 let device = image.map(|image| loop_device(source, image, attributes.is_read_only()));
                 let source = if device.is_some() { "/dev/loop…" } else { source };
                 let mut lines: Vec<String> = device.into_iter().collect();
@@ -52,6 +53,7 @@ impl Step {
                 lines.push(call("fsmount", &[&attributes.to_string()]));
                 lines.extend(id_map.iter().map(|map| call("mount_setattr", &[&format!("idmap {map}")])));
                 lines.push(call("move_mount", &[target]));
+                lines.extend(propagation.iter().map(|to| call("mount_setattr", &[target, to.kind.name()])));
                 lines
             }
             Self::Bind { source, recursive, propagation, attributes, id_map } => {
@@ -111,6 +113,7 @@ mod tests {
             parameters: vec![MountOption::parse("size=1m"), MountOption::parse("password=x")],
             attributes: Attributes::of(&Options::parse("nosuid,ro")),
             id_map: None,
+            propagation: None,
         };
         let lines = step.lines("/mnt/a b");
         assert_eq!(lines[0], "fsopen(tmpfs)");

@@ -17,7 +17,7 @@ use crate::model::edit::Field;
 use crate::model::hint::Hint;
 use crate::model::own_options::is_own;
 use crate::model::paths::lexical;
-use crate::model::rules::{HostRules, ScopeRule, Symlinks};
+use crate::model::rules::{Helper, HostRules, ScopeRule, Symlinks};
 use crate::policy::callers::Callers;
 use crate::policy::grant::Grant;
 use crate::policy::limits::{Limits, MAX_MEMORY};
@@ -209,12 +209,16 @@ impl Config<'_> {
         let word =
             |text: &str| !text.is_empty() && !text.contains(['=', ',', '/']) && !text.contains(char::is_whitespace);
         // With `fuse` alone the source of a request would name the program that runs as root.
-        let helper = |text: &str| {
+        let daemon_is_named = |text: &str| {
             word(text)
                 && (!text.starts_with("fuse")
                     || ["fuse.", "fuse3."]
                         .iter()
                         .any(|start| text.strip_prefix(start).is_some_and(|daemon| !daemon.is_empty())))
+        };
+        let helper = |text: &str| {
+            let (fstype, makes) = text.split_once('=').unwrap_or((text, "any"));
+            daemon_is_named(fstype) && word(makes)
         };
         // What mount(8) doesn't know of these, it ignores. Those that mountgate carries out itself are never ignored.
         let option = |text: &str| word(text) && (is_own(text) || !text.to_ascii_lowercase().starts_with("x-mount."));
@@ -237,8 +241,12 @@ impl Config<'_> {
             helpers: checked(
                 raw.helpers,
                 &helper,
-                "write a file system type, as \"nfs\", and for FUSE the daemon too, as \"fuse.sshfs\"",
-            )?,
+                "write a file system type, as \"nfs\", for FUSE the daemon too, as \"fuse.sshfs\", and where the helper mounts another \
+                 type, as \"efs=nfs4\"",
+            )?
+            .iter()
+            .map(|text| Helper::parse(text))
+            .collect(),
             options: checked(
                 raw.options,
                 &option,

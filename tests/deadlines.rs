@@ -168,6 +168,18 @@ fn who_holds_a_lock_is_named() -> Result<()> {
     let owner = text.lines().find_map(|line| line.strip_prefix("owner is ")).context("no owner")?;
     let expected = format!("process {owner} holds it, and was stopped: SIGCONT lets it go on");
     ensure!(text.contains("ended with 1") && text.contains(&expected), "{text}");
+    // The lock of the host, while another request puts its mount where it belongs.
+    let text = text_of(&on_host_with(
+        HANGING,
+        &["fstype-allow"],
+        "$T inside between move_mount 1 '$M --policies $P mount -t tmpfs tmpfs /mnt/y || echo \"ended with $?\"' \
+            $M --policies $P mount -t tmpfs tmpfs /mnt/x
+        absent /mnt/y",
+    )?);
+    ensure!(
+        text.contains("ended with 1") && text.contains("the lock of the host") && text.contains(" holds it"),
+        "{text}"
+    );
     Ok(())
 }
 

@@ -7,6 +7,8 @@
 pub mod audit;
 mod author;
 pub mod cli;
+#[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
+mod copy;
 pub mod decision;
 pub mod error;
 #[expect(clippy::disallowed_methods, reason = "the one place that may")]

@@ -11,8 +11,8 @@ use crate::model::host_error::HostError;
 /// Why a plan wasn't carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The host couldn't be reached; nothing was run.
-    #[error("the host's mount namespace can't be entered")]
+    /// The host couldn't be entered or asked. It is as it was.
+    #[error("the host can't be entered or asked")]
     Host(#[from] HostError),
     /// What the policies were told isn't true any more: what has changed. The host is as it was.
     #[error("the host has changed since the request was decided: {0}")]
@@ -70,27 +70,28 @@ pub(super) struct StepError {
     pub(super) reason: String,
     pub(super) code: &'static str,
     pub(super) errno: Option<i32>,
-    /// Whether the host has changed since the request was decided, so that it can be decided again.
-    pub(super) is_outdated: bool,
+    /// Why the request isn't carried out as it was decided.
+    pub(super) unconfirmed: Option<Box<Unconfirmed>>,
 }
 
 impl StepError {
     pub(super) fn new(call: String, reason: impl Into<Reason>) -> Self {
         let Reason { text, errno } = reason.into();
-        Self { call, reason: text, code: errno.map_or("failed", code_of), errno, is_outdated: false }
+        Self { call, reason: text, code: errno.map_or("failed", code_of), errno, unconfirmed: None }
     }
 
     /// What the policies were told isn't true any more.
     pub(super) fn outdated(call: String, what: String) -> Self {
-        Self { call, reason: what, code: "changed", errno: None, is_outdated: true }
+        Self::unconfirmed(call, Unconfirmed::Changed(what))
     }
 
     /// What was asked again has changed, or the host can't be asked.
     pub(super) fn unconfirmed(call: String, error: Unconfirmed) -> Self {
-        match error {
-            Unconfirmed::Changed(what) => Self::outdated(call, what),
-            Unconfirmed::Host(error) => Self::new(call, error),
-        }
+        let (reason, code) = match &error {
+            Unconfirmed::Changed(what) => (what.clone(), "changed"),
+            Unconfirmed::Host(error) => (error.to_string(), "host-failed"),
+        };
+        Self { call, reason, code, errno: None, unconfirmed: Some(Box::new(error)) }
     }
 
     /// This error with a code of its own.

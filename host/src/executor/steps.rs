@@ -10,6 +10,7 @@ use super::mount_source::Source;
 use super::undo::Undo;
 use super::watch::Watch;
 use super::{directory, helper, kernel, verify};
+use crate::decision::answers::Unconfirmed;
 use crate::host::identity::Identity;
 use crate::host::root::HostRoot;
 use crate::model::host_error::HostError;
@@ -42,11 +43,14 @@ pub(super) fn run(host: &HostRoot, mut plan: MountPlan, watch: &Watch) -> Result
     let mut applied = Applied::default();
     match steps(&execution, &mut undos, &mut applied) {
         Ok(()) => Ok(applied),
-        Err(StepError { call, reason, code, errno, is_outdated }) => {
+        Err(StepError { call, reason, code, errno, unconfirmed }) => {
             let back: Vec<Result<String, String>> =
                 undos.into_iter().rev().map(|undo| undo.take_back(&execution)).collect();
-            if is_outdated && back.iter().all(Result::is_ok) {
-                return Err(ApplyError::Changed(reason));
+            if let Some(unconfirmed) = unconfirmed.filter(|_| back.iter().all(Result::is_ok)) {
+                return Err(match *unconfirmed {
+                    Unconfirmed::Changed(what) => ApplyError::Changed(what),
+                    Unconfirmed::Host(error) => ApplyError::Host(error),
+                });
             }
             let undone = back.into_iter().map(|line| secrets.mask(&line.unwrap_or_else(|line| line))).collect();
             let (step, reason) = (secrets.mask(&call), secrets.mask(&reason));

@@ -1,7 +1,7 @@
 //! How the mounts of a namespace hang together: on what each is mounted, who is whose peer or slave, and which of them show
 //! a location. See mount_namespaces(7), and `fs/pnode.c` of the kernel for the way of a mount to peers and slaves.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::node_paths::NodePaths;
@@ -18,7 +18,7 @@ pub(crate) struct Topology {
     /// The mounts on each mount.
     children: OnceLock<HashMap<u64, Vec<u32>>>,
     /// The mounts of each file system, by what each of them shows of it.
-    roots: Mutex<HashMap<Device, HashMap<String, Vec<u32>>>>,
+    roots: Mutex<HashMap<Device, BTreeMap<String, Vec<u32>>>>,
     /// Where changes on a mount go: a search asks the same table again and again.
     receivers: Mutex<HashMap<usize, Receivers>>,
 }
@@ -199,7 +199,7 @@ impl Topology {
     fn showing(&self, location: &Location) -> Vec<u32> {
         let mut all = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
         let roots = all.entry(location.device).or_insert_with(|| {
-            let mut roots: HashMap<String, Vec<u32>> = HashMap::new();
+            let mut roots: BTreeMap<String, Vec<u32>> = BTreeMap::new();
             for (i, _) in numbered(&self.nodes).filter(|(_, node)| node.device == location.device) {
                 if let Some(paths) = self.paths(i as usize) {
                     roots.entry(paths.root.clone()).or_default().push(i);
@@ -209,9 +209,10 @@ impl Topology {
         });
         let path = location.path.as_str();
         let ends = path.match_indices('/').map(|(i, _)| i.max(1)).chain([path.len()]);
-        let mut folders: Vec<&str> = ends.filter_map(|end| path.get(..end)).collect();
-        folders.dedup();
-        folders.into_iter().filter_map(|folder| roots.get(folder)).flatten().copied().collect()
+        let mut last = "";
+        let folders =
+            ends.filter_map(|end| path.get(..end)).filter(|folder| std::mem::replace(&mut last, folder) != *folder);
+        folders.filter_map(|folder| roots.get(folder)).flatten().copied().collect()
     }
 
     /// The mounts to which a change of the mounts on one mount goes, and why: its peers, their slaves, and theirs.

@@ -18,6 +18,15 @@ fn texts(input: &mut Input) -> Vec<&mut String> {
     texts
 }
 
+/// The input with another option in the place of one.
+fn with_option(input: &Input, number: usize, other: MountOption) -> Input {
+    let mut changed = input.clone();
+    let mut options: Vec<MountOption> = input.request.options.iter().cloned().collect();
+    options[number] = other;
+    changed.request.options = options.into_iter().collect();
+    changed
+}
+
 /// Inputs in which a text takes the place of another.
 pub(super) fn with_text(input: &Input, from: &str, to: &str) -> Vec<Input> {
     let mut derived = Vec::new();
@@ -39,16 +48,12 @@ pub(super) fn with_text(input: &Input, from: &str, to: &str) -> Vec<Input> {
             if !text.contains(from) {
                 continue;
             }
-            let mut options: Vec<MountOption> = input.request.options.iter().cloned().collect();
             let text = text.replacen(from, to, 1);
-            if is_value {
-                options[number].value = Some(text)
-            } else {
-                options[number].name = text
-            }
-            let mut changed = input.clone();
-            changed.request.options = options.into_iter().collect();
-            derived.push(changed);
+            let other = match is_value {
+                true => MountOption { value: Some(text), ..option.clone() },
+                false => MountOption { name: text, ..option.clone() },
+            };
+            derived.push(with_option(input, number, other));
         }
     }
     derived
@@ -63,11 +68,7 @@ fn with_bits(input: &Input, from: u64, to: u64) -> Vec<Input> {
         for (radix, text) in [(8, format!("{to:o}")), (10, to.to_string())] {
             let has_bits = |value: u64| value & from == from && value != from;
             if u64::from_str_radix(value, radix).is_ok_and(has_bits) {
-                let mut options: Vec<MountOption> = input.request.options.iter().cloned().collect();
-                options[number].value = Some(text);
-                let mut changed = input.clone();
-                changed.request.options = options.into_iter().collect();
-                derived.push(changed);
+                derived.push(with_option(input, number, MountOption { value: Some(text), ..option.clone() }));
             }
         }
     }
@@ -100,15 +101,9 @@ fn with_length(input: &Input, from: u64, to: u64) -> Vec<Input> {
     for (number, option) in input.request.options.iter().enumerate() {
         let is_name = option.name.len() == from;
         let value = option.value.as_ref().filter(|value| value.len() == from);
-        let named = is_name.then(|| MountOption { name: resized(&option.name), value: option.value.clone() });
-        let valued = value.map(|value| MountOption { name: option.name.clone(), value: Some(resized(value)) });
-        for other in named.into_iter().chain(valued) {
-            let mut options: Vec<MountOption> = input.request.options.iter().cloned().collect();
-            options[number] = other;
-            let mut changed = input.clone();
-            changed.request.options = options.into_iter().collect();
-            derived.push(changed);
-        }
+        let named = is_name.then(|| MountOption { name: resized(&option.name), ..option.clone() });
+        let valued = value.map(|value| MountOption { value: Some(resized(value)), ..option.clone() });
+        derived.extend(named.into_iter().chain(valued).map(|other| with_option(input, number, other)));
     }
     derived
 }

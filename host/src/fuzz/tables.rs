@@ -33,11 +33,12 @@ impl Table {
         Self::with_paths(text, Paths::new())
     }
 
-    /// Reads a table of a host where some paths are links.
+    /// Reads a table of a host where some paths are links. `/` is none.
     ///
     /// # Errors
     /// For a text that isn't one.
-    pub fn with_paths(text: String, paths: Paths) -> io::Result<Arc<Self>> {
+    pub fn with_paths(text: String, mut paths: Paths) -> io::Result<Arc<Self>> {
+        paths.remove("/");
         let table = MountTable::parse(text.clone().into_bytes())?;
         let snapshot = Arc::new(Snapshot::recorded(table, paths.clone()));
         Ok(Arc::new(Self { text, paths, snapshot, twin: OnceLock::new() }))
@@ -137,4 +138,20 @@ fn shifted(text: &str) -> String {
         }
     };
     text.lines().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_does_not_take_the_place_of_a_root() {
+        let table = |text: &str, paths: &[(&str, &str)]| {
+            let links = paths.iter().map(|(path, to)| ((*path).to_owned(), Some((*to).to_owned())));
+            Table::with_paths(text.to_owned(), links.collect()).expect("a table")
+        };
+        let elsewhere = "21 20 0:51 / /x rw - tmpfs tmpfs rw\n";
+        assert!(!table(elsewhere, &[]).is_of_a_host() && !table(elsewhere, &[("/", "/x")]).is_of_a_host());
+        assert!(table(SMALL, &[("/", "/x"), ("/bin", "/usr/bin")]).is_of_a_host());
+    }
 }

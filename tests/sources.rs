@@ -15,6 +15,8 @@ tests! {
     privileged a_directory_that_takes_long_holds_nobody_up,
     privileged an_image_gets_a_loop_device_that_goes_with_its_mount,
     privileged an_image_has_one_writer,
+    privileged a_server_behind_a_loop_device_holds_nobody_up,
+    privileged the_kernel_finds_nothing_by_name_but_what_was_judged,
     privileged two_devices_that_show_the_same_are_one_file_system,
     privileged a_context_with_commas_reaches_the_kernel_as_it_is_meant,
     privileged a_missing_mount_point_is_made_below_the_folder_that_is_there,
@@ -150,10 +152,10 @@ fn an_erofs_image_needs_no_loop_device() -> Result<()> {
         allowed umount /mnt/x
         # Others than root can put another file there: the kernel gets the very file.
         chmod 777 $W/open; allowed mount -t erofs $W/open/image /mnt/x; test $(cat /mnt/x/file) = a
-        at /mnt/x | grep /proc/self/fd; allowed umount /mnt/x
+        at /mnt/x | grep erofs.*/open/image; allowed umount /mnt/x
         # Whatever a daemon says of owners, it can put another file there.
         chmod 755 $W/open; mkdir $W/served; bindfs --force-user=root --force-group=root $W/open $W/served
-        allowed mount -t erofs $W/served/image /mnt/x; at /mnt/x | grep /proc/self/fd; allowed umount /mnt/x; umount -l $W/served
+        allowed mount -t erofs $W/served/image /mnt/x; test $(cat /mnt/x/file) = a; allowed umount /mnt/x; umount -l $W/served
         # Policies in an image belong to whoever made that.
         mkfs.erofs --quiet $W/open/policies $P; allowed mount -t erofs $W/open/policies /mnt/x
         says 4 $M --policies /mnt/x check mount -t tmpfs t /mnt/y; echo \"$said\" | grep 'erofs of an image'; allowed umount /mnt/x
@@ -208,6 +210,34 @@ fn an_image_has_one_writer() -> Result<()> {
     .map(drop)
 }
 
+/// Looks into the root of the thread that makes a file system, while that waits in the call.
+fn the_kernel_finds_nothing_by_name_but_what_was_judged() -> Result<()> {
+    with_sources(
+        r#"mkfs.erofs --quiet $W/image /mnt/w/a
+        strace -o /run/calls -f -e trace=fsconfig -e inject=fsconfig:delay_enter=3s:when=2             $M --policies $P mount -t erofs -o nosuid $W/image /mnt/x & gate=$!
+        for i in $(seq 300); do
+            for task in /proc/[0-9]*/task/*; do test -e $task/root/proc -o ! -e $task/root$W/image || found=$task; done 2>/dev/null
+            test -z "${found:-}" || break; sleep 0.01
+        done
+        test "$(cd $found/root; find . ! -type d)" = .$W/image; wait $gate; test $(cat /mnt/x/file) = a"#,
+    )
+    .map(drop)
+}
+
+fn a_server_behind_a_loop_device_holds_nobody_up() -> Result<()> {
+    with_sources(
+        "mkdir $W/real $W/served; truncate -s 24M $W/real/image $W/own; mkfs.ext4 -q $W/real/image; mkfs.ext4 -q $W/own
+        bindfs $W/real $W/served -f & daemon=$!
+        for i in $(seq 600); do test -e $W/served/image && break; sleep 0.1; done
+        served=$(losetup -f --show $W/served/image); own=$(losetup -f --show $W/own)
+        trap 'kill -CONT $daemon; umount /mnt/x /mnt/y 2>/dev/null || true; losetup -d $served $own' EXIT
+        allowed mount -t ext4 $served /mnt/x; kill -STOP $daemon
+        allowed mount -t ext4 $own /mnt/y; umount /mnt/y
+        cp $W/own $W/other; allowed mount -t ext4 -o loop $W/other /mnt/y",
+    )
+    .map(drop)
+}
+
 fn two_devices_that_show_the_same_are_one_file_system() -> Result<()> {
     const DEVICES: &str = r#"
         truncate -s 24M /mnt/w/b/image; mkfs.ext4 -q /mnt/w/b/image
@@ -225,8 +255,18 @@ fn two_devices_that_show_the_same_are_one_file_system() -> Result<()> {
             gate check --json mount -t ext4 $other /mnt/y | grep -o '\"source\":.*' | grep -o '\"minor\":[0-9]*' > /run/minors
             grep -x '\"minor\":'${{first#/dev/loop}} /run/minors
         done
-        umount /mnt/x; allowed mount -t ext4 -o ro $first /mnt/x; allowed mount -t ext4 -o ro $second /mnt/y
-        umount /mnt/y; says 32 gate mount -t ext4 $second /mnt/y"
+        # A mount that is read-only could be made writable, but not on a device that is.
+        umount /mnt/x; allowed mount -t ext4 -o ro $first /mnt/x; says 32 gate mount -t ext4 -o ro $second /mnt/y
+        mount -t ext4 -o ro $second /mnt/y; says 32 gate mount -o remount,rw /mnt/x; umount /mnt/x /mnt/y
+        losetup -d $third $second $first; first=$(losetup -rf --show /mnt/w/b/image); second=$(losetup -rf --show /mnt/w/b/image)
+        allowed mount -t ext4 -o ro $first /mnt/x; allowed mount -t ext4 -o ro $second /mnt/y; umount /mnt/x /mnt/y
+        # A part of an image, by way of another device; and a btrfs, which has a number of its own.
+        losetup -d $first $second; cp /mnt/w/b/image $W/ext4; truncate -s 1M /mnt/w/b/image; cat $W/ext4 >> /mnt/w/b/image
+        first=$(losetup -f --show -o 1M /mnt/w/b/image); third=$(losetup -f --show /mnt/w/b/image); second=$(losetup -f --show -o 1M $third)
+        allowed mount -t ext4 $first /mnt/x; says 32 gate mount -t ext4 $second /mnt/y; umount /mnt/x
+        losetup -d $second $third $first; rm /mnt/w/b/image; truncate -s 128M $W/btrfs; mkfs.btrfs -q $W/btrfs
+        first=$(losetup -f --show $W/btrfs); second=$(losetup -f --show $W/btrfs); third=
+        allowed mount -t btrfs $first /mnt/x; says 32 gate mount -t btrfs $second /mnt/y"
     ))?;
     let limits = "[[policy]]\nname = \"limits\"\nplugin = \"mount-limits.wasm\"\nsettings = { max-per-source = 1 }\n";
     let script = format!(

@@ -271,7 +271,6 @@ pub(crate) struct LoopBacking {
     pub(crate) block_device: u64,
     /// Where in it the shown part begins, in bytes.
     pub(crate) offset: u64,
-    pub(crate) read_only: bool,
 }
 
 /// What a loop device shows; nothing if it shows nothing.
@@ -286,7 +285,6 @@ pub(crate) fn loop_backing(device: BorrowedFd<'_>) -> io::Result<Option<LoopBack
             inode: info.inode,
             block_device: info.rdevice,
             offset: info.offset,
-            read_only: info.flags & LoopInfo::READ_ONLY != 0,
         })),
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
         Err(error) => Err(error),

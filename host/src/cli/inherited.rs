@@ -1,4 +1,4 @@
-//! What a process inherits from its caller and what would change how a request ends: a limit of the size of files, and signals.
+//! What a process inherits from its caller and what would change how a request ends: limits, and signals.
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -28,14 +28,13 @@ pub(super) fn hold_other_signals() {
 
 /// Puts right what was inherited, as far as this process may.
 pub(super) fn put_right() {
-    // Half of an audit line would be written, or none, after the mount.
-    let hard = getrlimit(Resource::Fsize).maximum;
-    let raised = setrlimit(Resource::Fsize, Rlimit { current: None, maximum: None });
-    let _ = raised.or_else(|_| setrlimit(Resource::Fsize, Rlimit { current: hard, maximum: hard }));
-    // SIGKILL would come in the middle of a change.
-    let hard = getrlimit(Resource::Cpu).maximum;
-    let raised = setrlimit(Resource::Cpu, Rlimit { current: None, maximum: None });
-    let _ = raised.or_else(|_| setrlimit(Resource::Cpu, Rlimit { current: hard, maximum: hard }));
+    // With little of these, a request ended in the middle of a change: half of an audit line would be written, SIGKILL would come, or there
+    // would be no memory.
+    for resource in [Resource::Fsize, Resource::Cpu, Resource::As, Resource::Data] {
+        let hard = getrlimit(resource).maximum;
+        let raised = setrlimit(resource, Rlimit { current: None, maximum: None });
+        let _ = raised.or_else(|_| setrlimit(resource, Rlimit { current: hard, maximum: hard }));
+    }
     // The end of a helper must be told.
     let _ = crate::sys::expect_children();
 }

@@ -13,6 +13,7 @@ use rustix::mount::{
 use rustix::process::{Resource, Rlimit, fchdir, getrlimit, setrlimit};
 
 use super::carried::{self, Before};
+use super::closed_root::ClosedRoot;
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup::{self, Below, FoundMount};
@@ -26,6 +27,7 @@ use super::verify;
 use super::{id_map, layers, loop_device, singleton};
 use crate::host::identity::Identity;
 use crate::model::ends::FileKind;
+use crate::model::location::Device;
 use crate::model::options::MountOption;
 use crate::model::own_options::IdMap;
 use crate::model::request::{Propagation, PropagationType, UnmountMode};
@@ -46,7 +48,10 @@ pub(super) fn mount(
 ) -> Result<OwnedFd, StepError> {
     let name = source.name();
     singleton::check_type(execution, fstype)?;
-    loop_device::check_other_device(execution, fstype, attributes.is_read_only())?;
+    let block = execution.plan.found_source().filter(|found| found.kind == FileKind::BlockDevice);
+    if let Some(device) = block.and_then(|found| found.device) {
+        loop_device::check_alone(execution, device, || call("fsopen", &[fstype]))?;
+    }
     let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {
         let unknown = || {
             format!(
@@ -57,11 +62,29 @@ pub(super) fn mount(
     })?;
     fsconfig_set_string(&context, "source", name)
         .map_err(|errno| with_context_log(&context, call("fsconfig", &["source", name]), errno))?;
-    layers::configure(execution, fstype, &context, parameters)?;
-    create(execution, fstype, &context, parameters).map_err(|errno| {
-        let line = call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]);
-        with_cause_and_log(&context, line, errno, not_made(fstype, errno))
-    })?;
+    let is_exclusive =
+        must_be_new(execution, fstype, parameters).map_err(|errno| not_created(&context, fstype, name, errno))?;
+    let create = || create(&context, is_exclusive).map_err(|errno| not_created(&context, fstype, name, errno));
+    match source.pinned(execution)? {
+        // What is in a device or in an image may name others.
+        Some(pin) => {
+            let line = || call("fsconfig", &["source", name]);
+            let in_options = execution.plan.option_paths().iter().map(|path| &path.found).filter_map(|found| {
+                Some((found.found.path.as_str(), found.pin.as_ref()?.as_fd(), found.found.kind == FileKind::Directory))
+            });
+            let closed = ClosedRoot::of(in_options.chain([(name, pin, false)]));
+            let closed = closed.map_err(|error| StepError::new(line(), error))?;
+            let made = closed.run(|| {
+                mount_api::configure(&context, parameters)?;
+                create()
+            });
+            made.map_err(|error| StepError::new(line(), error))??;
+        }
+        None => {
+            layers::configure(execution, fstype, &context, parameters)?;
+            create()?;
+        }
+    }
     let flags = MountAttrFlags::from_bits_retain(u32::try_from(attributes.set).unwrap_or(u32::MAX));
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
         .map_err(|errno| with_context_log(&context, call("fsmount", &[&attributes.to_string()]), errno))?;
@@ -71,29 +94,28 @@ pub(super) fn mount(
     set_named_propagation(execution, mount, propagation, undos)
 }
 
-/// Makes the file system. One that is mounted already is shared, with the options that it has: where others are asked for, that would be
-/// a lie.
-fn create(
-    execution: &Execution<'_>,
-    fstype: &str,
-    context: &OwnedFd,
-    parameters: &[MountOption],
-) -> rustix::io::Result<()> {
+/// Whether a file system must not be mounted yet: it would be shared, with the options that it has, and where others are asked for, that would
+/// be a lie.
+///
+/// # Errors
+/// `EBUSY` where it is, with others.
+fn must_be_new(execution: &Execution<'_>, fstype: &str, parameters: &[MountOption]) -> rustix::io::Result<bool> {
     // What of the file system is shown is no option of the whole.
     let is_of_all = |option: &&MountOption| !matches!(option.name.as_str(), "ro" | "subvol" | "subvolid");
     let is_asked =
         |option: &&MountOption| execution.plan.request().options.iter().any(|asked| asked.name == option.name);
     let mut asked = parameters.iter().filter(is_of_all).filter(is_asked).peekable();
-    let is_exclusive = match mounted_with(execution) {
+    match mounted_with(execution) {
         Some(options) => {
             let has = |option: &MountOption| options.iter().any(|has| *has == option.to_string());
-            if !asked.all(has) {
-                return Err(Errno::BUSY);
-            }
-            false
+            if asked.all(has) { Ok(false) } else { Err(Errno::BUSY) }
         }
-        None => asked.peek().is_some() && execution.host.file_systems().is_mounted_from_device(fstype),
-    };
+        None => Ok(asked.peek().is_some() && execution.host.file_systems().is_mounted_from_device(fstype)),
+    }
+}
+
+/// Makes the file system.
+fn create(context: &OwnedFd, is_exclusive: bool) -> rustix::io::Result<()> {
     if !is_exclusive {
         return fsconfig_create(context);
     }
@@ -105,6 +127,11 @@ fn create(
             errno => Err(errno),
         },
     }
+}
+
+fn not_created(context: &OwnedFd, fstype: &str, name: &str, errno: Errno) -> StepError {
+    let line = call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]);
+    with_cause_and_log(context, line, errno, not_made(fstype, errno))
 }
 
 /// The options of the file system on the device that is to be mounted, if it's mounted.
@@ -248,6 +275,15 @@ pub(super) fn reconfigure(
     let line = || call("fspick", &[execution.plan.target()]);
     let before = mount_point(execution, line)?;
     layers::check_names(execution, parameters)?;
+    if parameters
+        .iter()
+        .rev()
+        .find(|option| matches!(option.name.as_str(), "ro" | "rw"))
+        .is_some_and(|option| option.name == "rw")
+    {
+        let device = Device { major: before.mount.major, minor: before.mount.minor };
+        loop_device::check_alone(execution, device, line)?;
+    }
     execution.commit_to_wait(line)?;
     mount_api::reconfigure(target, parameters, line)?;
     undos.push(Undo::Reconfigure { parameters: parameters.to_vec(), before: before.mount.super_options });

@@ -2,6 +2,7 @@
 
 pub mod apply;
 mod carried;
+mod closed_root;
 mod directory;
 mod execution;
 pub mod failure;

@@ -1,6 +1,6 @@
 //! What a new file system is mounted from, as the kernel is told.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
 
 use super::execution::Execution;
 use super::failure::StepError;
@@ -18,8 +18,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// What is pinned. An image that needs no loop device is opened by its name: where others than root could put another file
-    /// there, by the name of its descriptor.
+    /// What is pinned, or a loop device that shows it.
     pub(super) fn of(
         execution: &Execution<'_>,
         source: &str,
@@ -29,11 +28,17 @@ impl Source {
         if let Some(image) = image {
             return loop_device::attach(execution, image, attributes.is_read_only()).map(Self::Loop);
         }
-        let is_file = execution.plan.found_source().is_some_and(|found| found.kind == FileKind::Regular);
-        Ok(Self::Name(match is_file && !execution.host.only_root_can_replace(source) {
-            true => format!("/proc/self/fd/{}", execution.source()?.as_raw_fd()),
-            false => source.to_owned(),
-        }))
+        Ok(Self::Name(source.to_owned()))
+    }
+
+    /// The device or the image, open; nothing where the source is neither.
+    pub(super) fn pinned<'e>(&'e self, execution: &'e Execution<'_>) -> Result<Option<BorrowedFd<'e>>, StepError> {
+        if let Self::Loop(device) = self {
+            return Ok(Some(device.opened()));
+        }
+        let is_made_of = |kind: FileKind| matches!(kind, FileKind::BlockDevice | FileKind::Regular);
+        let is_pinned = execution.plan.found_source().is_some_and(|found| is_made_of(found.kind));
+        is_pinned.then(|| execution.source()).transpose()
     }
 
     pub(super) fn name(&self) -> &str {

@@ -28,18 +28,32 @@ pub(super) fn file_system_on(host: &HostRoot, device: Device, topology: &Topolog
 
 /// The UUID of the btrfs that the kernel uses a device for.
 fn uuid_of(host: &HostRoot, device: Device) -> Option<String> {
+    known(host)?.find(|(_, known)| *known == device).map(|(uuid, _)| uuid)
+}
+
+/// The devices of all btrfs that the kernel uses.
+pub(super) fn devices(host: &HostRoot) -> Vec<Device> {
+    known(host).into_iter().flatten().map(|(_, device)| device).collect()
+}
+
+/// The devices that the kernel uses for btrfs, each with the UUID of the file system.
+fn known(host: &HostRoot) -> Option<impl Iterator<Item = (String, Device)>> {
     let folder = OFlags::RDONLY | OFlags::DIRECTORY;
     let all = open_below(host.root(), "sys/fs/btrfs", folder, ResolveFlags::empty()).ok()?;
-    let number = format!("{}:{}\n", device.major, device.minor);
-    names_in(all.as_fd()).into_iter().find(|uuid| {
+    let uuids = names_in(all.as_fd()).into_iter();
+    Some(uuids.flat_map(move |uuid| {
         let path = format!("{uuid}/devices");
-        let Ok(devices) = openat(&all, path.as_str(), folder | OFlags::CLOEXEC, Mode::empty()) else { return false };
-        names_in(devices.as_fd()).iter().any(|name| {
-            let file = openat(&devices, format!("{name}/dev"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let devices = openat(&all, path.as_str(), folder | OFlags::CLOEXEC, Mode::empty()).ok();
+        let names = devices.as_ref().map(|devices| names_in(devices.as_fd())).unwrap_or_default();
+        names.into_iter().filter_map(move |name| {
+            let file =
+                openat(devices.as_ref()?, format!("{name}/dev"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
             let mut text = [0; 32];
-            file.and_then(|file| rustix::io::read(file, &mut text)).is_ok_and(|n| text[..n] == *number.as_bytes())
+            let n = rustix::io::read(file.ok()?, &mut text).ok()?;
+            let device = Device::parse(std::str::from_utf8(text.get(..n)?).ok()?.trim_end())?;
+            Some((uuid.clone(), device))
         })
-    })
+    }))
 }
 
 /// The UUID of a mounted btrfs, where its mount can be reached.

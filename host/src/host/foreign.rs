@@ -38,6 +38,15 @@ const FOREIGN: [&str; 21] = [
 /// The major number of loop devices, see `Documentation/admin-guide/devices.txt` of the kernel.
 const LOOP_MAJOR: u32 = 7;
 
+/// Types for which a server or a daemon is asked, which may take for ever.
+const SERVED: [&str; 12] =
+    ["9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "vboxsf", "virtiofs"];
+
+/// Whether a server or a daemon is asked for what is in a file system of this type.
+pub(super) fn is_served(fstype: &str) -> bool {
+    fstype.starts_with("fuse") || SERVED.contains(&fstype)
+}
+
 /// The type of the file system that a path lies on, where a request could have brought that there with whatever content. The
 /// file system of `/` is what this process runs from.
 pub(crate) fn foreign(path: &Path) -> Option<String> {

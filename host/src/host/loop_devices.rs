@@ -1,65 +1,131 @@
-//! Which file system is on a block device that a loop device shows as well, see loop(4): two of them may show one image, and one may show
-//! another block device. The kernel takes them for different devices, and two file systems on one of them would destroy each other.
+//! Which file system is on a block device that another one shows as well, see loop(4): two loop devices may show one image, and one may show another
+//! block device, or a part of it. The kernel takes them for different devices, and two file systems on one of them would destroy each
+//! other.
 
 use std::collections::HashSet;
+use std::io;
 use std::os::fd::AsFd;
 
-use rustix::fs::{OFlags, major, minor};
+use rustix::fs::{OFlags, ResolveFlags, major, minor};
 
+use super::foreign::is_served;
+use super::open::open_below;
 use super::root::HostRoot;
+use super::{btrfs, open};
 use crate::model::location::Device;
 use crate::mount_table::topology::Topology;
-use crate::sys::{self, LoopBacking};
+use crate::sys;
 
 /// The major number of loop devices, see `Documentation/admin-guide/devices.txt` of the kernel.
 pub(crate) const LOOP_MAJOR: u32 = 7;
 /// A loop device may show another one; so many in a row are followed.
 const MAX_DEPTH: usize = 8;
+const SECTOR: u64 = 512;
 
-/// What is read and written in the end.
-#[derive(PartialEq, Eq)]
-enum Storage {
+/// What a loop device shows, and from which byte on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Backing {
+    pub(crate) file: BackingFile,
+    offset: u64,
+}
+
+/// What a loop device shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BackingFile {
     Device(Device),
-    /// A file by its device and inode, or a part of it or of a device.
-    Part {
-        device: u64,
-        inode: u64,
-        offset: u64,
-    },
+    /// By its device and inode, as stat(2) has them.
+    File(u64, u64),
+    /// By the path that it was given, where a server or a daemon would have to be asked for more: that may take for ever.
+    Served(String),
 }
 
 /// The number under which the file system on a block device is mounted, where another device shows the same.
-pub(super) fn file_system_on(host: &HostRoot, device: Device, topology: &Topology) -> Option<Device> {
-    let mut seen = HashSet::new();
-    let mounted = topology.nodes().iter().map(|node| node.device).filter(|device| seen.insert(*device));
-    let mounted: Vec<Device> = mounted.filter(|device| device.major != 0).collect();
-    if device.major != LOOP_MAJOR && mounted.iter().all(|mounted| mounted.major != LOOP_MAJOR) {
+pub(crate) fn file_system_on(host: &HostRoot, device: Device, topology: &Topology) -> Option<Device> {
+    let mut seen = HashSet::from([device]);
+    let numbers = topology.nodes().iter().map(|node| node.device);
+    let mounted: Vec<Device> = numbers.filter(|device| device.major != 0 && seen.insert(*device)).collect();
+    let mut of_btrfs =
+        if topology.nodes().iter().any(|node| node.is_btrfs) { btrfs::devices(host) } else { Vec::new() };
+    of_btrfs.retain(|other| *other != device);
+    if [device].iter().chain(&mounted).chain(&of_btrfs).all(|device| device.major != LOOP_MAJOR) {
         return None;
     }
     let wanted = storage_of(host, device);
-    mounted.into_iter().find(|mounted| storage_of(host, *mounted) == wanted)
+    let is_wanted = |other: &Device| storage_of(host, *other) == wanted;
+    let on_btrfs =
+        || of_btrfs.into_iter().filter(is_wanted).find_map(|other| btrfs::file_system_on(host, other, topology));
+    mounted.into_iter().find(is_wanted).or_else(on_btrfs)
 }
 
-fn storage_of(host: &HostRoot, mut device: Device) -> Storage {
+/// What is read and written in the end.
+fn storage_of(host: &HostRoot, device: Device) -> Backing {
+    let mut storage = Backing { file: BackingFile::Device(device), offset: 0 };
     for _ in 0..MAX_DEPTH {
-        match backing_of(host, device) {
-            Some(shown) if shown.block_device != 0 && shown.offset == 0 => {
-                device = Device { major: major(shown.block_device), minor: minor(shown.block_device) };
-            }
-            Some(shown) => {
-                let LoopBacking { device, inode, offset, .. } = shown;
-                return Storage::Part { device, inode, offset };
-            }
-            None => break,
-        }
+        let BackingFile::Device(device) = storage.file else { break };
+        let Some(shown) = backing_of(host, device).ok().flatten().or_else(|| partition(host, device)) else { break };
+        storage = Backing { offset: storage.offset.saturating_add(shown.offset), ..shown };
     }
-    Storage::Device(device)
+    storage
 }
 
-fn backing_of(host: &HostRoot, device: Device) -> Option<LoopBacking> {
-    let is_loop = device.major == LOOP_MAJOR;
-    let opened = is_loop.then(|| host.open_file(&path_of(device), OFlags::RDONLY | OFlags::NONBLOCK).ok()).flatten()?;
-    sys::loop_backing(opened.as_fd()).ok().flatten()
+/// The whole device that a partition is of.
+fn partition(host: &HostRoot, device: Device) -> Option<Backing> {
+    let number = |name: &str| attribute(host, device, name);
+    number("partition")?;
+    let offset = number("start")?.parse::<u64>().ok()?.saturating_mul(SECTOR);
+    Some(Backing { file: BackingFile::Device(Device::parse(&number("../dev")?)?), offset })
+}
+
+/// What a loop device shows; nothing if it shows nothing, or is none.
+///
+/// # Errors
+/// When it can't be asked.
+pub(crate) fn backing_of(host: &HostRoot, device: Device) -> io::Result<Option<Backing>> {
+    let shows_something = || attribute(host, device, "loop/backing_file").filter(|_| device.major == LOOP_MAJOR);
+    let Some(path) = shows_something() else { return Ok(None) };
+    let is_served = host.mount_table().is_ok_and(|table| {
+        table.covering(path.as_bytes()).is_some_and(|mount| is_served(&String::from_utf8_lossy(&mount.fstype())))
+    });
+    if is_served {
+        let offset = attribute(host, device, "loop/offset").and_then(|offset| offset.parse().ok()).unwrap_or(0);
+        return Ok(Some(Backing { file: BackingFile::Served(path), offset }));
+    }
+    let asked = host.open_file(&path_of(device), OFlags::RDONLY | OFlags::NONBLOCK);
+    match asked.and_then(|opened| sys::loop_backing(opened.as_fd())) {
+        Ok(Some(shown)) => {
+            let file = match shown.block_device {
+                0 => BackingFile::File(shown.device, shown.inode),
+                number => BackingFile::Device(Device { major: major(number), minor: minor(number) }),
+            };
+            Ok(Some(Backing { file, offset: shown.offset }))
+        }
+        Ok(None) => Ok(None),
+        // Only one that shows nothing by now needn't be asked.
+        Err(_) if shows_something().is_none() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether nobody can write to a block device.
+pub(crate) fn is_read_only(host: &HostRoot, device: Device) -> bool {
+    attribute(host, device, "ro").is_some_and(|text| text == "1")
+}
+
+/// What sysfs says of a block device.
+fn attribute(host: &HostRoot, device: Device, name: &str) -> Option<String> {
+    let path = format!("sys/dev/block/{device}/{name}");
+    let file = open_below(host.root(), path, OFlags::RDONLY, ResolveFlags::empty()).ok()?;
+    Some(io::read_to_string(std::fs::File::from(file)).ok()?.trim_end_matches('\n').to_owned())
+}
+
+/// The loop devices that there are.
+///
+/// # Errors
+/// When nothing tells.
+pub(crate) fn all(host: &HostRoot) -> io::Result<Vec<Device>> {
+    let folder = open_below(host.root(), "sys/block", OFlags::RDONLY | OFlags::DIRECTORY, ResolveFlags::empty())?;
+    let minors = open::names_in(folder.as_fd()).into_iter().filter_map(|name| name.strip_prefix("loop")?.parse().ok());
+    Ok(minors.map(|minor| Device { major: LOOP_MAJOR, minor }).collect())
 }
 
 /// The node of a loop device.

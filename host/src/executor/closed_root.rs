@@ -1,0 +1,98 @@
+//! A root in which the kernel finds by name only what was judged. An image may name further devices and files by itself, as those of erofs and f2fs
+//! do: the kernel looks these up from the root of the thread that makes the file system.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsmount, fsopen, mount_change, open_tree, unmount,
+};
+use rustix::process::{chroot, fchdir, pivot_root};
+
+use super::mount_api::attach;
+
+/// What is seen in such a root, each at its path of the host.
+pub(super) struct ClosedRoot(Vec<Seen>);
+
+struct Seen {
+    path: String,
+    copy: OwnedFd,
+    is_directory: bool,
+}
+
+impl ClosedRoot {
+    /// The paths, with what was pinned for them. Directories are told apart.
+    pub(super) fn of<'p>(judged: impl IntoIterator<Item = (&'p str, BorrowedFd<'p>, bool)>) -> io::Result<Self> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let seen = judged.into_iter().map(|(path, pin, is_directory)| {
+            Ok(Seen { path: path.to_owned(), copy: open_tree(pin, "", flags)?, is_directory })
+        });
+        seen.collect::<io::Result<_>>().map(Self)
+    }
+
+    /// Does something in a thread that has this root, in a mount namespace of its own, which ends with it.
+    pub(super) fn run<T: Send>(self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                self.enter()?;
+                Ok(work())
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn enter(self) -> io::Result<()> {
+        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
+        // Nothing of this reaches the host.
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(&context)?;
+        let root = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+        let old = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        attach(root.as_fd(), old.as_fd())?;
+        for seen in &self.0 {
+            let there = seen.make_place(&root)?;
+            attach(seen.copy.as_fd(), there.as_fd())?;
+        }
+        fchdir(&root)?;
+        // Copies of the host's mounts would keep file systems busy that others unmount. See pivot_root(2) for the dots.
+        match pivot_root(".", ".") {
+            Ok(()) => unmount(".", UnmountFlags::DETACH)?,
+            // The root of an initramfs stays.
+            Err(_) => chroot(".")?,
+        }
+        Ok(rustix::process::chdir("/")?)
+    }
+}
+
+impl Seen {
+    /// Makes a file or a directory at the path.
+    fn make_place(&self, root: &OwnedFd) -> io::Result<OwnedFd> {
+        let path = Path::new(self.path.trim_start_matches('/'));
+        let mut folder = String::new();
+        let parents = path.parent().into_iter().flat_map(Path::components);
+        for name in parents.filter_map(|name| name.as_os_str().to_str()) {
+            folder = format!("{folder}{name}/");
+            make_directory(root, &folder)?;
+        }
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        if self.is_directory {
+            make_directory(root, path)?;
+        } else {
+            openat(root, path, OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR)?;
+        }
+        Ok(openat(root, path, flags, Mode::empty())?)
+    }
+}
+
+fn make_directory(root: &OwnedFd, path: impl rustix::path::Arg) -> io::Result<()> {
+    match mkdirat(root, path, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}

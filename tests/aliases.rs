@@ -30,6 +30,7 @@ tests! {
     traced a_tree_that_brings_along_what_nobody_judged_is_taken_away,
     traced a_mount_that_somebody_else_makes_meanwhile_is_not_taken_for_a_carried_one,
     privileged umount_by_force_is_judged_at_all_mounts_of_the_file_system,
+    privileged a_view_is_opened_only_where_what_it_shows_is_allowed,
     privileged a_remount_opens_no_view_of_a_denied_place,
     privileged a_folder_of_device_nodes_is_not_bound,
     privileged a_file_system_that_there_is_only_one_of_is_not_shown_anew,
@@ -354,6 +355,32 @@ fn umount_by_force_is_judged_at_all_mounts_of_the_file_system() -> Result<()> {
         allowed umount /mnt/v",
     )
     .map(drop)
+}
+
+fn a_view_is_opened_only_where_what_it_shows_is_allowed() -> Result<()> {
+    let policies = "[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = { allow-sources = [\"/mnt/a\", \"/mnt/views\", \"/dev\"] }\n";
+    let output = on_host_with(
+        policies,
+        &["path-guard"],
+        "mkdir /mnt/a /mnt/a/in /mnt/home /mnt/views /mnt/views/home /mnt/views/a /mnt/views/t
+        view() { mount --bind $1 $2; mount -o remount,bind,ro,noexec $2; }
+        view /mnt/home /mnt/views/home; view /mnt/a/in /mnt/views/a
+        denied mount --bind /mnt/home /mnt/x
+        allowed mount --bind /mnt/views/home /mnt/x; umount /mnt/x
+        for right in rw exec; do
+            denied mount --bind -o $right /mnt/views/home /mnt/x; echo \"$said\" | grep 'what /mnt/views/home shows'
+            denied mount -o remount,bind,$right /mnt/views/home
+            # It could be bound from there with the right.
+            allowed mount --bind -o $right /mnt/views/a /mnt/x; umount /mnt/x
+        done
+        allowed mount -o remount,bind,rw /mnt/views/a
+        # What isn't anywhere else may be opened where it is.
+        mount -t tmpfs -o ro t /mnt/views/t; allowed mount -o remount,rw /mnt/views/t
+        mount -o remount,ro /mnt/views/t; mkdir /mnt/elsewhere; mount --bind /mnt/views/t /mnt/elsewhere
+        denied mount -o remount,rw /mnt/views/t",
+    )?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
 }
 
 fn a_remount_opens_no_view_of_a_denied_place() -> Result<()> {

@@ -13,6 +13,7 @@ tests! {
     privileged a_signal_ends_a_helper_and_what_it_has_done,
     privileged a_tree_is_unmounted_whole_or_not_at_all_when_a_signal_comes,
     privileged a_frozen_file_system_does_not_hold_the_program,
+    privileged limits_of_a_caller_are_raised_or_refused,
     privileged who_holds_a_lock_is_named,
     privileged opposite_moves_do_not_wait_for_each_other,
     privileged callers_for_one_target_are_served_one_after_the_other,
@@ -151,6 +152,20 @@ const NO_STACKING: &str = "[[policy]]
 name = \"limits\"
 plugin = \"mount-limits.wasm\"
 ";
+
+fn limits_of_a_caller_are_raised_or_refused() -> Result<()> {
+    on_host_succeeds(
+        r#"little() { sh -c 'ulimit -d 40000; exec "$@"' little "$@"; }
+        # Without CAP_SYS_RESOURCE nobody can raise a hard limit.
+        if little sh -c 'ulimit -d unlimited' 2>/dev/null; then
+            little $M --policies $P mount -t tmpfs tmpfs /mnt/x; at /mnt/x | grep tmpfs
+        else
+            says 1 little $M --policies $P mount -t tmpfs tmpfs /mnt/x; absent /mnt/x
+            echo "$said" | grep 'RLIMIT_DATA (getrlimit(2), `ulimit -d`) is 40000 KiB'
+        fi"#,
+    )
+    .map(drop)
+}
 
 fn who_holds_a_lock_is_named() -> Result<()> {
     let text = text_of(&on_host_with(

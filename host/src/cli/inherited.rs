@@ -26,8 +26,14 @@ pub(super) fn hold_other_signals() {
     let _ = held.thread_block();
 }
 
+/// With less memory than this, a request could end in the middle of a change.
+const MIN_DATA: u64 = 64 << 20;
+
 /// Puts right what was inherited, as far as this process may.
-pub(super) fn put_right() {
+///
+/// # Errors
+/// When too little memory is left.
+pub(super) fn put_right() -> Result<(), String> {
     // With little of these, a request ended in the middle of a change: half of an audit line would be written, SIGKILL would come, or there
     // would be no memory.
     for resource in [Resource::Fsize, Resource::Cpu, Resource::As, Resource::Data] {
@@ -37,4 +43,12 @@ pub(super) fn put_right() {
     }
     // The end of a helper must be told.
     let _ = crate::sys::expect_children();
+    match getrlimit(Resource::Data).current {
+        Some(bytes) if bytes < MIN_DATA => Err(format!(
+            "RLIMIT_DATA (getrlimit(2), `ulimit -d`) is {} KiB, can't be raised, and must be at least {} KiB",
+            bytes >> 10,
+            MIN_DATA >> 10
+        )),
+        _ => Ok(()),
+    }
 }

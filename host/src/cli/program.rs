@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::global::Global;
 use super::inherited::put_right;
 use super::lent::{self, Choices};
-use super::output::{is_broken_pipe, print_usage_error, report_error, start_log};
+use super::output::{is_broken_pipe, print_error, print_usage_error, report_error, start_log};
 use super::{check, completions, drop_in, fuzz, list, man, mount, plugin, policy, replay, umount};
 use crate::exit::ExitStatus;
 use crate::policy::engine::compiler;
@@ -46,7 +46,10 @@ pub fn main() -> ! {
         let is_ours = lent::how().is_none() || is_started_by_this_program();
         std::process::exit(if is_ours { compiler::main() } else { ExitStatus::Usage as i32 });
     }
-    put_right();
+    if let Err(message) = put_right() {
+        print_error(&message, &[], None);
+        std::process::exit(ExitStatus::HostFailed as i32);
+    }
     compiler::compile_apart();
     if let Some(status) = std::env::args_os().next().and_then(|name| drop_in::run_by_name(&name)) {
         std::process::exit(status);

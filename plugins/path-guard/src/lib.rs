@@ -239,6 +239,9 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
     if let Some(verdict) = opened(review, &denied, &SOURCE_DENIED, mounts) {
         return Ok(Some(verdict));
     }
+    if let Some(verdict) = opened_elsewhere(settings, review, mounts)? {
+        return Ok(Some(verdict));
+    }
     let sources = match sources(review, mounts) {
         Ok(sources) => sources,
         Err(verdict) => return Ok(Some(verdict)),
@@ -276,6 +279,39 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         }
     }
     folder_of_nodes_denied(settings, review, mounts)
+}
+
+/// A mount that lacks a right is opened by a remount, or by a bind of it, that gives the right. What it shows must be allowed by itself then, and
+/// not only by where it's shown: a view that can only be read may show any folder of the host.
+fn opened_elsewhere(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
+    let (field, found) = match (review.request.operation, &review.source) {
+        (Operation::Remount(_), _) => ("target", &review.target),
+        (Operation::Bind(_), Some(found)) => ("source", found),
+        _ => return Ok(None),
+    };
+    let gives = |(right, taken): (&str, &str)| last_of(&review.request.options, right, taken) == Some(right);
+    if settings.allow_sources.is_empty() || !RIGHTS.into_iter().any(gives) {
+        return Ok(None);
+    }
+    let Some(mount) = mounts.covering(&found.path) else { return Ok(None) };
+    let lacks = |(_, taken): (&str, &str)| mount.options.iter().chain(&mount.super_options).any(|word| word == taken);
+    if !RIGHTS.into_iter().any(|right| gives(right) && lacks(right)) {
+        return Ok(None);
+    }
+    let allowed = Folders::locate(&settings.allow_sources, mounts)?;
+    let goes_through = |path: &str| mounts.along(&[path]).first().is_some_and(|way| allowed.holding(way).is_some());
+    let is_whole = || {
+        let all = mounts.by_device(mount.device, MANY);
+        let is_from_elsewhere = mount.source.starts_with('/') && !goes_through(&mount.source);
+        mount.root == "/" && !is_from_elsewhere && all.iter().all(|mount| goes_through(&mount.target))
+    };
+    let has_other_name = |location: &Location| {
+        let is_other = |name: &String| mounts.covering(name).is_some_and(|covering| covering.id != mount.id);
+        mounts.names(location, MANY).iter().any(|name| is_other(name) && goes_through(name))
+    };
+    let is_allowed = is_whole() || found.location.as_ref().is_some_and(has_other_name);
+    let reason = || format!("what {} shows isn't at or below an allowed source", found.path);
+    Ok((!is_allowed).then(|| deny(&SOURCE_NOT_ALLOWED, field, reason())))
 }
 
 /// The folder of a server that holds what isn't on the host.

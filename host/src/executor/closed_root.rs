@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::fs::{Mode, OFlags, mkdirat, open, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
     fsmount, fsopen, mount_change, open_tree, unmount,
 };
-use rustix::process::{chroot, fchdir, pivot_root};
+use rustix::process::{chdir, chroot, fchdir, pivot_root};
 
 use super::mount_api::attach;
 
@@ -35,38 +35,59 @@ impl ClosedRoot {
         seen.collect::<io::Result<_>>().map(Self)
     }
 
-    /// Does something in a thread that has this root, in a mount namespace of its own, which ends with it.
+    /// Does something in a thread that has this root.
     pub(super) fn run<T: Send>(self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {
-                self.enter()?;
-                Ok(work())
+                let root = self.enter()?;
+                let done = work();
+                // What is in it goes with it.
+                drop(root);
+                Ok(done)
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
-    fn enter(self) -> io::Result<()> {
-        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
-        // Nothing of this reaches the host.
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    fn enter(&self) -> io::Result<OwnedFd> {
+        unshare(CloneFlags::CLONE_FS)?;
         let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_create(&context)?;
         let root = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-        let old = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        attach(root.as_fd(), old.as_fd())?;
-        for seen in &self.0 {
-            let there = seen.make_place(&root)?;
-            attach(seen.copy.as_fd(), there.as_fd())?;
+        match self.fill(&root) {
+            Ok(()) => {
+                fchdir(&root)?;
+                chroot(".")?;
+            }
+            Err(_) => self.enter_namespace(&root)?,
         }
-        fchdir(&root)?;
+        chdir("/")?;
+        Ok(root)
+    }
+
+    /// Before Linux 6.15 nothing can be mounted in a mount that isn't in a namespace. One of its own ends with the thread.
+    fn enter_namespace(&self, root: &OwnedFd) -> io::Result<()> {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        // Nothing of this reaches the host.
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        let old = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        attach(root.as_fd(), old.as_fd())?;
+        self.fill(root)?;
+        fchdir(root)?;
         // Copies of the host's mounts would keep file systems busy that others unmount. See pivot_root(2) for the dots.
         match pivot_root(".", ".") {
-            Ok(()) => unmount(".", UnmountFlags::DETACH)?,
+            Ok(()) => Ok(unmount(".", UnmountFlags::DETACH)?),
             // The root of an initramfs stays.
-            Err(_) => chroot(".")?,
+            Err(_) => Ok(chroot(".")?),
         }
-        Ok(rustix::process::chdir("/")?)
+    }
+
+    fn fill(&self, root: &OwnedFd) -> io::Result<()> {
+        for seen in &self.0 {
+            let there = seen.make_place(root)?;
+            attach(seen.copy.as_fd(), there.as_fd())?;
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup;
-use crate::host::loop_devices::{self, BackingFile, LOOP_MAJOR, path_of};
+use crate::host::loop_devices::{BackingFile, LOOP_MAJOR, LoopDevices, is_read_only, path_of};
 use crate::host::root::HostRoot;
 use crate::model::image::Image;
 use crate::model::location::Device;
@@ -38,8 +38,9 @@ impl LoopDevice {
 /// takes them for two. Devices that can only be read do no harm.
 pub(super) fn check_alone(execution: &Execution<'_>, own: Device, line: impl Fn() -> String) -> Result<(), StepError> {
     let table = lookup::table(execution).map_err(|error| StepError::new(line(), error))?;
-    let Some(other) = loop_devices::file_system_on(execution.host, own, &Topology::of(&table)) else { return Ok(()) };
-    if loop_devices::is_read_only(execution.host, own) && loop_devices::is_read_only(execution.host, other) {
+    let shown = LoopDevices::of(execution.host).file_system_on(own, &Topology::of(&table));
+    let Some(other) = shown else { return Ok(()) };
+    if is_read_only(execution.host, own) && is_read_only(execution.host, other) {
         return Ok(());
     }
     let Some(other) = table.by_device(other.major, other.minor).next() else { return Ok(()) };
@@ -113,8 +114,9 @@ fn used_by(
 ) -> io::Result<Option<String>> {
     let (host, path) = (execution.host, execution.plan.found_source().map_or("", |found| &found.path));
     let stat = rustix::fs::fstat(file)?;
-    for device in loop_devices::all(host)?.into_iter().filter(|device| own != Some(*device)) {
-        let backing = loop_devices::backing_of(host, device).map_err(|error| {
+    let devices = LoopDevices::of(host);
+    for device in devices.all()?.into_iter().filter(|device| own != Some(*device)) {
+        let backing = devices.backing_of(device).map_err(|error| {
             io::Error::new(error.kind(), format!("{} may show the same image: {error}", path_of(device)))
         })?;
         let is_this = backing.is_some_and(|backing| match backing.file {
@@ -122,7 +124,7 @@ fn used_by(
             BackingFile::File(device, inode) => device == stat.st_dev && inode == stat.st_ino,
             BackingFile::Served(other) => other == path,
         });
-        if is_this && !(read_only && loop_devices::is_read_only(host, device)) {
+        if is_this && !(read_only && is_read_only(host, device)) {
             return Ok(Some(path_of(device)));
         }
     }

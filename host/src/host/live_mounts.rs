@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
 use super::btrfs;
 use super::identity::unique_id;
 use super::locate::{End, walk};
-use super::loop_devices;
+use super::loop_devices::LoopDevices;
 use super::root::HostRoot;
 use crate::model::host_error::HostError;
 use crate::model::location::{Device, Location};
@@ -173,6 +173,6 @@ impl MountSource for LiveMounts {
 
     fn known_as(&self, device: Device, topology: &Topology) -> Option<Device> {
         let btrfs = btrfs::file_system_on(&self.host, device, topology);
-        btrfs.or_else(|| loop_devices::file_system_on(&self.host, device, topology))
+        btrfs.or_else(|| LoopDevices::of(&self.host).file_system_on(device, topology))
     }
 }

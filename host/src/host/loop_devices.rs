@@ -2,6 +2,7 @@
 //! block device, or a part of it. The kernel takes them for different devices, and two file systems on one of them would destroy each
 //! other.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsFd;
@@ -13,6 +14,7 @@ use super::open::open_below;
 use super::root::HostRoot;
 use super::{btrfs, open};
 use crate::model::location::Device;
+use crate::mount_table::table::MountTable;
 use crate::mount_table::topology::Topology;
 use crate::sys;
 
@@ -39,33 +41,96 @@ pub(crate) enum BackingFile {
     Served(String),
 }
 
-/// The number under which the file system on a block device is mounted, where another device shows the same.
-pub(crate) fn file_system_on(host: &HostRoot, device: Device, topology: &Topology) -> Option<Device> {
-    let mut seen = HashSet::from([device]);
-    let numbers = topology.nodes().iter().map(|node| node.device);
-    let mounted: Vec<Device> = numbers.filter(|device| device.major != 0 && seen.insert(*device)).collect();
-    let mut of_btrfs =
-        if topology.nodes().iter().any(|node| node.is_btrfs) { btrfs::devices(host) } else { Vec::new() };
-    of_btrfs.retain(|other| *other != device);
-    if [device].iter().chain(&mounted).chain(&of_btrfs).all(|device| device.major != LOOP_MAJOR) {
-        return None;
-    }
-    let wanted = storage_of(host, device);
-    let is_wanted = |other: &Device| storage_of(host, *other) == wanted;
-    let on_btrfs =
-        || of_btrfs.into_iter().filter(is_wanted).find_map(|other| btrfs::file_system_on(host, other, topology));
-    mounted.into_iter().find(is_wanted).or_else(on_btrfs)
+/// The loop devices of a host.
+pub(crate) struct LoopDevices<'h> {
+    host: &'h HostRoot,
+    /// Read where it tells whether a file is served.
+    table: OnceCell<Option<MountTable>>,
 }
 
-/// What is read and written in the end.
-fn storage_of(host: &HostRoot, device: Device) -> Backing {
-    let mut storage = Backing { file: BackingFile::Device(device), offset: 0 };
-    for _ in 0..MAX_DEPTH {
-        let BackingFile::Device(device) = storage.file else { break };
-        let Some(shown) = backing_of(host, device).ok().flatten().or_else(|| partition(host, device)) else { break };
-        storage = Backing { offset: storage.offset.saturating_add(shown.offset), ..shown };
+impl<'h> LoopDevices<'h> {
+    pub(crate) fn of(host: &'h HostRoot) -> Self {
+        Self { host, table: OnceCell::new() }
     }
-    storage
+
+    /// The number under which the file system on a block device is mounted, where another device shows the same.
+    pub(crate) fn file_system_on(&self, device: Device, topology: &Topology) -> Option<Device> {
+        let mut seen = HashSet::from([device]);
+        let numbers = topology.nodes().iter().map(|node| node.device);
+        let mounted: Vec<Device> = numbers.filter(|device| device.major != 0 && seen.insert(*device)).collect();
+        let has_btrfs = topology.nodes().iter().any(|node| node.is_btrfs);
+        let mut of_btrfs = if has_btrfs { btrfs::devices(self.host) } else { Vec::new() };
+        of_btrfs.retain(|other| *other != device);
+        if [device].iter().chain(&mounted).chain(&of_btrfs).all(|device| device.major != LOOP_MAJOR) {
+            return None;
+        }
+        let wanted = self.storage_of(device);
+        let is_wanted = |other: &Device| self.storage_of(*other) == wanted;
+        let on_btrfs = || {
+            let mut same = of_btrfs.into_iter().filter(is_wanted);
+            same.find_map(|other| btrfs::file_system_on(self.host, other, topology))
+        };
+        mounted.into_iter().find(is_wanted).or_else(on_btrfs)
+    }
+
+    /// What is read and written in the end.
+    fn storage_of(&self, device: Device) -> Backing {
+        let mut storage = Backing { file: BackingFile::Device(device), offset: 0 };
+        for _ in 0..MAX_DEPTH {
+            let BackingFile::Device(device) = storage.file else { break };
+            let shown = self.backing_of(device).ok().flatten().or_else(|| partition(self.host, device));
+            let Some(shown) = shown else { break };
+            storage = Backing { offset: storage.offset.saturating_add(shown.offset), ..shown };
+        }
+        storage
+    }
+
+    /// What a loop device shows; nothing if it shows nothing, or is none.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    pub(crate) fn backing_of(&self, device: Device) -> io::Result<Option<Backing>> {
+        let path = || attribute(self.host, device, "loop/backing_file").filter(|_| device.major == LOOP_MAJOR);
+        let Some(given) = path() else { return Ok(None) };
+        if self.is_served(&given) {
+            let offset =
+                attribute(self.host, device, "loop/offset").and_then(|offset| offset.parse().ok()).unwrap_or(0);
+            return Ok(Some(Backing { file: BackingFile::Served(given), offset }));
+        }
+        let asked = self.host.open_file(&path_of(device), OFlags::RDONLY | OFlags::NONBLOCK);
+        match asked.and_then(|opened| sys::loop_backing(opened.as_fd())) {
+            Ok(Some(shown)) => {
+                let file = match shown.block_device {
+                    0 => BackingFile::File(shown.device, shown.inode),
+                    number => BackingFile::Device(Device { major: major(number), minor: minor(number) }),
+                };
+                Ok(Some(Backing { file, offset: shown.offset }))
+            }
+            Ok(None) => Ok(None),
+            // Only one that shows nothing by now needn't be asked.
+            Err(_) if path().is_none() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a server or a daemon would have to be asked about a file.
+    fn is_served(&self, path: &str) -> bool {
+        let table = self.table.get_or_init(|| self.host.mount_table().ok());
+        let covering = table.as_ref().and_then(|table| table.covering(path.as_bytes()));
+        covering.is_some_and(|mount| is_served(&String::from_utf8_lossy(&mount.fstype())))
+    }
+
+    /// All that there are.
+    ///
+    /// # Errors
+    /// When nothing tells.
+    pub(crate) fn all(&self) -> io::Result<Vec<Device>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let folder = open_below(self.host.root(), "sys/block", flags, ResolveFlags::empty())?;
+        let minors =
+            open::names_in(folder.as_fd()).into_iter().filter_map(|name| name.strip_prefix("loop")?.parse().ok());
+        Ok(minors.map(|minor| Device { major: LOOP_MAJOR, minor }).collect())
+    }
 }
 
 /// The whole device that a partition is of.
@@ -74,36 +139,6 @@ fn partition(host: &HostRoot, device: Device) -> Option<Backing> {
     number("partition")?;
     let offset = number("start")?.parse::<u64>().ok()?.saturating_mul(SECTOR);
     Some(Backing { file: BackingFile::Device(Device::parse(&number("../dev")?)?), offset })
-}
-
-/// What a loop device shows; nothing if it shows nothing, or is none.
-///
-/// # Errors
-/// When it can't be asked.
-pub(crate) fn backing_of(host: &HostRoot, device: Device) -> io::Result<Option<Backing>> {
-    let shows_something = || attribute(host, device, "loop/backing_file").filter(|_| device.major == LOOP_MAJOR);
-    let Some(path) = shows_something() else { return Ok(None) };
-    let is_served = host.mount_table().is_ok_and(|table| {
-        table.covering(path.as_bytes()).is_some_and(|mount| is_served(&String::from_utf8_lossy(&mount.fstype())))
-    });
-    if is_served {
-        let offset = attribute(host, device, "loop/offset").and_then(|offset| offset.parse().ok()).unwrap_or(0);
-        return Ok(Some(Backing { file: BackingFile::Served(path), offset }));
-    }
-    let asked = host.open_file(&path_of(device), OFlags::RDONLY | OFlags::NONBLOCK);
-    match asked.and_then(|opened| sys::loop_backing(opened.as_fd())) {
-        Ok(Some(shown)) => {
-            let file = match shown.block_device {
-                0 => BackingFile::File(shown.device, shown.inode),
-                number => BackingFile::Device(Device { major: major(number), minor: minor(number) }),
-            };
-            Ok(Some(Backing { file, offset: shown.offset }))
-        }
-        Ok(None) => Ok(None),
-        // Only one that shows nothing by now needn't be asked.
-        Err(_) if shows_something().is_none() => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Whether nobody can write to a block device.
@@ -116,16 +151,6 @@ fn attribute(host: &HostRoot, device: Device, name: &str) -> Option<String> {
     let path = format!("sys/dev/block/{device}/{name}");
     let file = open_below(host.root(), path, OFlags::RDONLY, ResolveFlags::empty()).ok()?;
     Some(io::read_to_string(std::fs::File::from(file)).ok()?.trim_end_matches('\n').to_owned())
-}
-
-/// The loop devices that there are.
-///
-/// # Errors
-/// When nothing tells.
-pub(crate) fn all(host: &HostRoot) -> io::Result<Vec<Device>> {
-    let folder = open_below(host.root(), "sys/block", OFlags::RDONLY | OFlags::DIRECTORY, ResolveFlags::empty())?;
-    let minors = open::names_in(folder.as_fd()).into_iter().filter_map(|name| name.strip_prefix("loop")?.parse().ok());
-    Ok(minors.map(|minor| Device { major: LOOP_MAJOR, minor }).collect())
 }
 
 /// The node of a loop device.

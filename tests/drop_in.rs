@@ -75,6 +75,9 @@ fn flags_that_say_the_same_in_other_words_are_taken() -> Result<()> {
         test "$($m -t tmpfs | grep /mnt/x)" = "$(mount -t tmpfs | grep /mnt/x)"
         test "$($m -l -t notmpfs,proc)" = "$(mount -t notmpfs,proc)"
         test "$($m | sort)" = "$(mount | sort)"
+        umount /mnt/x; cd /mnt; says 0 $m -vvv -n -n -t tmpfs -o ro -o noexec here ./x; at /mnt/x | grep ' ro,noexec'
+        mkdir /mnt/source/in; says 0 $m --bind --bind source/in y; says 32 $m --bind source/in x/../y
+        cd /mnt/x; says 0 $u -l .; cd /mnt; says 0 $u y; absent /mnt/x; cd /
         tells 0 $u -d -q /mnt/target; tells 32 $u -q /mnt/target; tells 32 $u /mnt/target
         "#
     ))?;

@@ -15,6 +15,7 @@ use super::umount::{ModeArgs, unmount};
 use crate::error::{Error, with_causes};
 use crate::exit::ExitStatus;
 use crate::gate::Ending;
+use crate::host::root::HostRoot;
 use crate::model::request::{MountRequest, Operation};
 use crate::model::untrusted::for_people;
 use crate::mount_table::tree::in_octal;
@@ -35,7 +36,7 @@ struct Surroundings {
 
 /// Mount a file system, if the policies of mountgate agree. The flags are those of mount(8)
 #[derive(Debug, Parser)]
-#[command(name = "mount", version, disable_version_flag = true)]
+#[command(name = "mount", version, disable_version_flag = true, args_override_self = true)]
 struct MountFlags {
     #[command(flatten)]
     request: MountRequestArgs,
@@ -45,7 +46,7 @@ struct MountFlags {
 
 /// Unmount, if the policies of mountgate agree. The flags are those of umount(8)
 #[derive(Debug, Parser)]
-#[command(name = "umount", version, disable_version_flag = true)]
+#[command(name = "umount", version, disable_version_flag = true, args_override_self = true)]
 struct UmountFlags {
     #[command(flatten)]
     mode: ModeArgs,
@@ -119,14 +120,35 @@ pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
         }
     };
     let Some(global) = surroundings(name) else { return Some(USAGE) };
-    let statuses: Vec<i32> =
-        requests.into_iter().map(|request| one(name, &global, request, says_not_mounted)).collect();
+    let statuses: Vec<i32> = requests
+        .into_iter()
+        .map(|request| one(name, &global, request.map(|request| from_here(&global, request)), says_not_mounted))
+        .collect();
     let is_done = |status: &&i32| **status == DONE;
     Some(match statuses.iter().filter(is_done).count() {
         done if done == statuses.len() => DONE,
         0 => statuses.first().copied().unwrap_or(USAGE),
         _ => SOME_DONE,
     })
+}
+
+/// Relative paths are from the working directory, as with mount(8), where the host is the one that this process sees.
+fn from_here(global: &Global, mut request: MountRequest) -> MountRequest {
+    let host = global.host_root.clone().unwrap_or_else(HostRoot::default_folder);
+    let here = std::env::current_dir().ok().and_then(|here| here.into_os_string().into_string().ok());
+    let Some(here) = here.filter(|_| host == Path::new("/")) else { return request };
+    let whole = |path: &mut String| {
+        let plain = path.strip_prefix("./").unwrap_or(path);
+        let plain = if plain == "." { "" } else { plain };
+        if !path.is_empty() && !path.starts_with(['/', '-']) {
+            *path = format!("{}/{plain}", here.trim_end_matches('/')).trim_end_matches('/').to_owned();
+        }
+    };
+    whole(&mut request.target);
+    if request.operation.source_is_path() {
+        request.source.iter_mut().for_each(whole);
+    }
+    request
 }
 
 /// What the environment says, if that is the caller's to say.

@@ -374,8 +374,10 @@ fn a_view_is_opened_only_where_what_it_shows_is_allowed() -> Result<()> {
             allowed mount --bind -o $right /mnt/views/a /mnt/x; umount /mnt/x
         done
         allowed mount -o remount,bind,rw /mnt/views/a
-        # What isn't anywhere else may be opened where it is.
+        # What isn't anywhere else may be opened where it is, and a part of it, as a subvolume is one.
         mount -t tmpfs -o ro t /mnt/views/t; allowed mount -o remount,rw /mnt/views/t
+        mkdir /mnt/views/t/in /mnt/views/in; view /mnt/views/t/in /mnt/views/in; umount -l /mnt/views/t
+        allowed mount -o remount,bind,rw /mnt/views/in; umount /mnt/views/in; mount -t tmpfs t /mnt/views/t
         mount -o remount,ro /mnt/views/t; mkdir /mnt/elsewhere; mount --bind /mnt/views/t /mnt/elsewhere
         denied mount -o remount,rw /mnt/views/t",
     )?;

@@ -300,16 +300,17 @@ fn opened_elsewhere(settings: &Settings, review: &Review, mounts: &impl Mounts) 
     }
     let allowed = Folders::locate(&settings.allow_sources, mounts)?;
     let goes_through = |path: &str| mounts.along(&[path]).first().is_some_and(|way| allowed.holding(way).is_some());
-    let is_whole = || {
+    // All of the file system could be mounted from.
+    let is_all_allowed = || {
         let all = mounts.by_device(mount.device, MANY);
         let is_from_elsewhere = mount.source.starts_with('/') && !goes_through(&mount.source);
-        mount.root == "/" && !is_from_elsewhere && all.iter().all(|mount| goes_through(&mount.target))
+        !is_from_elsewhere && all.len() < MANY as usize && all.iter().all(|mount| goes_through(&mount.target))
     };
     let has_other_name = |location: &Location| {
         let is_other = |name: &String| mounts.covering(name).is_some_and(|covering| covering.id != mount.id);
         mounts.names(location, MANY).iter().any(|name| is_other(name) && goes_through(name))
     };
-    let is_allowed = is_whole() || found.location.as_ref().is_some_and(has_other_name);
+    let is_allowed = is_all_allowed() || found.location.as_ref().is_some_and(has_other_name);
     let reason = || format!("what {} shows isn't at or below an allowed source", found.path);
     Ok((!is_allowed).then(|| deny(&SOURCE_NOT_ALLOWED, field, reason())))
 }

@@ -74,10 +74,14 @@ pub(super) fn mount(
             });
             let closed = ClosedRoot::of(in_options.chain([(name, pin, false)]));
             let closed = closed.map_err(|error| StepError::new(line(), error))?;
+            let watch = execution.watch;
             let made = closed.run(|| {
+                // If the kernel doesn't answer, it's this thread that waits.
+                watch.begin();
                 mount_api::configure(&context, parameters)?;
                 create()
             });
+            watch.begin();
             made.map_err(|error| StepError::new(line(), error))??;
         }
         None => {

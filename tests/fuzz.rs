@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use tempfile::TempDir;
 
-use crate::support::{folder, mountgate, policies, root, status, text_of, unpinned};
+use crate::support::{folder, mountgate, mountgate_by_env, policies, root, status, text_of, unpinned};
 
 tests! {
     plain every_misdeed_is_found_shrunk_and_replayed,
@@ -183,7 +183,8 @@ fn a_search_that_is_interrupted_keeps_what_it_found() -> Result<()> {
     let directory = policies(SUSPECT, &["misbehaving-guest"])?;
     for signal in ["INT", "KILL"] {
         let out = folder()?;
-        let mut fuzz = mountgate(&["fuzz", "--json", "--max-time", "10m", "--policies"]);
+        // A shell may have had the signal ignored.
+        let mut fuzz = mountgate_by_env("--default-signal=INT", &["fuzz", "--json", "--max-time", "10m", "--policies"]);
         let fuzz = fuzz.arg(directory.path()).arg("--output").arg(out.path()).stdout(Stdio::piped());
         let fuzz = fuzz.stderr(Stdio::null()).spawn()?;
         let written = || -> Result<usize> { Ok(fs::read_dir(out.path())?.count()) };
@@ -373,7 +374,8 @@ fn searches_side_by_side_share_what_they_find() -> Result<()> {
 fn searches_side_by_side_end_with_the_first_process() -> Result<()> {
     let (directory, out) = (policies(SUSPECT, &["misbehaving-guest"])?, folder()?);
     let place = out.path().display().to_string();
-    let mut fuzz = mountgate(&["fuzz", "--max-time", "10m", "--jobs", "2", "--policies"]);
+    // As in the background of a shell.
+    let mut fuzz = mountgate_by_env("--ignore-signal=INT", &["fuzz", "--max-time", "10m", "--jobs", "2", "--policies"]);
     let fuzz = fuzz.arg(directory.path()).args(["--output", &place]).stdout(Stdio::null()).stderr(Stdio::null());
     let mut fuzz = fuzz.spawn()?;
     // Of those that have found something.

@@ -114,7 +114,17 @@ pub(crate) fn compile_plugins() -> Result<()> {
 
 /// The program with arguments, with the cache that all tests share.
 pub(crate) fn mountgate(arguments: &[&str]) -> Command {
-    let mut command = Command::new(program());
+    in_tests(Command::new(program()), arguments)
+}
+
+/// The program, started by env(1) with one of its flags.
+pub(crate) fn mountgate_by_env(flag: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("env");
+    command.arg(flag).arg(program());
+    in_tests(command, arguments)
+}
+
+fn in_tests(mut command: Command, arguments: &[&str]) -> Command {
     command.args(arguments).env("MOUNTGATE_CACHE", cache()).current_dir(root());
     command
 }

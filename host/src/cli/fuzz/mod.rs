@@ -112,8 +112,9 @@ pub(super) fn run(global: &Global, args: &FuzzArgs) -> anyhow::Result<ExitStatus
         return Ok(ExitStatus::Done);
     }
     if args.job.is_some() {
-        // Whatever ends the first process: this one keeps what it has found, and ends as well.
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::INT))?;
+        // Whatever ends the first process: this one keeps what it has found, and ends as well. SIGINT may be ignored, as a shell's background jobs
+        // do.
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
         // Also while it gets ready.
         crate::sys::note_interrupts(true).context("SIGINT can't be handled")?;
     }

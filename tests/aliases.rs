@@ -362,7 +362,7 @@ fn a_view_is_opened_only_where_what_it_shows_is_allowed() -> Result<()> {
     let output = on_host_with(
         policies,
         &["path-guard"],
-        "mkdir /mnt/a /mnt/a/in /mnt/home /mnt/views /mnt/views/home /mnt/views/a /mnt/views/t
+        "mkdir /mnt/a /mnt/a/in /mnt/home /mnt/views /mnt/views/home /mnt/views/a /mnt/views/t /mnt/views/second
         view() { mount --bind $1 $2; mount -o remount,bind,ro,noexec $2; }
         view /mnt/home /mnt/views/home; view /mnt/a/in /mnt/views/a
         denied mount --bind /mnt/home /mnt/x
@@ -370,6 +370,8 @@ fn a_view_is_opened_only_where_what_it_shows_is_allowed() -> Result<()> {
         for right in rw exec; do
             denied mount --bind -o $right /mnt/views/home /mnt/x; echo \"$said\" | grep 'what /mnt/views/home shows'
             denied mount -o remount,bind,$right /mnt/views/home
+            # A second view is no other way.
+            allowed mount --bind /mnt/views/home /mnt/views/second; denied mount -o remount,bind,$right /mnt/views/home; umount /mnt/views/second
             # It could be bound from there with the right.
             allowed mount --bind -o $right /mnt/views/a /mnt/x; umount /mnt/x
         done

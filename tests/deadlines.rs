@@ -204,7 +204,7 @@ fn opposite_moves_do_not_wait_for_each_other() -> Result<()> {
             mount -t tmpfs one /mnt/x; mount -t tmpfs other /mnt/y
             gate mount --move /mnt/x /mnt/y >/run/one 2>&1 & one=$!
             gate mount --move /mnt/y /mnt/x >/run/other 2>&1 & other=$!
-            wait $one || true; wait $other || true
+            moved=0; wait $one && moved=1; wait $other && moved=1; test $moved = 1
             if grep -h 'the lock of' /run/one /run/other; then exit 1; fi
             for place in /mnt/x /mnt/y; do while umount $place 2>/dev/null; do :; done; done
         done",

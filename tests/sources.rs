@@ -17,6 +17,7 @@ tests! {
     privileged an_image_has_one_writer,
     privileged a_server_behind_a_loop_device_holds_nobody_up,
     privileged the_kernel_finds_nothing_by_name_but_what_was_judged,
+    privileged what_a_closed_root_holds_is_not_seen_on_the_host,
     privileged two_devices_that_show_the_same_are_one_file_system,
     privileged a_context_with_commas_reaches_the_kernel_as_it_is_meant,
     privileged a_missing_mount_point_is_made_below_the_folder_that_is_there,
@@ -234,6 +235,24 @@ fn a_server_behind_a_loop_device_holds_nobody_up() -> Result<()> {
         allowed mount -t ext4 $served /mnt/x; kill -STOP $daemon
         allowed mount -t ext4 $own /mnt/y; umount /mnt/y
         cp $W/own $W/other; allowed mount -t ext4 -o loop $W/other /mnt/y",
+    )
+    .map(drop)
+}
+
+fn what_a_closed_root_holds_is_not_seen_on_the_host() -> Result<()> {
+    with_sources(
+        r#"mount --make-rshared /; truncate -s 128M $W/one $W/other
+        one=$(losetup -f --show $W/one); other=$(losetup -f --show $W/other)
+        trap 'umount /mnt/x 2>/dev/null || true; losetup -d $one $other' EXIT
+        # One path twice, and a folder above another path.
+        mkfs.ext4 -q $one; cut -d' ' -f3- /proc/1/mountinfo | sort > /run/before
+        gate mount -t ext4 -o journal_path=$one $one /mnt/x || true; gate mount -t ext4 -o journal_path=/dev $one /mnt/x || true
+        cut -d' ' -f3- /proc/1/mountinfo | sort | diff /run/before -
+        # The devices of a btrfs are known from a scan.
+        mkfs.btrfs -q -f -d raid1 -m raid1 $one $other; btrfs device scan $one $other
+        allowed mount -t btrfs $one /mnt/x; umount /mnt/x
+        allowed mount -t btrfs -o device=$one,device=$other $one /mnt/x; umount /mnt/x
+        cut -d' ' -f3- /proc/1/mountinfo | sort | diff /run/before -"#,
     )
     .map(drop)
 }

@@ -14,7 +14,8 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
 
-use super::mount_api::attach;
+use super::mount_api::{attach, propagate};
+use crate::model::request::{Propagation, PropagationType};
 
 /// What is seen in such a root, each at its path of the host.
 pub(super) struct ClosedRoot(Vec<Seen>);
@@ -29,22 +30,29 @@ impl ClosedRoot {
     /// The paths, with what was pinned for them. Directories are told apart.
     pub(super) fn of<'p>(judged: impl IntoIterator<Item = (&'p str, BorrowedFd<'p>, bool)>) -> io::Result<Self> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-        let seen = judged.into_iter().map(|(path, pin, is_directory)| {
-            Ok(Seen { path: path.to_owned(), copy: open_tree(pin, "", flags)?, is_directory })
-        });
-        seen.collect::<io::Result<_>>().map(Self)
+        let mut all: Vec<Seen> = Vec::new();
+        for (path, pin, is_directory) in judged {
+            if all.iter().any(|seen| seen.path == path) {
+                continue;
+            }
+            let copy = open_tree(pin, "", flags)?;
+            // A copy of a shared mount is its peer: what is mounted on it would be seen on the host as well.
+            propagate(copy.as_fd(), Propagation { kind: PropagationType::Private, recursive: false })?;
+            all.push(Seen { path: path.to_owned(), copy, is_directory });
+        }
+        Ok(Self(all))
     }
 
     /// Does something in a thread that has this root.
     pub(super) fn run<T: Send>(self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         std::thread::scope(|scope| {
-            let thread = scope.spawn(move || {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, move || {
                 let root = self.enter()?;
                 let done = work();
                 // What is in it goes with it.
                 drop(root);
                 Ok(done)
-            });
+            })?;
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
@@ -83,9 +91,10 @@ impl ClosedRoot {
     }
 
     fn fill(&self, root: &OwnedFd) -> io::Result<()> {
-        for seen in &self.0 {
-            let there = seen.make_place(root)?;
-            attach(seen.copy.as_fd(), there.as_fd())?;
+        // All places first: none is made in what was attached.
+        let places = self.0.iter().map(|seen| seen.make_place(root)).collect::<io::Result<Vec<_>>>()?;
+        for (seen, place) in self.0.iter().zip(places) {
+            attach(seen.copy.as_fd(), place.as_fd())?;
         }
         Ok(())
     }
@@ -105,7 +114,7 @@ impl Seen {
         if self.is_directory {
             make_directory(root, path)?;
         } else {
-            openat(root, path, OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR)?;
+            openat(root, path, OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::RUSR)?;
         }
         Ok(openat(root, path, flags, Mode::empty())?)
     }

@@ -38,7 +38,10 @@ impl LoopDevice {
 /// takes them for two. Devices that can only be read do no harm.
 pub(super) fn check_alone(execution: &Execution<'_>, own: Device, line: impl Fn() -> String) -> Result<(), StepError> {
     let table = lookup::table(execution).map_err(|error| StepError::new(line(), error))?;
-    let shown = LoopDevices::of(execution.host).file_system_on(own, &Topology::of(&table));
+    let shown = LoopDevices::of(execution.host).file_system_on(own, &Topology::of(&table)).map_err(|error| {
+        let reason = format!("a loop device may show the same, and can't be asked: {error}");
+        StepError::new(line(), reason)
+    })?;
     let Some(other) = shown else { return Ok(()) };
     if is_read_only(execution.host, own) && is_read_only(execution.host, other) {
         return Ok(());

@@ -9,6 +9,9 @@ use crate::model::ends::FileKind;
 use crate::model::image::Image;
 use crate::plan::attributes::Attributes;
 
+/// Types whose further devices are known from a scan of all, as btrfs(5) describes.
+const SCANNED: [&str; 2] = ["bcachefs", "btrfs"];
+
 /// What a new file system is mounted from.
 pub(super) enum Source {
     /// The kernel gets this name.
@@ -31,8 +34,12 @@ impl Source {
         Ok(Self::Name(source.to_owned()))
     }
 
-    /// The device or the image, open; nothing where the source is neither.
+    /// The device or the image, open; nothing where the source is neither, or where the kernel looks up by name what it has scanned before,
+    /// which no image says.
     pub(super) fn pinned<'e>(&'e self, execution: &'e Execution<'_>) -> Result<Option<BorrowedFd<'e>>, StepError> {
+        if SCANNED.contains(&execution.plan.request().fstype.as_deref().unwrap_or_default()) {
+            return Ok(None);
+        }
         if let Self::Loop(device) = self {
             return Ok(Some(device.opened()));
         }

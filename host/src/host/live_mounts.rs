@@ -173,6 +173,6 @@ impl MountSource for LiveMounts {
 
     fn known_as(&self, device: Device, topology: &Topology) -> Option<Device> {
         let btrfs = btrfs::file_system_on(&self.host, device, topology);
-        btrfs.or_else(|| LoopDevices::of(&self.host).file_system_on(device, topology))
+        btrfs.or_else(|| LoopDevices::of(&self.host).file_system_on(device, topology).ok().flatten())
     }
 }

@@ -4,7 +4,7 @@
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 
 use rustix::fs::{OFlags, ResolveFlags, major, minor};
@@ -54,7 +54,10 @@ impl<'h> LoopDevices<'h> {
     }
 
     /// The number under which the file system on a block device is mounted, where another device shows the same.
-    pub(crate) fn file_system_on(&self, device: Device, topology: &Topology) -> Option<Device> {
+    ///
+    /// # Errors
+    /// When a device can't be asked what it shows.
+    pub(crate) fn file_system_on(&self, device: Device, topology: &Topology) -> io::Result<Option<Device>> {
         let mut seen = HashSet::from([device]);
         let numbers = topology.nodes().iter().map(|node| node.device);
         let mounted: Vec<Device> = numbers.filter(|device| device.major != 0 && seen.insert(*device)).collect();
@@ -62,27 +65,34 @@ impl<'h> LoopDevices<'h> {
         let mut of_btrfs = if has_btrfs { btrfs::devices(self.host) } else { Vec::new() };
         of_btrfs.retain(|other| *other != device);
         if [device].iter().chain(&mounted).chain(&of_btrfs).all(|device| device.major != LOOP_MAJOR) {
-            return None;
+            return Ok(None);
         }
-        let wanted = self.storage_of(device);
-        let is_wanted = |other: &Device| self.storage_of(*other) == wanted;
-        let on_btrfs = || {
-            let mut same = of_btrfs.into_iter().filter(is_wanted);
-            same.find_map(|other| btrfs::file_system_on(self.host, other, topology))
-        };
-        mounted.into_iter().find(is_wanted).or_else(on_btrfs)
+        let wanted = self.storage_of(device)?;
+        for other in mounted {
+            if self.storage_of(other)? == wanted {
+                return Ok(Some(other));
+            }
+        }
+        for other in of_btrfs {
+            if self.storage_of(other)? == wanted
+                && let Some(mounted) = btrfs::file_system_on(self.host, other, topology)
+            {
+                return Ok(Some(mounted));
+            }
+        }
+        Ok(None)
     }
 
     /// What is read and written in the end.
-    fn storage_of(&self, device: Device) -> Backing {
+    fn storage_of(&self, device: Device) -> io::Result<Backing> {
         let mut storage = Backing { file: BackingFile::Device(device), offset: 0 };
         for _ in 0..MAX_DEPTH {
             let BackingFile::Device(device) = storage.file else { break };
-            let shown = self.backing_of(device).ok().flatten().or_else(|| partition(self.host, device));
+            let shown = self.backing_of(device)?.or_else(|| partition(self.host, device));
             let Some(shown) = shown else { break };
             storage = Backing { offset: storage.offset.saturating_add(shown.offset), ..shown };
         }
-        storage
+        Ok(storage)
     }
 
     /// What a loop device shows; nothing if it shows nothing, or is none.
@@ -90,14 +100,17 @@ impl<'h> LoopDevices<'h> {
     /// # Errors
     /// When it can't be asked.
     pub(crate) fn backing_of(&self, device: Device) -> io::Result<Option<Backing>> {
-        let path = || attribute(self.host, device, "loop/backing_file").filter(|_| device.major == LOOP_MAJOR);
-        let Some(given) = path() else { return Ok(None) };
-        if self.is_served(&given) {
+        let shows_something = || device.major == LOOP_MAJOR && has_attribute(self.host, device, "loop/backing_file");
+        if !shows_something() {
+            return Ok(None);
+        }
+        // A path that is too long for sysfs can't be read.
+        if let Some(given) = attribute(self.host, device, "loop/backing_file").filter(|given| self.is_served(given)) {
             let offset =
                 attribute(self.host, device, "loop/offset").and_then(|offset| offset.parse().ok()).unwrap_or(0);
             return Ok(Some(Backing { file: BackingFile::Served(given), offset }));
         }
-        let asked = self.host.open_file(&path_of(device), OFlags::RDONLY | OFlags::NONBLOCK);
+        let asked = self.host.open_file(&node_of(self.host, device), OFlags::RDONLY | OFlags::NONBLOCK);
         match asked.and_then(|opened| sys::loop_backing(opened.as_fd())) {
             Ok(Some(shown)) => {
                 let file = match shown.block_device {
@@ -108,7 +121,7 @@ impl<'h> LoopDevices<'h> {
             }
             Ok(None) => Ok(None),
             // Only one that shows nothing by now needn't be asked.
-            Err(_) if path().is_none() => Ok(None),
+            Err(_) if !shows_something() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -150,7 +163,20 @@ pub(crate) fn is_read_only(host: &HostRoot, device: Device) -> bool {
 fn attribute(host: &HostRoot, device: Device, name: &str) -> Option<String> {
     let path = format!("sys/dev/block/{device}/{name}");
     let file = open_below(host.root(), path, OFlags::RDONLY, ResolveFlags::empty()).ok()?;
-    Some(io::read_to_string(std::fs::File::from(file)).ok()?.trim_end_matches('\n').to_owned())
+    let mut bytes = Vec::new();
+    std::fs::File::from(file).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned())
+}
+
+fn has_attribute(host: &HostRoot, device: Device, name: &str) -> bool {
+    open_below(host.root(), format!("sys/dev/block/{device}/{name}"), OFlags::PATH, ResolveFlags::empty()).is_ok()
+}
+
+/// The node of a block device, by the kernel's name for it.
+fn node_of(host: &HostRoot, device: Device) -> String {
+    let told = attribute(host, device, "uevent").unwrap_or_default();
+    let name = told.lines().find_map(|line| line.strip_prefix("DEVNAME="));
+    name.map_or_else(|| path_of(device), |name| format!("/dev/{name}"))
 }
 
 /// The node of a loop device.

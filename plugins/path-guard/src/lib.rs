@@ -4,8 +4,8 @@
 //! holds for what lies below it, and for what lies above it, because a mount there hides, shows or changes all below.
 
 use mountgate_sdk::{
-    Code, FileKind, Folders, Kind, Location, Mounts, Operation, OptionPath, Place, Policy, Problem, Review, Verdict,
-    Via, deny, is_within, last_of, lies_in,
+    Code, FileKind, Folders, Kind, Location, Mount, Mounts, Operation, OptionPath, Place, Policy, Problem, Review,
+    Verdict, Via, deny, is_within, last_of, lies_in,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -294,8 +294,14 @@ fn opened_elsewhere(settings: &Settings, review: &Review, mounts: &impl Mounts) 
         return Ok(None);
     }
     let Some(mount) = mounts.covering(&found.path) else { return Ok(None) };
-    let lacks = |(_, taken): (&str, &str)| mount.options.iter().chain(&mount.super_options).any(|word| word == taken);
-    if !RIGHTS.into_iter().any(|right| gives(right) && lacks(right)) {
+    // What is bound has the file system as it is.
+    let is_whole = review.request.operation == Operation::Remount(false);
+    let is_opened = |mount: &Mount| {
+        let of_all = mount.super_options.iter().filter(|_| is_whole);
+        let lacks = |taken: &str| mount.options.iter().chain(of_all.clone()).any(|word| word == taken);
+        RIGHTS.into_iter().any(|right| gives(right) && lacks(right.1))
+    };
+    if !is_opened(&mount) {
         return Ok(None);
     }
     let allowed = Folders::locate(&settings.allow_sources, mounts)?;
@@ -303,11 +309,14 @@ fn opened_elsewhere(settings: &Settings, review: &Review, mounts: &impl Mounts) 
     // All of the file system could be mounted from.
     let is_all_allowed = || {
         let all = mounts.by_device(mount.device, MANY);
-        let is_from_elsewhere = mount.source.starts_with('/') && !goes_through(&mount.source);
+        let is_path = mount.source.starts_with('/') && !mount.source.starts_with("//");
+        let is_from_elsewhere = is_path && !goes_through(&mount.source);
         !is_from_elsewhere && all.len() < MANY as usize && all.iter().all(|mount| goes_through(&mount.target))
     };
     let has_other_name = |location: &Location| {
-        let is_other = |name: &String| mounts.covering(name).is_some_and(|covering| covering.id != mount.id);
+        // Another view that lacks the right is no way to it.
+        let is_other =
+            |name: &String| mounts.covering(name).is_some_and(|other| other.id != mount.id && !is_opened(&other));
         mounts.names(location, MANY).iter().any(|name| is_other(name) && goes_through(name))
     };
     let is_allowed = is_all_allowed() || found.location.as_ref().is_some_and(has_other_name);

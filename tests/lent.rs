@@ -23,6 +23,8 @@ fn with_lent_rights_only_the_request_is_the_callers() -> Result<()> {
         (&["check", "--request", "/etc/shadow"], "--request: "),
         (&["policy", "validate", "/tmp"], "policy: "),
         (&["fuzz"], "fuzz: "),
+        (&["man", "/tmp"], "man: "),
+        (&["completions", "bash"], "completions: "),
         (&["plugin", "inspect", "/etc/shadow"], "plugin: "),
         (&["replay", "/etc/shadow"], "replay: "),
         (&["mount", "--audit", "/etc/passwd", "-t", "tmpfs", "x", "/mnt"], "--audit: "),

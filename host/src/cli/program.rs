@@ -124,7 +124,9 @@ fn choices(cli: &Cli) -> Choices {
         Command::FuzzTarget(_) => choices.note("fuzz-target", true),
         Command::List(args) => choices.note("--file", args.reads_file()),
         Command::Check(args) => choices.note("--request", args.reads_file()),
-        Command::Mount(_) | Command::Umount(_) | Command::Completions(_) | Command::Man(_) => {}
+        Command::Man(_) => choices.note("man", true),
+        Command::Completions(_) => choices.note("completions", true),
+        Command::Mount(_) | Command::Umount(_) => {}
     }
     choices
 }

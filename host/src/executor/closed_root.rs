@@ -1,5 +1,5 @@
-//! A root in which the kernel finds by name only what was judged. An image may name further devices and files by itself, as those of erofs and f2fs
-//! do: the kernel looks these up from the root of the thread that makes the file system.
+//! A root in which the kernel finds by name only what was judged. An image may name further devices by itself, as one of f2fs
+//! does: the kernel looks these up from the root of the thread that makes the file system.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup;
-use crate::host::loop_devices::{BackingFile, LOOP_MAJOR, LoopDevices, is_read_only, path_of};
+use crate::host::loop_devices::{BackingFile, LoopDevices, is_read_only, path_of};
 use crate::host::root::HostRoot;
 use crate::model::image::Image;
 use crate::model::location::Device;
@@ -95,7 +95,7 @@ pub(super) fn attach(execution: &Execution<'_>, image: Image, read_only: bool) -
 /// A device that shows nothing yet.
 fn free_device(host: &HostRoot) -> io::Result<(OwnedFd, Device)> {
     let control = host.open_file("/dev/loop-control", OFlags::RDWR)?;
-    let number = Device { major: LOOP_MAJOR, minor: sys::loop_free(control.as_fd())? };
+    let number = Device { major: Device::LOOP_MAJOR, minor: sys::loop_free(control.as_fd())? };
     let device = host.open_file(&path_of(number), OFlags::RDWR)?;
     match number_of(device.as_fd())? == number {
         true => Ok((device, number)),

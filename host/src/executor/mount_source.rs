@@ -9,8 +9,8 @@ use crate::model::ends::FileKind;
 use crate::model::image::Image;
 use crate::plan::attributes::Attributes;
 
-/// Types whose further devices are known from a scan of all, as btrfs(5) describes.
-const SCANNED: [&str; 2] = ["bcachefs", "btrfs"];
+/// The type whose further devices are known from a scan of all, see btrfs(5).
+const SCANNED: &str = "btrfs";
 
 /// What a new file system is mounted from.
 pub(super) enum Source {
@@ -37,7 +37,7 @@ impl Source {
     /// The device or the image, open; nothing where the source is neither, or where the kernel looks up by name what it has scanned before,
     /// which no image says.
     pub(super) fn pinned<'e>(&'e self, execution: &'e Execution<'_>) -> Result<Option<BorrowedFd<'e>>, StepError> {
-        if SCANNED.contains(&execution.plan.request().fstype.as_deref().unwrap_or_default()) {
+        if execution.plan.request().fstype.as_deref() == Some(SCANNED) {
             return Ok(None);
         }
         if let Self::Loop(device) = self {

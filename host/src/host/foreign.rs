@@ -35,8 +35,6 @@ const FOREIGN: [&str; 21] = [
     "vboxsf",
     "vfat",
 ];
-/// The major number of loop devices, see `Documentation/admin-guide/devices.txt` of the kernel.
-const LOOP_MAJOR: u32 = 7;
 
 /// Types for which a server or a daemon is asked, which may take for ever.
 const SERVED: [&str; 12] =
@@ -101,9 +99,10 @@ impl FileSystem {
 
     /// Whether it's in a file: on a loop device, which btrfs doesn't show by its number, or without any, as erofs can be.
     fn is_image(&self) -> bool {
-        let on_loop = || rustix::fs::stat(self.source.as_str()).is_ok_and(|device| major(device.st_rdev) == LOOP_MAJOR);
+        let on_loop =
+            || rustix::fs::stat(self.source.as_str()).is_ok_and(|device| major(device.st_rdev) == Device::LOOP_MAJOR);
         match self.device.major {
-            LOOP_MAJOR => true,
+            Device::LOOP_MAJOR => true,
             0 => self.fstype == "erofs" || self.fstype == "btrfs" && on_loop(),
             _ => false,
         }

@@ -18,8 +18,6 @@ use crate::mount_table::table::MountTable;
 use crate::mount_table::topology::Topology;
 use crate::sys;
 
-/// The major number of loop devices, see `Documentation/admin-guide/devices.txt` of the kernel.
-pub(crate) const LOOP_MAJOR: u32 = 7;
 /// A loop device may show another one; so many in a row are followed.
 const MAX_DEPTH: usize = 8;
 const SECTOR: u64 = 512;
@@ -64,7 +62,7 @@ impl<'h> LoopDevices<'h> {
         let has_btrfs = topology.nodes().iter().any(|node| node.is_btrfs);
         let mut of_btrfs = if has_btrfs { btrfs::devices(self.host) } else { Vec::new() };
         of_btrfs.retain(|other| *other != device);
-        if [device].iter().chain(&mounted).chain(&of_btrfs).all(|device| device.major != LOOP_MAJOR) {
+        if [device].iter().chain(&mounted).chain(&of_btrfs).all(|device| device.major != Device::LOOP_MAJOR) {
             return Ok(None);
         }
         let wanted = self.storage_of(device)?;
@@ -100,7 +98,8 @@ impl<'h> LoopDevices<'h> {
     /// # Errors
     /// When it can't be asked.
     pub(crate) fn backing_of(&self, device: Device) -> io::Result<Option<Backing>> {
-        let shows_something = || device.major == LOOP_MAJOR && has_attribute(self.host, device, "loop/backing_file");
+        let shows_something =
+            || device.major == Device::LOOP_MAJOR && has_attribute(self.host, device, "loop/backing_file");
         if !shows_something() {
             return Ok(None);
         }
@@ -142,7 +141,7 @@ impl<'h> LoopDevices<'h> {
         let folder = open_below(self.host.root(), "sys/block", flags, ResolveFlags::empty())?;
         let minors =
             open::names_in(folder.as_fd()).into_iter().filter_map(|name| name.strip_prefix("loop")?.parse().ok());
-        Ok(minors.map(|minor| Device { major: LOOP_MAJOR, minor }).collect())
+        Ok(minors.map(|minor| Device { major: Device::LOOP_MAJOR, minor }).collect())
     }
 }
 

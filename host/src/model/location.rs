@@ -24,6 +24,9 @@ pub struct Location {
 }
 
 impl Device {
+    /// The major number of loop devices, see `Documentation/admin-guide/devices.txt` of the kernel.
+    pub(crate) const LOOP_MAJOR: u32 = 7;
+
     /// From `MAJOR:MINOR`, as the kernel writes it.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (major, minor) = text.split_once(':')?;

@@ -136,12 +136,15 @@ fn a_frozen_file_system_does_not_hold_the_program() -> Result<()> {
         bindfs --no-allow-other /mnt/data /mnt/x -f & daemon=$!
         for i in $(seq 600); do grep -q ' /mnt/x ' /proc/1/mountinfo && break; sleep 0.1; done
         kill -STOP $daemon
+        # It has no policies, and so the time that is the default.
+        (status=0; gate list --mountpoint /mnt/x/below || status=$?; echo list ended with $status) & listing=$!
         gate mount --audit /run/audit.jsonl -t tmpfs tmpfs /mnt/x/below || echo ended with $?
         grep -o '"code":"late"' /run/audit.jsonl
-        kill -KILL $daemon
+        wait $listing; kill -KILL $daemon
         "#,
     )?);
-    ensure!(text.contains("ended with 1") && text.contains("hasn't answered within 2s"), "{text}");
+    ensure!(text.contains("list ended with 1") && text.contains("hasn't answered within 30s"), "{text}");
+    ensure!(text.contains("\nended with 1") && text.contains("hasn't answered within 2s"), "{text}");
     ensure!(text.contains("\"code\":\"late\""), "{text}");
     // Without the deadline nothing would ever return.
     ensure!(start.elapsed() < Duration::from_secs(100), "{text}");
@@ -162,6 +165,10 @@ fn limits_of_a_caller_are_raised_or_refused() -> Result<()> {
         else
             says 1 little $M --policies $P mount -t tmpfs tmpfs /mnt/x; absent /mnt/x
             echo "$said" | grep 'RLIMIT_DATA (getrlimit(2), `ulimit -d`) is 40000 KiB'
+            says 1 sh -c 'ulimit -v 4000000; exec "$@"' few $M --policies $P mount -t tmpfs tmpfs /mnt/x
+            echo "$said" | grep 'RLIMIT_AS (getrlimit(2), `ulimit -v`) is 4000000 KiB'
+            says 1 sh -c 'ulimit -f 0; exec "$@"' none $M --policies $P check mount -t tmpfs tmpfs /mnt/x
+            echo "$said" | grep 'RLIMIT_FSIZE (getrlimit(2), `ulimit -f`) is 0 KiB'
         fi"#,
     )
     .map(drop)

@@ -131,7 +131,16 @@ fn a_directory_behind_a_link_that_others_can_replace_is_refused() -> Result<()> 
     let output = mountgate(&["policy", "validate"]).arg(&link).output()?;
     ensure!(output.status.success(), "{}", text_of(&output));
     fs::set_permissions(open.path(), fs::Permissions::from_mode(0o777))?;
-    refused(&link, &["others can write", "put another folder in its place"])
+    refused(&link, &["others can write", "put another folder in its place"])?;
+    // Sticky, as /tmp is: everybody can make a link there, and lead it elsewhere.
+    fs::set_permissions(open.path(), fs::Permissions::from_mode(0o1777))?;
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::lchown(&link, Some(65533), None)?;
+        refused(&link, &["is a link of user 65533", "name the folder itself"])?;
+        let output = mountgate(&["policy", "lock"]).arg(&link).output()?;
+        ensure!(!output.status.success() && text_of(&output).contains("a link of user"), "{}", text_of(&output));
+    }
+    Ok(())
 }
 
 fn a_directory_of_another_user_is_refused() -> Result<()> {

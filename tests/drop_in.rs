@@ -71,6 +71,7 @@ fn flags_that_say_the_same_in_other_words_are_taken() -> Result<()> {
         says 0 $m -t tmpfs --target /mnt/y placed
         says 0 $m --bind --make-private --target /mnt/target /mnt/x
         if at /mnt/target | grep -e shared: -e master:; then exit 1; fi
+        mount --make-shared /mnt/x; says 0 $m --make-private none /mnt/x; if at /mnt/x | grep shared:; then exit 1; fi
         says 1 $m --move --make-private /mnt/x /mnt/source; says 1 $m --source a -t tmpfs b /mnt/x
         test "$($m -t tmpfs | grep /mnt/x)" = "$(mount -t tmpfs | grep /mnt/x)"
         test "$($m -l -t notmpfs,proc)" = "$(mount -t notmpfs,proc)"
@@ -104,6 +105,7 @@ fn failures_are_said_in_the_words_of_mount() -> Result<()> {
             tells 32 $m -t tmpfs tmpfs /mnt/not-there
             tells 32 $m -t tmpfs tmpfs /mnt/y
             tells 32 $m -t tmpfs -o nonsense=1 tmpfs /mnt/x
+            tells 32 $m -t nonsense tmpfs /mnt/x
             tells 1 $m -t tmpfs -r
             mount -t tmpfs tmpfs /mnt/x
             tells 64 $u /mnt/x /mnt/source
@@ -119,7 +121,8 @@ fn failures_are_said_in_the_words_of_mount() -> Result<()> {
         "umount: /mnt/not-there: no mount point specified",
         "mount: /mnt/not-there: mount point does not exist.",
         "mount: /mnt/y: permission denied: denied by guard",
-        "mount: /mnt/x: invalid argument",
+        "mount: /mnt/x: wrong fs type, bad option, bad superblock",
+        "mount: /mnt/x: unknown filesystem type",
         "umount: /mnt/source: not mounted.",
         "umount: /mnt/x: target is busy",
     ] {
@@ -203,6 +206,7 @@ fn a_broken_stderr_is_no_panic() -> Result<()> {
         run gate mount -vv -t tmpfs tmpfs /mnt/not-there 2>/dev/full
         run gate umount /mnt/x >/dev/full 2>/dev/full
         absent /mnt/x
+        run $M completions bash >/dev/full 2>/run/said; grep 'No space left on device' /run/said
         "#,
     )?;
     ensure!(text.matches("ended with 0").count() >= 2 && !text.contains("ended with 101"), "{text}");
@@ -218,9 +222,12 @@ fn nothing_hidden_is_shown() -> Result<()> {
         gate mount -t tmpfs tmpfs "$odd" --json || true
         mkdir "$bidi"; gate mount -t tmpfs tmpfs "$bidi"; gate mount -t nonsense tmpfs "$bidi" --json -v || true
         gate umount "$bidi" --json
+        # Quotes and backslashes hide nothing.
+        seen='/mnt/it'"'"'s "a\b"'; mkdir "$seen"; gate mount -t tmpfs tmpfs "$seen"
         "#,
     )?;
     ensure!(!text.chars().any(|c| c == '\u{202e}' || c == '\u{9b}'), "{text}");
+    ensure!(text.contains(r#"on /mnt/it's "a\b""#), "{text}");
     ensure!(text.contains("\\u{202e}") && text.contains("\\u202e"), "{text}");
     Ok(())
 }

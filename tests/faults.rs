@@ -181,7 +181,7 @@ fn mounts_are_found_by_path_and_by_source_and_can_be_unmounted() -> Result<()> {
 
 fn what_cannot_be_mounted_says_why_and_what_to_do() -> Result<()> {
     let types = "[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\n\
-        settings = { allow = [\"ext4\", \"xfs\", \"no-such-type\"] }\n";
+        settings = { allow = [\"ext4\", \"xfs\", \"tmpfs\", \"no-such-type\"] }\n";
     let output = on_host_with(
         types,
         &["fstype-allow"],
@@ -193,15 +193,23 @@ fn what_cannot_be_mounted_says_why_and_what_to_do() -> Result<()> {
         says() { gate mount "$@" 2>&1 || echo "ended with $?"; }
         says -t no-such-type x /mnt/x
         says -t ext4 $protected /mnt/x
-        says -t ext4 -o ro $protected /mnt/x
+        says -t ext4 -o ro $protected /mnt/x; says -o remount,rw $protected
+        says -t tmpfs -o uid=root tmpfs /mnt/y
         says -t xfs $one /mnt/y
         says -t xfs $copy /mnt/target
         says -t xfs -o nouuid $copy /mnt/target
         "#,
     )?;
     let text = text_of(&output);
-    ensure!(output.status.success() && text.matches("ended with 32").count() == 3, "{text}");
-    for part in ["modprobe no-such-type", "write-protected: ask for ro", "mounted with nouuid"] {
+    ensure!(output.status.success() && text.matches("ended with 32").count() == 5, "{text}");
+    let parts = [
+        "modprobe no-such-type",
+        "write-protected: ask for ro",
+        "write-protected: it can't be made writable",
+        "write the number of the user or group",
+        "mounted with nouuid",
+    ];
+    for part in parts {
         ensure!(text.contains(part), "{part}: {text}");
     }
     Ok(())

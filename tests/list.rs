@@ -63,6 +63,10 @@ fn what_is_no_table_is_an_error() -> Result<()> {
         let text = text_of(&output);
         ensure!(output.status.code() == Some(2) && text.contains("holds no mount table; line 1"), "{text}");
     }
+    // Some lines of what is no table may look like one.
+    fs::write(&file, "a /b c d\nthis is\nno table\n")?;
+    let output = mountgate(&["list", "--file"]).arg(&file).output()?;
+    ensure!(output.status.code() == Some(2) && text_of(&output).contains("line 2"), "{}", text_of(&output));
     // An empty table is one.
     fs::write(&file, "")?;
     let output = mountgate(&["list", "--file"]).arg(&file).output()?;

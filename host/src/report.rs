@@ -246,15 +246,15 @@ impl Report {
         ];
         for (name, written, found) in ends {
             let Some(found) = found else { continue };
-            let links = found.symlinks.iter().map(|link| format!(", through {}", link.escape_debug()));
+            let links = found.symlinks.iter().map(|link| format!(", through {}", for_people(link)));
             let is_plain = written == Some(found.path.as_str()) && found.symlinks.is_empty();
             if !is_plain {
-                writeln!(out, "  {name}: {}{}", found.path.escape_debug(), links.collect::<String>())?;
+                writeln!(out, "  {name}: {}{}", for_people(&found.path), links.collect::<String>())?;
             }
         }
         let others: Vec<&Place> = self.places.iter().filter(|place| place.via != Via::Target).collect();
         for place in others.iter().take(MAX_PLACES) {
-            writeln!(out, "  also at: {} ({})", place.path.escape_debug(), place.via.name())?;
+            writeln!(out, "  also at: {} ({})", for_people(&place.path), place.via.name())?;
         }
         if others.len() > MAX_PLACES {
             writeln!(out, "  also at {} more places", others.len() - MAX_PLACES)?;

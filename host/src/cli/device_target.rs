@@ -1,4 +1,5 @@
-//! `umount DEVICE`, as umount(8) has it: what is unmounted is where the file system on the device is mounted.
+//! `umount DEVICE` and `mount -o remount DEVICE`, as umount(8) and mount(8) have it: what is meant is where the file system on the
+//! device is mounted.
 
 use crate::error::Error;
 use crate::host::resolve::resolve;
@@ -14,7 +15,9 @@ use crate::mount_table::mount::Mount;
 /// # Errors
 /// When it's mounted more than once, or below another mount.
 pub(super) fn named_by_mount_point(host: &HostRoot, request: MountRequest) -> Result<MountRequest, Error> {
-    if !matches!(request.operation, Operation::Unmount(_)) || !request.target.starts_with("/dev/") {
+    if !matches!(request.operation, Operation::Unmount(_) | Operation::Remount { .. })
+        || !request.target.starts_with("/dev/")
+    {
         return Ok(request);
     }
     // What is wrong with the path is said where all paths are looked up.

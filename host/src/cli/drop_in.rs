@@ -257,7 +257,11 @@ fn of_ending(name: &str, ending: &Ending) -> String {
         Some(Err(error)) => match error.code() {
             "busy" if name == "mount" => format!("already mounted or mount point busy: {error}"),
             "busy" => format!("target is busy: {error}"),
+            "invalid" if name == "mount" && ending.decision.request.operation == Operation::Mount => {
+                format!("wrong fs type, bad option, bad superblock, or other error: {error}")
+            }
             "invalid" => format!("invalid argument: {error}"),
+            "unknown-type" if name == "mount" => format!("unknown filesystem type: {error}"),
             _ => error.to_string(),
         },
         _ => match Report::of_ending(ending).denial_line() {

@@ -26,8 +26,12 @@ pub(super) fn hold_other_signals() {
     let _ = held.thread_block();
 }
 
-/// With less memory than this, a request could end in the middle of a change.
-const MIN_DATA: u64 = 64 << 20;
+/// What of memory, addresses and files a request may need: with less, it could end in the middle of a change, or a plugin couldn't run.
+const NEEDED: [(Resource, &str, &str, u64); 3] = [
+    (Resource::Data, "RLIMIT_DATA", "-d", 64 << 20),
+    (Resource::As, "RLIMIT_AS", "-v", 8 << 30),
+    (Resource::Fsize, "RLIMIT_FSIZE", "-f", 64 << 20),
+];
 
 /// Puts right what was inherited, as far as this process may.
 ///
@@ -43,12 +47,14 @@ pub(super) fn put_right() -> Result<(), String> {
     }
     // The end of a helper must be told.
     let _ = crate::sys::expect_children();
-    match getrlimit(Resource::Data).current {
-        Some(bytes) if bytes < MIN_DATA => Err(format!(
-            "RLIMIT_DATA (getrlimit(2), `ulimit -d`) is {} KiB, can't be raised, and must be at least {} KiB",
-            bytes >> 10,
-            MIN_DATA >> 10
-        )),
-        _ => Ok(()),
+    for (resource, name, flag, needed) in NEEDED {
+        if let Some(bytes) = getrlimit(resource).current.filter(|bytes| *bytes < needed) {
+            return Err(format!(
+                "{name} (getrlimit(2), `ulimit {flag}`) is {} KiB, can't be raised, and must be at least {} KiB",
+                bytes >> 10,
+                needed >> 10
+            ));
+        }
     }
+    Ok(())
 }

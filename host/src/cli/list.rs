@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::global::Global;
 use super::input::read_plain;
+use super::worker;
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::host::resolve::{ResolveError, resolve};
@@ -62,7 +63,8 @@ fn mounts_as_text<S: Serializer>(mounts: &[Mount<'_>], serializer: S) -> Result<
 fn read_table(file: &Path) -> anyhow::Result<MountTable> {
     let table = MountTable::parse(read_plain(file)?)?;
     match table.bad_lines() {
-        [first, ..] if table.is_empty() => {
+        // A line of what is no table may look like one.
+        [first, ..] if table.bad_lines().len() > table.len() => {
             let message = format!("{} holds no mount table; line {}: {}", file.display(), first.line, first.error);
             let hint = Some("name a file in the format of /proc/self/mountinfo or /proc/self/mounts");
             Err(Error::from(Refusals::one("--file", message, hint)).into())
@@ -91,20 +93,25 @@ fn real_path(host: &HostRoot, path: &str) -> Result<String, Error> {
     Ok(found.map_err(refused)?.found.path)
 }
 
+/// The host's mounts, and where a path leads: that may ask a daemon or a server that doesn't answer.
+fn look_at_host(host: &HostRoot, written: Option<&str>) -> Result<(MountTable, Option<String>), Error> {
+    let path = written.map(|path| real_path(host, path)).transpose()?;
+    Ok((host.mount_table()?, path))
+}
+
 pub(super) fn run(global: &Global, args: &ListArgs) -> anyhow::Result<ExitStatus> {
     let written = args.path.as_deref().or(args.mountpoint.as_deref());
     let (table, path) = match &args.file {
         Some(file) => (read_table(file)?, written.map(absolute).transpose()?.map(lexical)),
         None => {
-            let host = global.find_host()?;
-            let path = match written.map(|path| real_path(&host, path)).transpose() {
+            let (host, asked) = (global.find_host()?, written.map(str::to_owned));
+            match worker::look(move || look_at_host(&host, asked.as_deref())) {
                 // What isn't there is no mount point.
                 Err(error) if args.mountpoint.is_some() && error.code() == "no-target" => {
                     return Ok(ExitStatus::MountFailed);
                 }
-                path => path?,
-            };
-            (host.mount_table().map_err(Error::from)?, path)
+                found => found?,
+            }
         }
     };
     if let (Some(_), Some(path)) = (&args.mountpoint, &path) {

@@ -162,9 +162,11 @@ impl MountRequestArgs {
             (None, None) => None,
         };
         let (source, target) = self.ends()?;
-        // A propagation that comes with a type or a source is that of a new mount.
+        // A propagation that comes with a type or a source is that of a new mount. `none` is mount(8)'s word for no source.
+        let propagation = self.propagation.propagation();
+        let source = source.filter(|source| propagation.is_none() || self.fstype.is_some() || source != "none");
         let asked = asked.or((self.fstype.is_some() || source.is_some()).then_some(Operation::Mount));
-        let operation = match (asked, self.propagation.propagation()) {
+        let operation = match (asked, propagation) {
             (Some(made @ (Operation::Mount | Operation::Bind { .. })), Some(propagation)) => {
                 let word = if propagation.recursive { "r" } else { "" }.to_owned() + propagation.kind.name();
                 options.push(MountOption { name: word, value: None });

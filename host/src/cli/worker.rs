@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::executor::watch::Watch;
 use crate::gate::Gate;
 use crate::model::host_error::HostError;
+use crate::model::rules::HostRules;
 use crate::policy::cache::Cache;
 use crate::policy::directory::open::PolicyDirectory;
 use crate::policy::engine::Engine;
@@ -31,24 +32,47 @@ pub(super) fn run<T: Send + 'static>(
 ) -> Result<T, Error> {
     let engine = Engine::for_one_request().map_err(Error::Sandbox)?;
     let clock = engine.clock();
-    let watch = Arc::new(Watch::new(directory.host.timeout).that_holds_signals());
-    let (done, result) = sync_channel(1);
-    let begun = watch.clone();
-    let work = move || {
-        begun.begin();
+    let watch = Watch::new(directory.host.timeout).that_holds_signals();
+    let work = move |watch: &Arc<Watch>| {
         let gate = Gate::load(&engine, directory, &cache)?;
-        begun.policies_are_ready();
-        let result = work(&gate, &begun);
+        watch.policies_are_ready();
+        let result = work(&gate, watch);
         // The process ends soon, and to take the sandbox apart piece by piece would take time.
         std::mem::forget((gate, engine));
         result
     };
-    // After the time is up the receiver is gone.
-    let thread = Builder::new().name("request".to_owned()).stack_size(STACK).spawn(move || drop(done.send(work())));
-    let thread = thread.map_err(|error| HostError::new("clone", "a thread for the request", error))?;
     let tick = || {
         clock.tick();
     };
+    wait_for(watch, tick, work)
+}
+
+/// Looks at the host on a new thread, and waits for the result for no longer than for a request.
+///
+/// # Errors
+/// What `look` returns, and that the time is up.
+pub(super) fn look<T: Send + 'static>(look: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let watch = Watch::new(HostRules::default().timeout);
+    watch.policies_are_ready();
+    wait_for(watch, || (), move |_| look())
+}
+
+/// Calls `work` on a new thread, and waits for the result. Calls `tick` meanwhile.
+fn wait_for<T: Send + 'static>(
+    watch: Watch,
+    tick: impl FnMut(),
+    work: impl FnOnce(&Arc<Watch>) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let watch = Arc::new(watch);
+    let (done, result) = sync_channel(1);
+    let begun = watch.clone();
+    let work = move || {
+        begun.begin();
+        work(&begun)
+    };
+    // After the time is up the receiver is gone.
+    let thread = Builder::new().name("request".to_owned()).stack_size(STACK).spawn(move || drop(done.send(work())));
+    let thread = thread.map_err(|error| HostError::new("clone", "a thread for the request", error))?;
     let result = watch.wait_for(&result, thread, TICK, tick);
     result.unwrap_or_else(|stuck| Err(Error::Late { failure: stuck, may_still_change: watch.is_committed() }))
 }

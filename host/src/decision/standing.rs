@@ -11,6 +11,7 @@ use crate::model::location::{Location, Place, Via};
 use crate::model::refusals::{Refusal, Refusals};
 use crate::model::request::{MountRequest, Operation};
 use crate::model::rules::HostRules;
+use crate::model::untrusted::for_people;
 use crate::mount_table::snapshot::Snapshot;
 
 /// Folders of the kernel's own file systems.
@@ -62,7 +63,7 @@ fn refusal(place: &Place, what: Guard<'_>) -> Refusal {
     let argument = if place.via == Via::MovedFrom { "SOURCE" } else { "TARGET" };
     let seen = match place.via {
         Via::Target | Via::MovedFrom => String::new(),
-        via => format!(" (it would be seen at {}: {})", place.path.escape_debug(), via.name()),
+        via => format!(" (it would be seen at {}: {})", for_people(&place.path), via.name()),
     };
     let message = match what {
         Guard::System(path) => format!("{path} and all below it can't be mounted on{seen}"),

@@ -73,7 +73,13 @@ pub(super) fn mount(
                 Some((found.found.path.as_str(), found.pin.as_ref()?.as_fd(), found.found.kind == FileKind::Directory))
             });
             let closed = ClosedRoot::of(in_options.chain([(name, pin, false)]));
-            let closed = closed.map_err(|error| StepError::new(line(), error))?;
+            let not_closed = |error: io::Error| {
+                StepError::new(
+                    line(),
+                    format!("no root can be made in which the kernel finds only what was judged: {error}"),
+                )
+            };
+            let closed = closed.map_err(not_closed)?;
             let watch = execution.watch;
             let made = closed.run(|| {
                 // If the kernel doesn't answer, it's this thread that waits.
@@ -82,7 +88,7 @@ pub(super) fn mount(
                 create()
             });
             watch.begin();
-            made.map_err(|error| StepError::new(line(), error))??;
+            made.map_err(not_closed)??;
         }
         None => {
             layers::configure(execution, fstype, &context, parameters)?;

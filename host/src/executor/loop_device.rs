@@ -9,10 +9,11 @@ use rustix::io::Errno;
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup;
-use crate::host::loop_devices::{BackingFile, LoopDevices, is_read_only, path_of};
+use crate::host::loop_devices::{BackingFile, LoopDevices, is_read_only, node_of};
 use crate::host::root::HostRoot;
 use crate::model::image::Image;
 use crate::model::location::Device;
+use crate::model::untrusted::for_people;
 use crate::mount_table::topology::Topology;
 use crate::plan::call::call;
 use crate::sys::{self, LoopSetup};
@@ -50,8 +51,8 @@ pub(super) fn check_alone(execution: &Execution<'_>, own: Device, line: impl Fn(
     let other = other.to_text();
     let reason = format!(
         "it shows the same as {}, which is mounted on {}: two file systems on it would destroy each other",
-        other.source.escape_debug(),
-        other.target.escape_debug()
+        for_people(&other.source),
+        for_people(&other.target)
     );
     Err(StepError::new(line(), (reason, Errno::BUSY)))
 }
@@ -76,11 +77,11 @@ pub(super) fn attach(execution: &Execution<'_>, image: Image, read_only: bool) -
     let setup = LoopSetup { offset: image.offset, size_limit: image.size_limit, read_only, name: path };
     let mut last = Errno::BUSY;
     for _ in 0..ATTEMPTS {
-        let (device, number) = free_device(execution.host).map_err(failed)?;
+        let (path, device, number) = free_device(execution.host).map_err(failed)?;
         match sys::loop_configure(device.as_fd(), file.as_fd(), &setup) {
             Ok(()) => {
                 // Somebody else may have done the same meanwhile, through another name of the file: then neither goes on.
-                let made = LoopDevice { path: path_of(number), number, device };
+                let made = LoopDevice { path, number, device };
                 return unused(Some(number)).map(|()| made);
             }
             Err(error) => last = Errno::from_io_error(&error).unwrap_or(Errno::IO),
@@ -92,14 +93,15 @@ pub(super) fn attach(execution: &Execution<'_>, image: Image, read_only: bool) -
     Err(failed(last.into()))
 }
 
-/// A device that shows nothing yet.
-fn free_device(host: &HostRoot) -> io::Result<(OwnedFd, Device)> {
+/// A device that shows nothing yet, with its path and its number.
+fn free_device(host: &HostRoot) -> io::Result<(String, OwnedFd, Device)> {
     let control = host.open_file("/dev/loop-control", OFlags::RDWR)?;
-    let number = Device { major: Device::LOOP_MAJOR, minor: sys::loop_free(control.as_fd())? };
-    let device = host.open_file(&path_of(number), OFlags::RDWR)?;
-    match number_of(device.as_fd())? == number {
-        true => Ok((device, number)),
-        false => Err(io::Error::other(format!("{} isn't that loop device", path_of(number)))),
+    let path = format!("/dev/loop{}", sys::loop_free(control.as_fd())?);
+    let device = host.open_file(&path, OFlags::RDWR)?;
+    let number = number_of(device.as_fd())?;
+    match number.major {
+        Device::LOOP_MAJOR => Ok((path, device, number)),
+        _ => Err(io::Error::other(format!("{path} isn't a loop device"))),
     }
 }
 
@@ -120,7 +122,7 @@ fn used_by(
     let devices = LoopDevices::of(host);
     for device in devices.all()?.into_iter().filter(|device| own != Some(*device)) {
         let backing = devices.backing_of(device).map_err(|error| {
-            io::Error::new(error.kind(), format!("{} may show the same image: {error}", path_of(device)))
+            io::Error::new(error.kind(), format!("{} may show the same image: {error}", node_of(host, device)))
         })?;
         let is_this = backing.is_some_and(|backing| match backing.file {
             BackingFile::Device(_) => false,
@@ -128,7 +130,7 @@ fn used_by(
             BackingFile::Served(other) => other == path,
         });
         if is_this && !(read_only && is_read_only(host, device)) {
-            return Ok(Some(path_of(device)));
+            return Ok(Some(node_of(host, device)));
         }
     }
     Ok(None)

@@ -36,8 +36,11 @@ pub(super) fn reconfigure(
     let context = fspick(target, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)
         .map_err(|errno| StepError::new(line(), not_a_mount_point(errno.into())))?;
     configure(&context, parameters)?;
-    fsconfig_reconfigure(&context)
-        .map_err(|errno| with_context_log(&context, call("fsconfig", &["FSCONFIG_CMD_RECONFIGURE"]), errno))
+    fsconfig_reconfigure(&context).map_err(|errno| {
+        let is_protected = matches!(errno, Errno::ROFS | Errno::ACCESS);
+        let cause = is_protected.then(|| "the device is write-protected: it can't be made writable".to_owned());
+        with_cause_and_log(&context, call("fsconfig", &["FSCONFIG_CMD_RECONFIGURE"]), errno, cause)
+    })
 }
 
 pub(super) fn propagate(target: BorrowedFd<'_>, to: Propagation) -> std::io::Result<()> {
@@ -82,7 +85,13 @@ pub(super) fn configure(context: &OwnedFd, parameters: &[MountOption]) -> Result
             Some(value) => fsconfig_set_string(context, option.name.as_str(), value.as_str()),
             None => fsconfig_set_flag(context, option.name.as_str()),
         }
-        .map_err(|errno| with_context_log(context, parameter(option), errno))?;
+        .map_err(|errno| {
+            let is_number = |value: &String| value.bytes().all(|byte| byte.is_ascii_digit());
+            let is_name =
+                matches!(option.name.as_str(), "uid" | "gid") && !option.value.as_ref().is_some_and(is_number);
+            let cause = (errno == Errno::INVAL && is_name).then(|| "write the number of the user or group".to_owned());
+            with_cause_and_log(context, parameter(option), errno, cause)
+        })?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup;
 use crate::host::identity::Identity;
+use crate::model::untrusted::for_people;
 use crate::plan::call::call;
 
 /// Types of which there is one: it takes its one super block with `get_tree_single` or kernfs, see `fs/super.c` of the kernel. A procfs has a
@@ -66,7 +67,7 @@ pub(super) fn check_mount(execution: &Execution<'_>, fstype: &str, mount: &Owned
 fn mounted(line: String, fstype: &str, target: &str) -> StepError {
     let reason = format!(
         "there is one {fstype} for the whole host, and it's mounted on {} already: bind it from there, so that what is shown is judged",
-        target.escape_debug()
+        for_people(target)
     );
     StepError::new(line, (reason, Errno::BUSY))
 }

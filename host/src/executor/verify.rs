@@ -17,6 +17,7 @@ use crate::model::ends::FileKind;
 use crate::model::location::{Device, Location};
 use crate::model::options::MountOption;
 use crate::model::request::{Propagation, PropagationType};
+use crate::model::untrusted::for_people;
 use crate::mount_table::mount::MountText;
 use crate::plan::attributes::Attributes;
 use crate::plan::call::call;
@@ -103,7 +104,7 @@ pub(super) fn bind(
             let device = Device { major: copy.major, minor: copy.minor };
             let shown = Location { device, path: copy.root.clone() };
             if judged.as_ref().is_some_and(|judged| !judged.contains(&shown)) {
-                let what = format!("{} came along, which wasn't mounted there", copy.target.escape_debug());
+                let what = format!("{} came along, which wasn't mounted there", for_people(&copy.target));
                 return Err(StepError::outdated(verify(), what));
             }
             differs.flags(copy, attributes.tightening());
@@ -274,7 +275,7 @@ impl Differences {
 
     fn compare(&mut self, what: &str, found: &str, approved: &str) {
         if found != approved {
-            self.add(format!("its {what} is {} where {} was approved", found.escape_debug(), approved.escape_debug()));
+            self.add(format!("its {what} is {} where {} was approved", for_people(found), for_people(approved)));
         }
     }
 
@@ -289,7 +290,7 @@ impl Differences {
         let bits = Attributes::bits_of(&found.options);
         if !approved.hold_for(bits) {
             let (target, options) = (&found.target, found.options.join(","));
-            self.add(format!("{} has the flags {options} where {approved} was approved", target.escape_debug()));
+            self.add(format!("{} has the flags {options} where {approved} was approved", for_people(target)));
         }
     }
 
@@ -305,14 +306,14 @@ impl Differences {
     /// The kernel shows that owners are mapped, and not how.
     fn owners(&mut self, found: &MountText, is_mapped: bool) {
         if is_mapped && !found.options.iter().any(|option| option == "idmapped") {
-            self.add(format!("the owners on {} aren't mapped", found.target.escape_debug()));
+            self.add(format!("the owners on {} aren't mapped", for_people(&found.target)));
         }
     }
 
     /// A copy that is a peer of an original would tell it what is mounted on the copy.
     fn peer(&mut self, copy: &MountText, groups: &HashSet<&str>) {
         if let Some(group) = copy.optional_fields.iter().find(|field| groups.contains(field.as_str())) {
-            self.add(format!("{} is a peer of its source ({group})", copy.target.escape_debug()));
+            self.add(format!("{} is a peer of its source ({group})", for_people(&copy.target)));
         }
     }
 

@@ -139,9 +139,11 @@ impl<'h> LoopDevices<'h> {
     pub(crate) fn all(&self) -> io::Result<Vec<Device>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let folder = open_below(self.host.root(), "sys/block", flags, ResolveFlags::empty())?;
-        let minors =
-            open::names_in(folder.as_fd()).into_iter().filter_map(|name| name.strip_prefix("loop")?.parse().ok());
-        Ok(minors.map(|minor| Device { major: Device::LOOP_MAJOR, minor }).collect())
+        let names = open::names_in(folder.as_fd()).into_iter().filter(|name| name.starts_with("loop"));
+        // A name's number isn't the device's where loop devices have partitions.
+        let numbers =
+            names.filter_map(|name| Device::parse(read_text(self.host, &format!("sys/block/{name}/dev"))?.as_str()));
+        Ok(numbers.filter(|device| device.major == Device::LOOP_MAJOR).collect())
     }
 }
 
@@ -160,7 +162,11 @@ pub(crate) fn is_read_only(host: &HostRoot, device: Device) -> bool {
 
 /// What sysfs says of a block device.
 fn attribute(host: &HostRoot, device: Device, name: &str) -> Option<String> {
-    let path = format!("sys/dev/block/{device}/{name}");
+    read_text(host, &format!("sys/dev/block/{device}/{name}"))
+}
+
+/// The text of a file of sysfs.
+fn read_text(host: &HostRoot, path: &str) -> Option<String> {
     let file = open_below(host.root(), path, OFlags::RDONLY, ResolveFlags::empty()).ok()?;
     let mut bytes = Vec::new();
     std::fs::File::from(file).read_to_end(&mut bytes).ok()?;
@@ -172,13 +178,8 @@ fn has_attribute(host: &HostRoot, device: Device, name: &str) -> bool {
 }
 
 /// The node of a block device, by the kernel's name for it.
-fn node_of(host: &HostRoot, device: Device) -> String {
+pub(crate) fn node_of(host: &HostRoot, device: Device) -> String {
     let told = attribute(host, device, "uevent").unwrap_or_default();
     let name = told.lines().find_map(|line| line.strip_prefix("DEVNAME="));
-    name.map_or_else(|| path_of(device), |name| format!("/dev/{name}"))
-}
-
-/// The node of a loop device.
-pub(crate) fn path_of(device: Device) -> String {
-    format!("/dev/loop{}", device.minor)
+    name.map_or_else(|| format!("/dev/block/{device}"), |name| format!("/dev/{name}"))
 }

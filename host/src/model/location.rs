@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::paths::is_within;
+use super::untrusted::for_people;
 
 /// A device's number, see makedev(3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -42,7 +43,7 @@ impl std::fmt::Display for Device {
 
 impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} on {}", self.path.escape_debug(), self.device)
+        write!(f, "{} on {}", for_people(&self.path), self.device)
     }
 }
 

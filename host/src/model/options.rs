@@ -35,34 +35,31 @@ impl MountOption {
 
     /// This option, with what is secret of its value masked.
     pub(crate) fn masked(&self) -> Self {
-        let masked = |value: &String| match self.secret().filter(|secret| !secret.is_empty()) {
-            // A secret stands at the end of what it's a part of.
-            Some(secret) => match value.rfind(secret) {
-                Some(at) => format!("{}{MASK}{}", &value[..at], &value[at + secret.len()..]),
-                None => MASK.to_owned(),
-            },
-            None => value.clone(),
-        };
+        let masked = |value: &String| without(value, self.secrets());
         Self { name: self.name.clone(), value: self.value.as_ref().map(masked) }
     }
 
-    /// The part of its value that must not be shown.
-    fn secret(&self) -> Option<&str> {
-        const WORDS: [&str; 8] = ["credentials", "cred", "secret", "token", "pw", "pwd", "pin", "psk"];
-        let value = self.value.as_deref()?;
-        let name = self.name.to_ascii_lowercase();
-        let is_word = |part: &str| WORDS.contains(&part) || is_password(part);
-        if is_word(&name)
-            || name.split(['_', '-', '.']).any(is_word)
-            || name.contains("password")
-            || name.ends_with("key")
-        {
-            return Some(value);
+    /// The parts of its value that must not be shown, in order.
+    fn secrets(&self) -> Vec<&str> {
+        let Some(value) = self.value.as_deref().filter(|value| !value.is_empty()) else { return Vec::new() };
+        if is_secret(&self.name) {
+            return vec![value];
         }
         // mount.cifs(8) takes a password behind the user.
-        let behind_user = matches!(name.as_str(), "user" | "username").then(|| value.split_once('%')).flatten();
-        behind_user.map(|(_, password)| password).or_else(|| password_of_url(value))
+        let is_user = matches!(self.name.to_ascii_lowercase().as_str(), "user" | "username");
+        match value.split_once('%').filter(|(_, password)| is_user && !password.is_empty()) {
+            Some((_, password)) => vec![password],
+            None => secrets_of_url(value),
+        }
     }
+}
+
+/// Whether what bears this name must not be shown.
+fn is_secret(name: &str) -> bool {
+    const WORDS: [&str; 10] = ["credentials", "cred", "secret", "token", "pw", "pwd", "pin", "psk", "sig", "signature"];
+    let name = name.to_ascii_lowercase();
+    let is_word = |part: &str| WORDS.contains(&part) || is_password(part);
+    is_word(&name) || name.split(['_', '-', '.']).any(is_word) || name.contains("password") || name.ends_with("key")
 }
 
 /// Whether a word is `pass`, `passwd` or `password`, with or without a number behind it.
@@ -70,11 +67,30 @@ fn is_password(word: &str) -> bool {
     matches!(word.trim_end_matches(|c: char| c.is_ascii_digit()), "pass" | "passwd" | "password" | "passphrase")
 }
 
-/// The password in a URL such as `https://user:password@host/`, or in the words of cifs, `//user:password@host/share`.
-pub(crate) fn password_of_url(text: &str) -> Option<&str> {
-    let authority = text.split_once("//")?.1.split('/').next()?;
-    let password = authority.rsplit_once('@')?.0.split_once(':')?.1;
-    (!password.is_empty()).then_some(password)
+/// What must not be shown of a URL, in order: the password in `https://user:password@host/`, or in the words of cifs,
+/// `//user:password@host/share` or `//user%password@host/share`; and what the query `?token=…&sig=…` calls a secret.
+pub(crate) fn secrets_of_url(text: &str) -> Vec<&str> {
+    let Some((_, rest)) = text.split_once("//") else { return Vec::new() };
+    let user = rest.split('/').next().and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
+    let password = user.and_then(|user| user.split_once(':').or_else(|| user.split_once('%')));
+    let behind_user = &rest[user.map_or(0, str::len)..];
+    let query = behind_user.split_once('?').and_then(|(_, query)| query.split('#').next()).unwrap_or_default();
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let secrets = password.into_iter().chain(pairs.filter(|(name, _)| is_secret(name))).map(|(_, secret)| secret);
+    secrets.filter(|secret| !secret.is_empty()).collect()
+}
+
+/// A text with these parts of it masked, which come in order.
+pub(crate) fn without(text: &str, secrets: Vec<&str>) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut from = 0;
+    for secret in secrets {
+        let start = secret.as_ptr().addr() - text.as_ptr().addr();
+        shown.push_str(&text[from..start]);
+        shown.push_str(MASK);
+        from = start + secret.len();
+    }
+    shown + &text[from..]
 }
 
 impl fmt::Display for MountOption {
@@ -195,7 +211,7 @@ impl Options {
 
     /// The values that must not be shown.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(MountOption::secret).filter(|value| !value.is_empty())
+        self.0.iter().flat_map(MountOption::secrets)
     }
 }
 

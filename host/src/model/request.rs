@@ -6,9 +6,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::options::{MASK, Options, password_of_url};
+use super::options::{Options, secrets_of_url, without};
 use super::refusals::Refusals;
 use super::requester::Label;
+use super::untrusted::for_people;
 
 /// What is to be done, as in mount(8) and umount(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,10 +147,7 @@ impl MountRequest {
 
     /// This request with the values of secret options masked, for people and logs.
     pub fn masked(&self) -> Self {
-        let masked = |source: &String| match password_of_url(source) {
-            Some(password) => source.replacen(&format!(":{password}@"), &format!(":{MASK}@"), 1),
-            None => source.clone(),
-        };
+        let masked = |source: &String| without(source, secrets_of_url(source));
         Self { options: self.options.masked(), source: self.source.as_ref().map(masked), ..self.clone() }
     }
 }
@@ -160,14 +158,14 @@ impl fmt::Display for MountRequest {
         let masked = self.masked();
         f.write_str(masked.operation.name())?;
         if let Some(fstype) = &masked.fstype {
-            write!(f, " {}", fstype.escape_debug())?;
+            write!(f, " {}", for_people(fstype))?;
         }
         if let Some(source) = &masked.source {
-            write!(f, " {}", source.escape_debug())?;
+            write!(f, " {}", for_people(source))?;
         }
-        write!(f, " on {}", masked.target.escape_debug())?;
+        write!(f, " on {}", for_people(&masked.target))?;
         if !masked.options.is_empty() {
-            write!(f, " ({})", masked.options.to_string().escape_debug())?;
+            write!(f, " ({})", for_people(&masked.options.to_string()))?;
         }
         Ok(())
     }

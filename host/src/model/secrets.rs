@@ -1,7 +1,8 @@
 //! The secret values of a request, which are kept out of everything that is shown.
 
-use super::options::{MASK, Options, password_of_url};
+use super::options::{MASK, Options, secrets_of_url};
 use super::request::MountRequest;
+use super::untrusted::for_people;
 
 /// The secret values of a request, to be kept out of everything that is shown.
 #[derive(Debug, Default)]
@@ -13,9 +14,10 @@ impl Secrets {
         let of_options = |options: &'_ Options| options.secrets().map(str::to_owned).collect::<Vec<_>>();
         let mut values: Vec<String> = requests.iter().flat_map(|request| of_options(&request.options)).collect();
         let sources = requests.iter().filter_map(|request| request.source.as_deref());
-        values.extend(sources.filter_map(password_of_url).map(str::to_owned));
+        values.extend(sources.flat_map(secrets_of_url).map(str::to_owned));
         // As they stand where a text was escaped before it's masked.
-        let escaped: Vec<String> = values.iter().map(|value| value.escape_debug().to_string()).collect();
+        let forms = |value: &String| [value.escape_debug().to_string(), for_people(value).into_owned()];
+        let escaped: Vec<String> = values.iter().flat_map(forms).collect();
         values.extend(escaped);
         // The longest first, so that a secret within a secret leaves nothing behind.
         values.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
@@ -70,5 +72,16 @@ mod tests {
         assert_eq!(masked.source.as_deref(), Some("https://me:****@dav.example/x"));
         assert_eq!(masked.options.to_string(), "username=a%****,pass2=****,url=ftp://u:****@h/");
         assert_eq!(Secrets::of(&[&request]).mask("s3cret b1 zz pw9"), "**** **** **** ****");
+        let sources = [
+            ("//me%s3cret@nas/share", "//me%****@nas/share"),
+            ("https://h/x?user=me&token=s3cret", "https://h/x?user=me&token=****"),
+            ("https://h/x?X-Amz-Signature=s3cret&sig=abc#top", "https://h/x?X-Amz-Signature=****&sig=****#top"),
+            ("server:/export", "server:/export"),
+            ("https://me%40example@h/", "https://me%****@h/"),
+        ];
+        for (source, shown) in sources {
+            let masked = self::request(source, "rw").masked();
+            assert_eq!(masked.source.as_deref(), Some(shown));
+        }
     }
 }

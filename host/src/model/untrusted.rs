@@ -37,14 +37,14 @@ pub(crate) fn check(what: &str, text: &str) -> Result<(), String> {
     }
     // Other hidden characters are shown escaped: a reason may quote a path with one.
     if text.chars().any(char::is_control) {
-        return Err(format!("{what} holds control characters: {}", text.escape_debug()));
+        return Err(format!("{what} holds control characters: {}", for_people(text)));
     }
     Ok(())
 }
 
 /// The start of a text, escaped: at most so many characters.
 pub(crate) fn shorten(text: &str, limit: usize) -> String {
-    let mut characters = text.escape_debug();
+    let mut characters = text.chars().flat_map(escape_hidden);
     let mut shown: String = characters.by_ref().take(limit).collect();
     if characters.next().is_some() {
         shown.push('…');
@@ -88,6 +88,7 @@ mod tests {
     fn characters_that_are_not_seen_are_shown() {
         assert_eq!(for_people("/mnt/ä b"), "/mnt/ä b");
         assert_eq!(for_people("a\u{202e}b\u{9b}c\u{7}"), "a\\u{202e}b\\u{9b}c\\u{7}");
-        assert_eq!("\u{202e}\u{2066}\u{9b}".escape_debug().to_string(), "\\u{202e}\\u{2066}\\u{9b}");
+        // Quotes and backslashes are seen as they are.
+        assert_eq!(for_people(r#"DOMAIN\me's "share""#), r#"DOMAIN\me's "share""#);
     }
 }

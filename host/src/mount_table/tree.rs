@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use super::mount::Mount;
 use super::table::MountTable;
 use crate::model::paths::is_within;
+use crate::model::untrusted::for_people;
 use crate::model::untrusted::is_hidden;
 
 /// Prints the mounts as a tree, each below the one it's mounted on. With a path, only those at it and below.
@@ -49,8 +50,8 @@ pub fn print_tree(table: &MountTable, path: Option<&[u8]>, out: &mut impl Write)
             "{indent}{branch}{}  {}  {}  {}{note}",
             in_octal(&text.target),
             source,
-            text.fstype.escape_debug(),
-            text.options.join(",").escape_debug(),
+            for_people(&text.fstype),
+            for_people(&text.options.join(",")),
         )?;
         // Without ids (the format of mounts) there is no tree; and ids in a file may go in circles.
         if mount.id() == 0 || !seen.insert(mount.id()) {

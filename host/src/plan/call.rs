@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::model::options::MountOption;
+use crate::model::untrusted::for_people;
 
 /// A parameter of fsconfig(2), as `fsconfig(size, 1m)`, with a secret masked.
 pub(crate) fn parameter(option: &MountOption) -> String {
@@ -17,7 +18,7 @@ pub(crate) fn parameter(option: &MountOption) -> String {
 pub(crate) fn call(name: &str, arguments: &[&str]) -> String {
     let mut text = format!("{name}(");
     for (i, argument) in arguments.iter().filter(|argument| !argument.is_empty()).enumerate() {
-        let _ = write!(text, "{}{}", if i > 0 { ", " } else { "" }, argument.escape_debug());
+        let _ = write!(text, "{}{}", if i > 0 { ", " } else { "" }, for_people(argument));
     }
     text.push(')');
     text

@@ -25,8 +25,17 @@ pub(super) enum Untrusted {
 pub(super) fn trusted_place(path: &Path) -> Result<PathBuf, Untrusted> {
     // On the way are the folders of the real path and those that hold links.
     let (real, links) = follow(path).map_err(Untrusted::Missing)?;
-    for above in links.iter().chain(&folders_above(&real)) {
-        let stat = rustix::fs::stat(above).map_err(|errno| Untrusted::Missing(errno.into()))?;
+    for link in &links {
+        let owner = rustix::fs::lstat(link).map_err(|errno| Untrusted::Missing(errno.into()))?.st_uid;
+        // In a folder such as /tmp everybody can make one.
+        if !is_trusted_owner(owner) {
+            let message = format!("{} is a link of user {owner}, who can lead it elsewhere", link.display());
+            return Err(Untrusted::Others { message, hint: "name the folder itself".into() });
+        }
+    }
+    let above_links = links.iter().flat_map(|link| folders_above(link));
+    for above in above_links.chain(folders_above(&real)) {
+        let stat = rustix::fs::stat(&above).map_err(|errno| Untrusted::Missing(errno.into()))?;
         let sticky = stat.st_mode & 0o1000 != 0;
         if !is_trusted_owner(stat.st_uid) || (stat.st_mode & 0o022 != 0 && !sticky) {
             let message = format!("others can write {}, and so put another folder in its place", above.display());
@@ -61,9 +70,9 @@ fn folders_above(path: &Path) -> Vec<PathBuf> {
     path.ancestors().skip(1).map(Path::to_owned).collect()
 }
 
-/// The real path of a file, and the folders that hold the symbolic links which lead there.
+/// The real path of a file, and the symbolic links which lead there.
 fn follow(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
-    let mut folders = Vec::new();
+    let mut links = Vec::new();
     let mut path = std::path::absolute(path)?;
     // As many links as the kernel follows.
     for _ in 0..40 {
@@ -72,11 +81,11 @@ fn follow(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
         let link = prefixes.into_iter().find_map(|prefix| Some((prefix, std::fs::read_link(prefix).ok()?)));
         let Some((prefix, link)) = link else { break };
         let folder = prefix.parent().unwrap_or(Path::new("/"));
-        folders.extend(folders_above(prefix));
+        links.push(prefix.to_owned());
         path = folder.join(link).join(path.strip_prefix(prefix).unwrap_or(Path::new("")));
     }
     // Without a link there is nothing to follow but `..`.
-    let is_plain = folders.is_empty() && !path.components().any(|part| part == std::path::Component::ParentDir);
+    let is_plain = links.is_empty() && !path.components().any(|part| part == std::path::Component::ParentDir);
     let real = if is_plain { path } else { path.canonicalize()? };
-    Ok((real, folders))
+    Ok((real, links))
 }

@@ -7,6 +7,7 @@ use super::closed_wasi::Closed;
 use super::contract_v0_1 as contract;
 use super::meter::Meter;
 use crate::model::location::{Device, Location};
+use crate::model::untrusted::for_people;
 use crate::mount_table::question::{Answer, Question};
 use crate::mount_table::snapshot::Snapshot;
 use crate::policy::evaluation::LogLine;
@@ -177,7 +178,7 @@ impl log::Host for HostState {
             log::Level::Error => tracing::Level::ERROR,
         };
         // A plugin must not be able to drive the operator's terminal.
-        self.log.push(LogLine { level, text: text.escape_debug().to_string() });
+        self.log.push(LogLine { level, text: for_people(&text).to_string() });
         Ok(())
     }
 }

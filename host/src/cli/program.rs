@@ -44,7 +44,7 @@ pub fn main() -> ! {
     if std::env::args_os().next().is_some_and(|name| name == compiler::NAME) {
         // Code that was compiled with lent rights is only for the one who lent them.
         let is_ours = lent::how().is_none() || is_started_by_this_program();
-        std::process::exit(if is_ours { compiler::main() } else { ExitStatus::Usage as i32 });
+        std::process::exit(if is_ours { compiler::main(&fuzz::guides::REWRITINGS) } else { ExitStatus::Usage as i32 });
     }
     if let Err(message) = put_right() {
         print_error(&message, &[], None);

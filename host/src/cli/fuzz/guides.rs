@@ -53,6 +53,8 @@ const EDGES: Rewriting =
     Rewriting { name: "edges-2", rewrite: |plugin| Ok(instrument(plugin, Noting::Edges)?.component) };
 const COMPARISONS: Rewriting =
     Rewriting { name: "comparisons-2", rewrite: |plugin| Ok(instrument(plugin, Noting::Comparisons)?.component) };
+/// All ways in which plugins are changed to be searched.
+pub(in crate::cli) const REWRITINGS: [Rewriting; 2] = [EDGES, COMPARISONS];
 
 impl Guides {
     /// The policies as they are, and with plugins that note which edges they take, to be given other settings.

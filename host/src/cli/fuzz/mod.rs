@@ -4,7 +4,7 @@ mod bounds;
 mod corpus_folder;
 mod engine_flags;
 mod finding;
-mod guides;
+pub(super) mod guides;
 pub(super) mod input_file;
 mod jobs;
 mod report;

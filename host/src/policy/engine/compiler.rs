@@ -1,6 +1,7 @@
-//! Compiles plugins. The program does it in a process of its own, which has a limit of CPU time and of memory: what a hostile
-//! plugin does to the compiler ends there.
+//! Compiles plugins, and changes them before where they are to be instrumented. The program does it in a process of its own, which has a
+//! limit of CPU time and of memory: what a hostile plugin does to the compiler ends there.
 
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -27,30 +28,48 @@ pub(crate) fn compile_apart() {
     let _ = IS_APART.set(());
 }
 
+/// A change that is made to each plugin before it's compiled.
+#[derive(Clone, Copy)]
+pub(crate) struct Rewriting {
+    /// The end of the names under which what is compiled is kept.
+    pub(crate) name: &'static str,
+    pub(crate) rewrite: fn(&[u8]) -> anyhow::Result<Vec<u8>>,
+}
+
 /// Compiles plugins here, where there is no process of its own for it. It's set up when it's needed: that takes as long as a
 /// decision.
 #[derive(Default)]
 pub(super) struct Compiler(OnceLock<wasmtime::Engine>);
 
 impl Compiler {
-    /// Compiles a plugin for an engine.
+    /// Compiles a plugin for an engine, changed where that is asked for.
     ///
     /// # Errors
     /// When it isn't a sound component, or takes too much to compile.
-    pub(super) fn compile(&self, plugin: &[u8], engine: &wasmtime::Engine) -> Result<(Vec<u8>, Component), Fault> {
+    pub(super) fn compile(
+        &self,
+        plugin: &[u8],
+        rewriting: Option<Rewriting>,
+        engine: &wasmtime::Engine,
+    ) -> Result<(Vec<u8>, Component), Fault> {
         // The link leads to the very program that runs, also after another one was put in its place. A container without a /proc
         // has none.
         let program = Path::new("/proc/self/exe");
         let apart = IS_APART.get().filter(|()| program.exists());
         let code = match apart {
-            Some(()) => run(program, plugin)?,
-            None => self.compile_here(plugin)?,
+            Some(()) => run(program, plugin, rewriting)?,
+            None => self.compile_here(plugin, rewriting)?,
         };
         let component = sys::deserialize(engine, &code).map_err(|error| unsound(&wasmtime_causes(&error)))?;
         Ok((code, component))
     }
 
-    fn compile_here(&self, plugin: &[u8]) -> Result<Vec<u8>, Fault> {
+    fn compile_here(&self, plugin: &[u8], rewriting: Option<Rewriting>) -> Result<Vec<u8>, Fault> {
+        let rewritten = rewriting.map(|rewriting| (rewriting.rewrite)(plugin)).transpose();
+        let rewritten = rewritten.map_err(|error| {
+            Fault::new(format!("its plugin can't be instrumented: {error:#}"), "report this, with the plugin")
+        })?;
+        let plugin = rewritten.as_deref().unwrap_or(plugin);
         let engine = match self.0.get() {
             Some(engine) => engine,
             None => {
@@ -63,8 +82,8 @@ impl Compiler {
 }
 
 /// What this process does when it was started under the name [`NAME`]: reads a plugin, and writes its code or what is wrong with
-/// it. Says with which status it ends.
-pub(crate) fn main() -> i32 {
+/// it. Changes it before as the argument says. Says with which status it ends.
+pub(crate) fn main(rewritings: &[Rewriting]) -> i32 {
     // However this program was built: an abort would be taken for a lack of memory.
     std::panic::set_hook(Box::new(|_| std::process::exit(PANICKED)));
     let result = limit_this_process().and_then(|()| {
@@ -73,7 +92,10 @@ pub(crate) fn main() -> i32 {
         Ok(plugin)
     });
     let compiled = match result {
-        Ok(plugin) => Compiler::default().compile_here(&plugin).map_err(|fault| fault.message),
+        Ok(plugin) => match rewriting_named(std::env::args_os().nth(1), rewritings) {
+            Ok(rewriting) => Compiler::default().compile_here(&plugin, rewriting).map_err(|fault| fault.message),
+            Err(name) => Err(format!("there is no way {name:?} to change a plugin")),
+        },
         Err(error) => Err(error.to_string()),
     };
     let (status, output) = match &compiled {
@@ -84,6 +106,11 @@ pub(crate) fn main() -> i32 {
         Ok(()) => status,
         Err(_) => 2,
     }
+}
+
+fn rewriting_named(name: Option<OsString>, rewritings: &[Rewriting]) -> Result<Option<Rewriting>, OsString> {
+    let Some(name) = name else { return Ok(None) };
+    rewritings.iter().find(|rewriting| name == rewriting.name).copied().map(Some).ok_or(name)
 }
 
 fn limit_this_process() -> io::Result<()> {
@@ -101,7 +128,7 @@ fn limit_this_process() -> io::Result<()> {
 
 /// Has this program compile a plugin in a process of its own.
 #[expect(clippy::disallowed_methods, reason = "it starts this very program, which then only computes")]
-fn run(program: &Path, plugin: &[u8]) -> Result<Vec<u8>, Fault> {
+fn run(program: &Path, plugin: &[u8], rewriting: Option<Rewriting>) -> Result<Vec<u8>, Fault> {
     let failed = |error: io::Error| {
         Fault::new(
             format!("its plugin can't be compiled: {} doesn't run: {error}", program.display()),
@@ -109,6 +136,7 @@ fn run(program: &Path, plugin: &[u8]) -> Result<Vec<u8>, Fault> {
         )
     };
     let mut command = Command::new(program);
+    command.args(rewriting.map(|rewriting| rewriting.name));
     command.arg0(NAME).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = with_no_signal_blocked(&mut command).spawn().map_err(failed)?;
     // It reads all before it writes anything. If it ends before that, its status says why.

@@ -25,11 +25,11 @@ use std::collections::hash_map::Entry;
 use wasmtime::component::Component;
 
 use self::clock::Clock;
+pub(crate) use self::compiler::Rewriting;
 pub(crate) use self::contract_check::NOTES;
 use self::policy::Policy;
 pub(crate) use self::runner::Notes;
 use self::runner::Runner;
-pub(crate) use self::runtime::Rewriting;
 use self::runtime::Runtime;
 use super::cache::Cache;
 use super::description::{Introduction, Kind};

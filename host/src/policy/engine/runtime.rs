@@ -7,7 +7,7 @@ use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings::Policy as Instance;
 use super::bounds;
-use super::compiler::Compiler;
+use super::compiler::{Compiler, Rewriting};
 use super::contract_check::{check_header, check_outline};
 use super::imports::HostState;
 use super::kept::Rooms;
@@ -17,14 +17,6 @@ use super::wasmtime_config::{config, pool};
 use crate::policy::cache::Cache;
 use crate::policy::directory::entry::PolicyEntry;
 use crate::policy::fault::Fault;
-
-/// A change that is made to each plugin before it's compiled.
-#[derive(Clone, Copy)]
-pub(crate) struct Rewriting {
-    /// The end of the names under which what is compiled is kept.
-    pub(crate) name: &'static str,
-    pub(crate) rewrite: fn(&[u8]) -> anyhow::Result<Vec<u8>>,
-}
 
 /// What runs plugins.
 pub(super) struct Runtime {
@@ -109,17 +101,11 @@ impl Runtime {
         if let Some(component) = cache.load(&self.engine, &name) {
             return Ok(component);
         }
-        let mut bytes = entry.bytes()?;
+        let bytes = entry.bytes()?;
         check_header(&bytes)?;
         check_outline(&bytes, entry)?;
         bounds::check(&bytes)?;
-        if let Some(rewriting) = &self.rewriting {
-            let rewritten = (rewriting.rewrite)(&bytes).map_err(|error| {
-                Fault::new(format!("its plugin can't be instrumented: {error:#}"), "report this, with the plugin")
-            })?;
-            bytes = rewritten.into();
-        }
-        let (code, component) = self.compiler.compile(&bytes, &self.engine)?;
+        let (code, component) = self.compiler.compile(&bytes, self.rewriting, &self.engine)?;
         cache.keep(&name, &code);
         Ok(component)
     }

@@ -482,7 +482,16 @@ fn the_job_of_the_documentation_runs() -> Result<()> {
     Ok(())
 }
 
-/// The property of docs/fuzzing.md, and policies of which some keep it.
+/// Searches the misbehaving plugin with the settings that it has: with others it has other acts.
+fn searched_as_it_is(directory: &Path, ends: i32) -> Result<Value> {
+    let out = folder()?;
+    let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "3000", "--policies"]);
+    let fuzz = fuzz.arg(directory).arg("--output").arg(out.path());
+    let output = fuzz.args(["--without", "settings-unusable", "--without", "prepare-failed"]).output()?;
+    ensure!(status(&output) == ends, "{}", text_of(&output));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
 /// A policy whose instances can't be asked twice, and one whose memory is used up by twenty requests.
 const FORGETFUL: &str = "
 [[policy]]
@@ -502,13 +511,7 @@ rules = [{ act = \"keep-memory\" }]
 
 fn what_an_instance_was_asked_before_makes_no_finding() -> Result<()> {
     let directory = policies(FORGETFUL, &["misbehaving-guest"])?;
-    let out = folder()?;
-    let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "3000", "--policies"]);
-    // Its other acts are found by other settings.
-    let fuzz = fuzz.arg(directory.path()).arg("--output").arg(out.path());
-    let output = fuzz.args(["--without", "settings-unusable", "--without", "prepare-failed"]).output()?;
-    ensure!(status(&output) == 0, "{}", text_of(&output));
-    let json: Value = serde_json::from_slice(&output.stdout)?;
+    let json = searched_as_it_is(directory.path(), 0)?;
     ensure!(json["findings"] == Value::Array(Vec::new()) && json["changed"] == 0, "{json}");
     // They are guided nevertheless.
     let reached = json["reached"].as_array().context("nothing is reached")?;
@@ -535,12 +538,7 @@ rules = [{ target = \"/home\", act = \"change-target\" }]
 
 fn a_request_that_is_widened_is_found() -> Result<()> {
     let directory = policies(MOVING, &["misbehaving-guest"])?;
-    let out = folder()?;
-    let mut fuzz = mountgate(&["fuzz", "--json", "--runs", "3000", "--policies"]);
-    let fuzz = fuzz.arg(directory.path()).arg("--output").arg(out.path());
-    let output = fuzz.args(["--without", "settings-unusable", "--without", "prepare-failed"]).output()?;
-    ensure!(status(&output) == 5, "{}", text_of(&output));
-    let json: Value = serde_json::from_slice(&output.stdout)?;
+    let json = searched_as_it_is(directory.path(), 5)?;
     let widened = |finding: &&Value| finding["code"] == "widened";
     let found: Vec<&Value> = json["findings"].as_array().context("no findings")?.iter().filter(widened).collect();
     let [finding] = found.as_slice() else { anyhow::bail!("{json}") };
@@ -551,6 +549,7 @@ fn a_request_that_is_widened_is_found() -> Result<()> {
     Ok(())
 }
 
+/// The property of docs/fuzzing.md, and policies of which some keep it.
 fn a_property_that_does_not_hold_is_found() -> Result<()> {
     let text = fs::read_to_string(root().join("docs/fuzzing.md"))?;
     let property = text

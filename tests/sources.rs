@@ -19,6 +19,8 @@ tests! {
     privileged the_kernel_finds_nothing_by_name_but_what_was_judged,
     privileged what_a_closed_root_holds_is_not_seen_on_the_host,
     privileged two_devices_that_show_the_same_are_one_file_system,
+    privileged what_is_used_under_another_name_is_not_used_again,
+    privileged one_of_many_callers_writes_what_has_two_names,
     privileged a_context_with_commas_reaches_the_kernel_as_it_is_meant,
     privileged a_missing_mount_point_is_made_below_the_folder_that_is_there,
     privileged a_mount_that_fails_leaves_no_directory_that_it_made,
@@ -298,6 +300,44 @@ fn two_devices_that_show_the_same_are_one_file_system() -> Result<()> {
     let output = on_host_with(limits, &["mount-limits"], &script)?;
     ensure!(output.status.success(), "{}", text_of(&output));
     Ok(())
+}
+
+fn what_is_used_under_another_name_is_not_used_again() -> Result<()> {
+    with_sources(
+        r#"truncate -s 64M $W/image; truncate -s 320M $W/xfs; mkfs.ext4 -q $W/image
+        first=$(losetup -f --show $W/image); second=$(losetup -f --show $W/image); xfs=$(losetup -f --show $W/xfs)
+        trap 'umount /mnt/x /mnt/y 2>/dev/null || true; losetup -d $first $second $xfs' EXIT
+        used() { says 32 gate mount "$@"; echo "$said" | grep 'it shows the same as'; }
+        # A log, which is no mount's device.
+        truncate -s 64M $W/log; log=$(losetup -f --show $W/log); mkfs.xfs -q -l logdev=$log $xfs; losetup -d $log
+        allowed mount -t ext4 $first /mnt/x; used -t xfs -o logdev=$second $xfs /mnt/y; umount /mnt/x
+        # A mount in another mount namespace.
+        allowed mount -t ext4 $first /mnt/x; unshare -m --propagation private sleep 1000 & other=$!
+        until test "$(cat /proc/$other/comm)" = sleep; do sleep 0.05; done
+        umount /mnt/x; used -t ext4 $second /mnt/y; used -t ext4 -o ro $second /mnt/y
+        kill $other; wait $other || true; allowed mount -t ext4 $second /mnt/y; umount /mnt/y
+        # Some of the bytes.
+        losetup -d $second; second=$(losetup -f --show -o 1M $W/image); mkfs.ext4 -q -F $second
+        allowed mount -t ext4 $second /mnt/x; used -t ext4 $first /mnt/y; umount /mnt/x; losetup -d $first $second
+        first=$(losetup -f --show --sizelimit 32M $W/image); second=$(losetup -f --show -o 32M $W/image)
+        mkfs.ext4 -q -F $first; mkfs.ext4 -q -F $second
+        allowed mount -t ext4 $first /mnt/x; allowed mount -t ext4 $second /mnt/y"#,
+    )
+    .map(drop)
+}
+
+fn one_of_many_callers_writes_what_has_two_names() -> Result<()> {
+    with_sources(
+        r#"truncate -s 320M $W/image; mkfs.xfs -q $W/image
+        first=$(losetup -f --show $W/image); second=$(losetup -f --show $W/image); truncate -s 64M $W/log
+        trap 'umount /mnt/x /mnt/y 2>/dev/null || true; losetup -d $first $second' EXIT
+        for round in 1 2 3 4 5 6; do
+            gate mount -t xfs -o nouuid $first /mnt/x & one=$!; gate mount -t xfs -o nouuid $second /mnt/y & other=$!
+            wait $one || true; wait $other || true
+            test $(grep -c ' - xfs ' /proc/1/mountinfo) = 1; umount /mnt/x 2>/dev/null || umount /mnt/y
+        done"#,
+    )
+    .map(drop)
 }
 
 fn a_context_with_commas_reaches_the_kernel_as_it_is_meant() -> Result<()> {

@@ -10,10 +10,12 @@ use super::progress::Progress;
 use super::{invariants, standing};
 use crate::error::Error;
 use crate::host::live_mounts::watched_snapshot;
+use crate::host::loop_devices::LoopDevices;
 use crate::host::own_state::OwnPlace;
 use crate::host::resolve::{ResolveError, is_automount, resolve, resolve_descriptor, resolve_escaped, resolve_missing};
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, OptionPath, PinnedPath, ResolvedPath};
+use crate::model::host_error::HostError;
 use crate::model::image::needs_loop_device;
 use crate::model::location::{Device, Place};
 use crate::model::option_paths::{WrittenPath, judged_paths};
@@ -44,6 +46,7 @@ impl EndFinder<'_> {
         let target = self.target(case, request, snapshot)?;
         let source = self.source(case, request, snapshot)?;
         let ends = Ends { source, target, option_paths: self.option_paths(case, request, snapshot)? };
+        hold_storage(case, request, &ends)?;
         let places = self.check(request, &ends, snapshot)?;
         Ok((ends, places))
     }
@@ -69,6 +72,7 @@ impl EndFinder<'_> {
         if request.options != progress.request.options || request.fstype != progress.request.fstype {
             progress.ends.option_paths = self.option_paths(case, request, &progress.snapshot)?;
         }
+        hold_storage(case, request, &progress.ends)?;
         progress.places = self.check(request, &progress.ends, &progress.snapshot)?;
         Ok(())
     }
@@ -108,10 +112,6 @@ impl EndFinder<'_> {
                         Err(Refusals::one("SOURCE", message, hint).with_code("not-mounted").into())
                     }
                     Ok(found) => {
-                        let device = found.found.location.as_ref().map(|found| found.device).or(found.found.device);
-                        let is_disk =
-                            found.found.kind == FileKind::BlockDevice && request.operation == Operation::Mount;
-                        self.hold_device(case, device.filter(|_| is_disk))?;
                         if let (Some(locks), Some(location)) = (&case.locks, &found.found.location)
                             && needs_loop_device(request, &found.found)
                         {
@@ -177,9 +177,6 @@ impl EndFinder<'_> {
                 };
                 let found = self.resolve_or(case, host, &request.target, snapshot, (Role::Place, true), otherwise)?;
                 let found = found.map_err(|error| unresolved("TARGET", &error))?;
-                if let Operation::Remount { mount_point_only: false } = request.operation {
-                    self.hold_device(case, found.found.location.as_ref().map(|found| found.device))?;
-                }
                 Ok(found)
             }
             Resolution::Recorded { target, .. } => {
@@ -259,14 +256,30 @@ impl EndFinder<'_> {
             }
         }
     }
+}
 
-    /// Holds the lock of a file system that may be mounted or changed: one request decides who writes it.
-    fn hold_device(&self, case: &Case<'_>, device: Option<Device>) -> Result<(), Error> {
-        if let (Some(locks), Some(device)) = (&case.locks, device) {
-            locks.hold(&format!("file system {device}"))?;
+/// Holds the locks of all that may be written in the end, whatever it's called: one request decides who writes it. Their order is the same for all.
+fn hold_storage(case: &Case<'_>, request: &MountRequest, ends: &Ends) -> Result<(), Error> {
+    let (Some(host), Some(locks)) = (case.host(), &case.locks) else { return Ok(()) };
+    let file_system = |found: &ResolvedPath| found.location.as_ref().map(|location| location.device);
+    let devices: Vec<Device> = match request.operation {
+        Operation::Mount => {
+            let written = ends.found_source().into_iter().chain(ends.option_paths.iter().map(|path| &path.found.found));
+            let disks = written.filter(|found| found.kind == FileKind::BlockDevice);
+            disks.flat_map(|found| [found.device, file_system(found)]).flatten().collect()
         }
-        Ok(())
-    }
+        Operation::Remount { mount_point_only: false } => file_system(&ends.target.found).into_iter().collect(),
+        _ => Vec::new(),
+    };
+    let storage = |device: Device| {
+        let storage = LoopDevices::of(host).storage_of(device);
+        storage.map_err(|error| HostError::new("ioctl", &format!("LOOP_GET_STATUS64, device {device}"), error))
+    };
+    let mut files =
+        devices.into_iter().map(|device| Ok(storage(device)?.file)).collect::<Result<Vec<_>, HostError>>()?;
+    files.sort();
+    files.dedup();
+    files.iter().try_for_each(|file| locks.hold(&format!("file system in {file}")).map(drop)).map_err(Error::from)
 }
 
 /// What a path is where nothing is known of it.

@@ -48,8 +48,10 @@ pub(super) fn mount(
 ) -> Result<OwnedFd, StepError> {
     let name = source.name();
     singleton::check_type(execution, fstype)?;
-    let block = execution.plan.found_source().filter(|found| found.kind == FileKind::BlockDevice);
-    if let Some(device) = block.and_then(|found| found.device) {
+    // A journal or a log may be on a device of its own.
+    let in_options = execution.plan.option_paths().iter().map(|path| &path.found.found);
+    let written = execution.plan.found_source().into_iter().chain(in_options);
+    for device in written.filter(|found| found.kind == FileKind::BlockDevice).filter_map(|found| found.device) {
         loop_device::check_alone(execution, device, || call("fsopen", &[fstype]))?;
     }
     let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {

@@ -38,23 +38,25 @@ impl LoopDevice {
 /// Refuses to mount a block device, or to make what is mounted from it writable, where another device shows the same and is mounted: the kernel
 /// takes them for two. Devices that can only be read do no harm.
 pub(super) fn check_alone(execution: &Execution<'_>, own: Device, line: impl Fn() -> String) -> Result<(), StepError> {
+    let not_asked = |error: io::Error| {
+        StepError::new(line(), format!("a loop device may show the same, and can't be asked: {error}"))
+    };
+    let destroyed = |other: String| {
+        let reason = format!("it shows the same as {other}: two file systems on it would destroy each other");
+        Err(StepError::new(line(), (reason, Errno::BUSY)))
+    };
+    let (host, devices) = (execution.host, LoopDevices::of(execution.host));
     let table = lookup::table(execution).map_err(|error| StepError::new(line(), error))?;
-    let shown = LoopDevices::of(execution.host).file_system_on(own, &Topology::of(&table)).map_err(|error| {
-        let reason = format!("a loop device may show the same, and can't be asked: {error}");
-        StepError::new(line(), reason)
-    })?;
-    let Some(other) = shown else { return Ok(()) };
-    if is_read_only(execution.host, own) && is_read_only(execution.host, other) {
-        return Ok(());
+    let mounted = devices.file_system_on(own, &Topology::of(&table)).map_err(not_asked)?;
+    if let Some(other) = mounted.filter(|other| !(is_read_only(host, own) && is_read_only(host, *other)))
+        && let Some(mount) = table.by_device(other.major, other.minor).next().map(|mount| mount.to_text())
+    {
+        return destroyed(format!("{}, which is mounted on {}", for_people(&mount.source), for_people(&mount.target)));
     }
-    let Some(other) = table.by_device(other.major, other.minor).next() else { return Ok(()) };
-    let other = other.to_text();
-    let reason = format!(
-        "it shows the same as {}, which is mounted on {}: two file systems on it would destroy each other",
-        for_people(&other.source),
-        for_people(&other.target)
-    );
-    Err(StepError::new(line(), (reason, Errno::BUSY)))
+    match devices.in_use_elsewhere(own).map_err(not_asked)? {
+        Some(other) => destroyed(format!("{}, which is in use", node_of(host, other))),
+        None => Ok(()),
+    }
 }
 
 /// Shows the pinned image as a block device.

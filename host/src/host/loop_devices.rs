@@ -4,10 +4,12 @@
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
+use std::fmt;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 
 use rustix::fs::{OFlags, ResolveFlags, major, minor};
+use rustix::io::Errno;
 
 use super::foreign::is_served;
 use super::open::open_below;
@@ -29,14 +31,39 @@ pub(crate) struct Backing {
     offset: u64,
 }
 
-/// What a loop device shows.
+/// The bytes that are read and written in the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Storage {
+    /// Its name tells those apart that have no byte in common.
+    pub(crate) file: BackingFile,
+    start: u64,
+    end: u64,
+}
+
+impl Storage {
+    fn overlaps(&self, other: &Self) -> bool {
+        self.file == other.file && self.start < other.end && other.start < self.end
+    }
+}
+
+/// What a loop device shows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum BackingFile {
     Device(Device),
     /// By its device and inode, as stat(2) has them.
     File(u64, u64),
     /// By the path that it was given, where a server or a daemon would have to be asked for more: that may take for ever.
     Served(String),
+}
+
+impl fmt::Display for BackingFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(device) => write!(f, "device {device}"),
+            Self::File(device, inode) => write!(f, "inode {inode} on device {}:{}", major(*device), minor(*device)),
+            Self::Served(path) => f.write_str(path),
+        }
+    }
 }
 
 /// The loop devices of a host.
@@ -67,12 +94,12 @@ impl<'h> LoopDevices<'h> {
         }
         let wanted = self.storage_of(device)?;
         for other in mounted {
-            if self.storage_of(other)? == wanted {
+            if self.storage_of(other)?.overlaps(&wanted) {
                 return Ok(Some(other));
             }
         }
         for other in of_btrfs {
-            if self.storage_of(other)? == wanted
+            if self.storage_of(other)?.overlaps(&wanted)
                 && let Some(mounted) = btrfs::file_system_on(self.host, other, topology)
             {
                 return Ok(Some(mounted));
@@ -81,16 +108,75 @@ impl<'h> LoopDevices<'h> {
         Ok(None)
     }
 
-    /// What is read and written in the end.
-    fn storage_of(&self, device: Device) -> io::Result<Backing> {
-        let mut storage = Backing { file: BackingFile::Device(device), offset: 0 };
-        for _ in 0..MAX_DEPTH {
-            let BackingFile::Device(device) = storage.file else { break };
-            let shown = self.backing_of(device)?.or_else(|| partition(self.host, device));
-            let Some(shown) = shown else { break };
-            storage = Backing { offset: storage.offset.saturating_add(shown.offset), ..shown };
+    /// A device by which the same bytes are used: mounted in whatever namespace, or as a part of something else. None that can only be read, if
+    /// this one can only be read too.
+    ///
+    /// # Errors
+    /// When a device can't be asked.
+    pub(crate) fn in_use_elsewhere(&self, device: Device) -> io::Result<Option<Device>> {
+        let wanted = self.storage_of(device)?;
+        let mut others = self.below(device)?;
+        for other in self.all()?.into_iter().filter(|other| *other != device && self.shows_something(*other)) {
+            if self.storage_of(other)?.overlaps(&wanted) {
+                others.push(other);
+            }
         }
-        Ok(storage)
+        let can_only_be_read = is_read_only(self.host, device);
+        others.retain(|other| !(can_only_be_read && is_read_only(self.host, *other)));
+        for other in others {
+            if self.is_in_use(other)? {
+                return Ok(Some(other));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether somebody has a block device for himself, see open(2) for `O_EXCL`.
+    fn is_in_use(&self, device: Device) -> io::Result<bool> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::EXCL;
+        match self.host.open_file(&node_of(self.host, device), flags) {
+            Ok(_) => Ok(false),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => Ok(true),
+            // One that shows nothing by now isn't used.
+            Err(_) if device.major == Device::LOOP_MAJOR && !self.shows_something(device) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The devices that a loop device shows, one below the other.
+    fn below(&self, device: Device) -> io::Result<Vec<Device>> {
+        let mut below = Vec::new();
+        let mut shown = self.backing_of(device)?;
+        while let Some(Backing { file: BackingFile::Device(device), .. }) = shown {
+            if below.len() == MAX_DEPTH {
+                break;
+            }
+            below.push(device);
+            shown = self.backing_of(device)?;
+        }
+        Ok(below)
+    }
+
+    /// What is read and written in the end.
+    ///
+    /// # Errors
+    /// When a device can't be asked what it shows.
+    pub(crate) fn storage_of(&self, device: Device) -> io::Result<Storage> {
+        // A device whose size isn't told has no end.
+        let sectors = attribute(self.host, device, "size").and_then(|sectors| sectors.parse::<u64>().ok());
+        let len = sectors.map_or(u64::MAX, |sectors| sectors.saturating_mul(SECTOR));
+        let mut shown = Backing { file: BackingFile::Device(device), offset: 0 };
+        for _ in 0..MAX_DEPTH {
+            let BackingFile::Device(device) = shown.file else { break };
+            let below = self.backing_of(device)?.or_else(|| partition(self.host, device));
+            let Some(below) = below else { break };
+            shown = Backing { offset: shown.offset.saturating_add(below.offset), ..below };
+        }
+        Ok(Storage { file: shown.file, start: shown.offset, end: shown.offset.saturating_add(len) })
+    }
+
+    fn shows_something(&self, device: Device) -> bool {
+        device.major == Device::LOOP_MAJOR && has_attribute(self.host, device, "loop/backing_file")
     }
 
     /// What a loop device shows; nothing if it shows nothing, or is none.
@@ -98,9 +184,7 @@ impl<'h> LoopDevices<'h> {
     /// # Errors
     /// When it can't be asked.
     pub(crate) fn backing_of(&self, device: Device) -> io::Result<Option<Backing>> {
-        let shows_something =
-            || device.major == Device::LOOP_MAJOR && has_attribute(self.host, device, "loop/backing_file");
-        if !shows_something() {
+        if !self.shows_something(device) {
             return Ok(None);
         }
         // A path that is too long for sysfs can't be read.
@@ -120,7 +204,7 @@ impl<'h> LoopDevices<'h> {
             }
             Ok(None) => Ok(None),
             // Only one that shows nothing by now needn't be asked.
-            Err(_) if !shows_something() => Ok(None),
+            Err(_) if !self.shows_something(device) => Ok(None),
             Err(error) => Err(error),
         }
     }

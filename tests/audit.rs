@@ -139,6 +139,8 @@ fn a_request_that_cannot_be_written_down_is_not_carried_out() -> Result<()> {
         # A last line that no line can name.
         head -c 70000000 /dev/zero | tr '\0' y >> $a; echo >> $a
         says 1 gate mount -t tmpfs x /mnt/y; echo "$said"; absent /mnt/y
+        # One that would take minutes to be read.
+        : > $a; truncate -s 200G $a; says 1 gate mount -t tmpfs x /mnt/y; echo "$said" | grep 'longer than any'; absent /mnt/y
     "#;
     let output = on_host_with(text, &["fstype-allow"], script)?;
     let text = text_of(&output);

@@ -160,7 +160,7 @@ fn a_linked_plugin_is_refused() -> Result<()> {
 }
 
 fn a_helper_that_names_no_daemon_is_refused() -> Result<()> {
-    for helper in ["fuse", "fuse3", "fuse.", "fuseblk", "fuse=fuse", "nfs=", "a=b=c"] {
+    for helper in ["fuse", "fuse3", "fuse.", "fuse.*", "fuse.-o", "fuseblk", "fuse=fuse", "nfs=", "a=b=c"] {
         let directory = unpinned(&format!("[host]\nhelpers = [{helper:?}]\n{ONE}"), &["fstype-allow"])?;
         refused(directory.path(), &["policies.toml:2", helper, "fuse.sshfs"])?;
     }

@@ -222,11 +222,16 @@ fn nothing_hidden_is_shown() -> Result<()> {
         gate mount -t tmpfs tmpfs "$odd" --json || true
         mkdir "$bidi"; gate mount -t tmpfs tmpfs "$bidi"; gate mount -t nonsense tmpfs "$bidi" --json -v || true
         gate umount "$bidi" --json
+        # In what the parser and the log say.
+        for arguments in "mount --$odd x" "check --all $odd" "completions $odd" "--label $odd"; do $M $arguments || true; done
+        gate mount -t tmpfs -o "x-$bidi" tmpfs /mnt/x; gate --audit "$bidi/no" mount -t tmpfs tmpfs /mnt/x
+        two=$(printf 'one\nfalse two'); $M "$two" || true; ln -s $M /mnt/mount; /mnt/mount "--$bidi" || true
         # Quotes and backslashes hide nothing.
         seen='/mnt/it'"'"'s "a\b"'; mkdir "$seen"; gate mount -t tmpfs tmpfs "$seen"
         "#,
     )?;
     ensure!(!text.chars().any(|c| c == '\u{202e}' || c == '\u{9b}'), "{text}");
+    ensure!(text.contains("one\\u{a}false two") && !text.contains("\nfalse two"), "{text}");
     ensure!(text.contains(r#"on /mnt/it's "a\b""#), "{text}");
     ensure!(text.contains("\\u{202e}") && text.contains("\\u202e"), "{text}");
     Ok(())

@@ -255,16 +255,19 @@ fn between(scripts: &[(&str, &str, &str)], command: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Asks for a bind of a place of autofs. Its daemon is this process, which never answers.
+/// Asks for a bind of a place of autofs, and for an overlay of it. Its daemon is this process, which never answers.
 fn automount(path: &str) -> Result<()> {
     let (_reader, writer) = std::io::pipe()?;
     let options = format!("fd={},minproto=5,maxproto=5,direct", std::os::fd::AsRawFd::as_raw_fd(&writer));
     let options = std::ffi::CString::new(options)?;
     rustix::mount::mount("automount", path, "autofs", rustix::mount::MountFlags::empty(), options.as_c_str())?;
-    let mut bind = Command::new(variable("M")?);
-    bind.arg("--policies").arg(variable("P")?).args(["mount", "--bind", path, "/mnt/y"]);
-    let output = bind.stdin(Stdio::null()).output()?;
-    println!("{}", String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.code() == Some(2), "{}", output.status);
+    let layers = format!("lowerdir={path}:/mnt/source");
+    for words in [&["--bind", path][..], &["-t", "overlay", "-o", &layers, "overlay"]] {
+        let mut mount = Command::new(variable("M")?);
+        mount.arg("--policies").arg(variable("P")?).arg("mount").args(words).arg("/mnt/y");
+        let output = mount.stdin(Stdio::null()).output()?;
+        println!("{}", String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.code() == Some(2), "{words:?}: {}", output.status);
+    }
     Ok(())
 }

@@ -67,6 +67,12 @@ fn what_is_no_table_is_an_error() -> Result<()> {
     fs::write(&file, "a /b c d\nthis is\nno table\n")?;
     let output = mountgate(&["list", "--file"]).arg(&file).output()?;
     ensure!(output.status.code() == Some(2) && text_of(&output).contains("line 2"), "{}", text_of(&output));
+    // What is wrong is said in the words of its format.
+    for line in ["/dev/sda1 / ext4 rw x y\n", "/dev/sda1 / ext4 rw 1 2 3\n"] {
+        fs::write(&file, line)?;
+        let output = mountgate(&["list", "--file"]).arg(&file).output()?;
+        ensure!(text_of(&output).contains("line 1: something else than two numbers"), "{}", text_of(&output));
+    }
     // An empty table is one.
     fs::write(&file, "")?;
     let output = mountgate(&["list", "--file"]).arg(&file).output()?;

@@ -73,7 +73,7 @@ impl Tree {
             | (Err(ResolveError::NotADirectory(_)), NotADirectory)
             | (Err(ResolveError::TooManyLinks(_)), TooManyLinks)
             | (Err(ResolveError::MagicLink(_)), MagicLink) => true,
-            (Err(ResolveError::Call { call: "openat2", errno, .. }), Kernel(expected)) => errno == expected,
+            (Err(ResolveError::LinkRefused { errno, .. }), Kernel(expected)) => errno == expected,
             _ => false,
         };
         ensure!(is_expected, "{path}: {ours:?} where {expected:?} was expected");

@@ -77,6 +77,7 @@ fn layers_of_an_overlay_are_pinned_and_may_be_many() -> Result<()> {
         strace -f -e trace=fsconfig -o $W/calls $M --policies $P mount -t overlay -o "lowerdir=$lower:/mnt/w/with\:colon" overlay /mnt/x
         test $(cat /mnt/x/last) = last; test $(cat /mnt/x/colon) = colon; test $(cat /mnt/x/file) = a
         grep -c 'FSCONFIG_SET_FD, "lowerdir+"' $W/calls
+        says 32 gate mount -t overlay -o lowerdir=/mnt/w/a/file:/mnt/w/b overlay /mnt/other; echo "$said" | grep 'not a directory'
     gate check mount -t overlay -o lowerdir=/mnt/w/a:/mnt/w/b overlay /mnt/other | grep 'fsconfig(lowerdir+, /mnt/w/b)'"#,
     )?;
     ensure!(text.contains("\n42\n"), "{text}");

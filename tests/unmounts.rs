@@ -138,6 +138,7 @@ fn a_fuse_that_root_may_not_look_into_is_unmounted() -> Result<()> {
         as_user bindfs --no-allow-other /mnt/source /mnt/x/fuse
         if stat /mnt/x/fuse/in 2>/dev/null; then echo "root may look into it"; exit 1; fi
         gate umount /mnt/x/fuse; absent /mnt/x/fuse
+        as_user bindfs --no-allow-other /mnt/source /mnt/x/fuse; ln -s x /mnt/link; gate umount /mnt/link/fuse; absent /mnt/x/fuse
         mount --bind /mnt/x /mnt/x; as_user bindfs --no-allow-other /mnt/source /mnt/x/fuse
         gate umount -R /mnt/x; absent /mnt/x
         "#,

@@ -63,7 +63,7 @@ impl AuditLog {
             return Err(io::Error::other(message));
         }
         let whole = self.end_of_last_line(end)?;
-        self.check_last_line(whole)?;
+        self.start_of_last_line(whole)?;
         match fallocate(&self.file, FallocateFlags::KEEP_SIZE, end, RESERVED) {
             Ok(()) => Ok(()),
             // Not every file system can reserve.
@@ -108,6 +108,9 @@ impl AuditLog {
     fn end_of_last_line(&self, end: u64) -> io::Result<u64> {
         let mut at = end;
         while at > 0 {
+            if end - at > MAX_LINE {
+                return Err(io::Error::other("its last line is longer than any that mountgate writes"));
+            }
             let start = at.saturating_sub(4096);
             let mut piece = vec![0; usize::try_from(at - start).unwrap_or_default()];
             self.file.read_exact_at(&mut piece, start)?;
@@ -119,13 +122,9 @@ impl AuditLog {
         Ok(0)
     }
 
-    /// Where the line begins that ends there, if it's one that the next line can name.
-    fn check_last_line(&self, end: u64) -> io::Result<u64> {
-        let start = if end == 0 { 0 } else { self.end_of_last_line(end - 1)? };
-        if end - start > MAX_LINE {
-            return Err(io::Error::other("its last line is longer than any that mountgate writes"));
-        }
-        Ok(start)
+    /// Where the line begins that ends there.
+    fn start_of_last_line(&self, end: u64) -> io::Result<u64> {
+        if end == 0 { Ok(0) } else { self.end_of_last_line(end - 1) }
     }
 
     /// The line that ends there, without its end.
@@ -133,7 +132,7 @@ impl AuditLog {
         if end == 0 {
             return Ok(None);
         }
-        let start = self.check_last_line(end)?;
+        let start = self.start_of_last_line(end)?;
         self.file.seek(SeekFrom::Start(start))?;
         let mut line = Vec::new();
         (&self.file).take(end - 1 - start).read_to_end(&mut line)?;

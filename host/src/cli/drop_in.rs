@@ -10,7 +10,7 @@ use clap::Parser;
 use super::carry_out::end;
 use super::global::Global;
 use super::mount::MountRequestArgs;
-use super::output::start_log;
+use super::output::{arguments_for_people, start_log};
 use super::umount::{ModeArgs, unmount};
 use crate::error::{Error, with_causes};
 use crate::exit::ExitStatus;
@@ -115,6 +115,11 @@ pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
     let requests: Vec<Result<MountRequest, Error>> = match requests {
         Ok(requests) => requests,
         Err(error) => {
+            let shown = match name {
+                "mount" => MountFlags::try_parse_from(arguments_for_people()).err(),
+                _ => UmountFlags::try_parse_from(arguments_for_people()).err(),
+            };
+            let error = shown.unwrap_or(error);
             let _ = error.print();
             return Some(if error.use_stderr() { USAGE } else { DONE });
         }

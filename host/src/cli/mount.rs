@@ -192,6 +192,10 @@ impl MountRequestArgs {
             (source, None, [target]) => Ok((source, target.clone())),
             (None, Some(target), [source]) => Ok((Some(source.clone()), target)),
             (source, Some(target), []) => Ok((source, target)),
+            (None, None, [_, _, more, ..]) => {
+                let words = format!("{more:?} is one path too many");
+                Err(Refusals::one("SOURCE and TARGET", words, Some("give SOURCE and TARGET, in this order")).into())
+            }
             _ => {
                 let (words, hint) = ("it's given twice".to_owned(), Some("give SOURCE and TARGET once each"));
                 Err(Refusals::one("--source or --target", words, hint).into())

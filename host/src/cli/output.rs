@@ -1,5 +1,6 @@
 //! Errors and answers, for people and for scripts.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
@@ -106,6 +107,27 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is))
 }
 
+/// A parser's arguments as people may see them, to be named in an error.
+pub(super) fn arguments_for_people() -> impl Iterator<Item = OsString> {
+    std::env::args_os().map(|argument| for_people(&argument.to_string_lossy()).into_owned().into())
+}
+
+/// What writes the log. A message is one line, and nothing hidden is in it.
+struct LogLines;
+
+impl Write for LogLines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        // The colours are the log's own: it escapes those of a message.
+        let coloured = text.trim_end_matches('\n').split('\u{1b}').map(for_people).collect::<Vec<_>>().join("\u{1b}");
+        writeln!(io::stderr(), "{coloured}").map(|()| line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// Starts the log on stderr: warnings, and with `-v` more.
 pub(super) fn start_log(verbose: u8) {
     let level = match verbose {
@@ -119,7 +141,7 @@ pub(super) fn start_log(verbose: u8) {
         .with_max_level(level)
         .without_time()
         .with_target(false)
-        .with_writer(io::stderr)
+        .with_writer(|| LogLines)
         // To complain about a broken stderr on stderr would be a panic.
         .log_internal_errors(false)
         .init();

@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::global::Global;
 use super::inherited::put_right;
 use super::lent::{self, Choices};
-use super::output::{is_broken_pipe, print_error, print_usage_error, report_error, start_log};
+use super::output::{arguments_for_people, is_broken_pipe, print_error, print_usage_error, report_error, start_log};
 use super::{check, completions, drop_in, fuzz, list, man, mount, plugin, policy, replay, umount};
 use crate::exit::ExitStatus;
 use crate::policy::engine::compiler;
@@ -106,6 +106,8 @@ fn parse_one_command() -> Option<Cli> {
 fn parse_all_commands() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| {
         let as_json = std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json");
+        // What is wrong with the arguments is the same where they are written for people.
+        let error = Cli::try_parse_from(arguments_for_people()).err().unwrap_or(error);
         if error.use_stderr() && as_json {
             print_usage_error(&error);
         }

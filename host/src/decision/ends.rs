@@ -106,10 +106,7 @@ impl EndFinder<'_> {
                 let is_nodev = |fstype: &str| host.file_systems().is_nodev(fstype);
                 match self.resolve(case, host, path, snapshot, (Role::of_source(request), is_target))? {
                     Ok(found) if matches!(request.operation, Operation::Bind { .. }) && is_automount(&found) => {
-                        let message =
-                            format!("{} is an automount point where nothing is mounted yet", found.found.path);
-                        let hint = Some("look into it first, e.g. with `ls`, so that it's mounted");
-                        Err(Refusals::one("SOURCE", message, hint).with_code("not-mounted").into())
+                        Err(not_mounted_yet("SOURCE", &found))
                     }
                     Ok(found) => {
                         if let (Some(locks), Some(location)) = (&case.locks, &found.found.location)
@@ -149,6 +146,7 @@ impl EndFinder<'_> {
         for (option, WrittenPath { path, .. }) in request.options.iter().flat_map(judged) {
             let end = match &case.resolution {
                 Resolution::OnHost(host) => match self.resolve(case, host, &path, snapshot, (Role::Content, false))? {
+                    Ok(end) if is_automount(&end) => return Err(not_mounted_yet(&format!("-o {}", option.name), &end)),
                     Ok(end) => end,
                     Err(error) => return Err(unresolved(&format!("-o {}", option.name), &error)),
                 },
@@ -305,6 +303,12 @@ fn recorded_end(mut found: ResolvedPath, snapshot: &Snapshot, role: Role) -> Res
         };
     }
     Ok(PinnedPath::whole(found, None))
+}
+
+fn not_mounted_yet(argument: &str, found: &PinnedPath) -> Error {
+    let message = format!("{} is an automount point where nothing is mounted yet", found.found.path);
+    let hint = Some("look into it first, e.g. with `ls`, so that it's mounted");
+    Refusals::one(argument, message, hint).with_code("not-mounted").into()
 }
 
 fn unresolved(argument: &str, error: &ResolveError) -> Error {

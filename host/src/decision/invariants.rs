@@ -11,11 +11,11 @@ use crate::model::option_names::{
 };
 use crate::model::option_paths::paths_in;
 use crate::model::options::{MountOption, quoted_text};
-use crate::model::own_options::{IDMAP, IdMap, directory_mode, is_own};
+use crate::model::own_options::{IDMAP, IdMap, directory_mode, is_own, is_x_mount};
 use crate::model::paths::{components, is_source_path};
 use crate::model::refusals::{Refusal, Refusals};
 use crate::model::request::{MAX_OPTIONS, MountRequest, Operation};
-use crate::model::rules::HostRules;
+use crate::model::rules::{HostRules, is_helper_type, is_type_name};
 use crate::model::untrusted;
 
 const SOURCE: &str = "SOURCE";
@@ -235,8 +235,7 @@ impl Check<'_> {
     }
 
     fn fstype(&mut self, fstype: &str, host: Option<&HostRoot>) {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if fstype.is_empty() || fstype.starts_with(['-', '.']) || !fstype.chars().all(plain) || fstype.len() > 64 {
+        if !is_type_name(fstype) {
             self.refuse("-t", format!("\"{}\" isn't the name of a file system type", shorten(fstype)), None);
             return;
         }
@@ -257,11 +256,13 @@ impl Check<'_> {
         let has_helper = |host: &HostRoot| host.has_helper(fstype);
         // The one that shows FUSE connections is the kernel's own.
         if fstype.starts_with("fuse") && fstype != "fusectl" || host.is_some_and(has_helper) {
-            self.refuse(
-                "-t",
-                format!("mounting {fstype} runs a helper program as root"),
-                Some("to allow it, add the type to [host] helpers in policies.toml"),
-            );
+            let hint = match is_helper_type(fstype) {
+                true => "to allow it, add the type to [host] helpers in policies.toml",
+                false => {
+                    "name the daemon with the type, as fuse.sshfs, and add that to [host] helpers in policies.toml"
+                }
+            };
+            self.refuse("-t", format!("mounting {fstype} runs a helper program as root"), Some(hint));
         }
     }
 
@@ -308,7 +309,13 @@ impl Check<'_> {
         } else if needs_mount_program(name) && operation != Operation::Mount {
             self.refuse(argument, format!("{name} is for a new mount, and would be ignored"), None);
         } else if needs_permission(name) && !is_named {
-            self.refuse(argument, format!("{name} makes mount(8) do more than mount"), Some(NAME_OPTION));
+            let can_be_named = is_own(name) || !is_x_mount(name);
+            let hint = if can_be_named {
+                NAME_OPTION
+            } else {
+                "of X-mount.*, mountgate carries out X-mount.mkdir and X-mount.idmap alone"
+            };
+            self.refuse(argument, format!("{name} makes mount(8) do more than mount"), Some(hint));
         } else if stands_for_the_source(name) && !is_named {
             self.refuse(
                 argument,

@@ -22,8 +22,15 @@ pub(super) fn apply(mount: &OwnedFd, recursive: bool, map: &IdMap) -> Result<(),
     let attr = MountAttr { set: IDMAPPED, userns_fd: descriptor, ..MountAttr::default() };
     mount_setattr(mount.as_fd(), recursive, &attr).map_err(|error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        let cause = "this file system can't have its owners mapped, or it's mapped already";
-        StepError::new(line(), explained(errno, (errno == Errno::INVAL).then(|| cause.to_owned())))
+        let cause = match errno {
+            Errno::INVAL if map.users().is_empty() || map.groups().is_empty() => {
+                Some("both users (u:) and groups (g:) must be mapped")
+            }
+            Errno::INVAL => Some("this file system can't have its owners mapped"),
+            Errno::PERM => Some("the owners on it are mapped already"),
+            _ => None,
+        };
+        StepError::new(line(), explained(errno, cause.map(str::to_owned)))
     })
 }
 

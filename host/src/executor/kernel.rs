@@ -31,6 +31,7 @@ use crate::model::location::Device;
 use crate::model::options::MountOption;
 use crate::model::own_options::IdMap;
 use crate::model::request::{Propagation, PropagationType, UnmountMode};
+use crate::model::untrusted::for_people;
 use crate::mount_table::escape::path_to_text;
 use crate::plan::attributes::Attributes;
 use crate::plan::call::call;
@@ -64,8 +65,9 @@ pub(super) fn mount(
     })?;
     fsconfig_set_string(&context, "source", name)
         .map_err(|errno| with_context_log(&context, call("fsconfig", &["source", name]), errno))?;
-    let is_exclusive =
-        must_be_new(execution, fstype, parameters).map_err(|errno| not_created(&context, fstype, name, errno))?;
+    let is_exclusive = must_be_new(execution, fstype, parameters).map_err(|reason| {
+        StepError::new(call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]), (reason, Errno::BUSY))
+    })?;
     let create = || create(&context, is_exclusive).map_err(|errno| not_created(&context, fstype, name, errno));
     match source.pinned(execution)? {
         // What is in a device or in an image may name others.
@@ -110,8 +112,8 @@ pub(super) fn mount(
 /// be a lie.
 ///
 /// # Errors
-/// `EBUSY` where it is, with others.
-fn must_be_new(execution: &Execution<'_>, fstype: &str, parameters: &[MountOption]) -> rustix::io::Result<bool> {
+/// Why it would be, where it's mounted.
+fn must_be_new(execution: &Execution<'_>, fstype: &str, parameters: &[MountOption]) -> Result<bool, String> {
     // What of the file system is shown is no option of the whole.
     let is_of_all = |option: &&MountOption| !matches!(option.name.as_str(), "ro" | "subvol" | "subvolid");
     let is_asked =
@@ -119,8 +121,22 @@ fn must_be_new(execution: &Execution<'_>, fstype: &str, parameters: &[MountOptio
     let mut asked = parameters.iter().filter(is_of_all).filter(is_asked).peekable();
     match mounted_with(execution) {
         Some(options) => {
-            let has = |option: &MountOption| options.iter().any(|has| *has == option.to_string());
-            if asked.all(has) { Ok(false) } else { Err(Errno::BUSY) }
+            // The kernel may tell more of a value than was asked for, as in `compress=zstd:3`.
+            let is_shown = |option: &MountOption| {
+                let rest = |has: &String| has.strip_prefix(&option.to_string()).map(str::to_owned);
+                options
+                    .iter()
+                    .filter_map(rest)
+                    .any(|rest| rest.is_empty() || option.value.is_some() && rest.starts_with(':'))
+            };
+            match asked.find(|option| !is_shown(option)) {
+                None => Ok(false),
+                Some(option) => Err(format!(
+                    "it's mounted already, as ({}), and would be shared without {}: ask for the same, or bind it",
+                    for_people(&options.join(",")),
+                    for_people(&option.masked().to_string())
+                )),
+            }
         }
         None => Ok(asked.peek().is_some() && execution.host.file_systems().is_mounted_from_device(fstype)),
     }
@@ -167,8 +183,11 @@ pub(super) fn bind(
     let flag = if recursive { "AT_RECURSIVE" } else { "" };
     let mut flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_EMPTY_PATH;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
-    let tree = open_tree(execution.source()?, "", flags)
-        .map_err(|errno| StepError::new(call("open_tree", &[path, "OPEN_TREE_CLONE", flag]), errno))?;
+    let tree = open_tree(execution.source()?, "", flags).map_err(|errno| {
+        let cause =
+            (errno == Errno::INVAL).then(|| "an unbindable mount can't be bound (mount_namespaces(7))".to_owned());
+        StepError::new(call("open_tree", &[path, "OPEN_TREE_CLONE", flag]), explained(errno, cause))
+    })?;
     let change = |attributes: Attributes, recursive: bool, to: Option<PropagationType>| {
         if attributes.is_empty() && to.is_none() {
             return Ok(());

@@ -71,7 +71,14 @@ fn set_layer(
     let is_unknown = |errno: Errno| errno == Errno::INVAL;
     let failed = |errno| with_context_log(context, parameter(option), errno);
     match fsconfig_set_fd(context, name, pin) {
-        Err(errno) if is_unknown(errno) => only_root_can_replace(execution, option, path)?,
+        Err(errno) if is_unknown(errno) => {
+            // Of a descriptor that it doesn't take, a kernel says so in these words, if it says anything.
+            let told = failed(errno);
+            if told.reason.contains(';') && !told.reason.contains("Bad value for") {
+                return Err(told);
+            }
+            only_root_can_replace(execution, option, path)?;
+        }
         result => return result.map_err(failed),
     }
     match fsconfig_set_string(context, name, path) {

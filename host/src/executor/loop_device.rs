@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup;
+use super::mount_api::explained;
 use crate::host::loop_devices::{BackingFile, LoopDevices, is_read_only, node_of};
 use crate::host::root::HostRoot;
 use crate::model::image::Image;
@@ -67,7 +68,10 @@ pub(super) fn attach(execution: &Execution<'_>, image: Image, read_only: bool) -
     let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
     // The pin can't be read from. This opens the very file again.
     let name = format!("/proc/self/fd/{}", pin.as_raw_fd());
-    let file = rustix::fs::open(name, access | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+    let file = rustix::fs::open(name, access | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+        let cause = (errno == Errno::ROFS).then(|| "the image is write-protected: ask for ro".to_owned());
+        StepError::new(call("ioctl", &["LOOP_CONFIGURE", path]), explained(errno, cause))
+    })?;
     let unused = |own: Option<Device>| match used_by(execution, file.as_fd(), read_only, own).map_err(failed)? {
         Some(other) => {
             let reason = format!("{other} shows this image already: two file systems on it would destroy each other");

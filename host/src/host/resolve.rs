@@ -31,6 +31,8 @@ pub enum ResolveError {
     NotADirectory(String),
     #[error("{0} is a symbolic link, and `[host] symlinks` is \"refuse\"")]
     SymlinkRefused(String),
+    #[error("the kernel refuses a link on the way ({links}): {}", why_refused(*errno))]
+    LinkRefused { links: String, errno: Errno },
     #[error("{0} is a magic link of proc(5), which is never followed")]
     MagicLink(String),
     #[error("more than {MAX_SYMLINKS} symbolic links on the way, the last one {0}")]
@@ -172,6 +174,14 @@ pub(crate) fn descriptor(path: &str) -> Option<(&str, &str)> {
     (is_number(process) && is_number(number)).then_some((folder, number))
 }
 
+/// Why the kernel refuses a link that is there.
+fn why_refused(errno: Errno) -> &'static str {
+    match errno {
+        Errno::LOOP => "the mount that it lies on has nosymfollow",
+        _ => "fs.protected_symlinks of proc(5) forbids links of others in a folder that all can write",
+    }
+}
+
 /// How often a path that changes meanwhile is resolved again.
 const ATTEMPTS: usize = 4;
 
@@ -187,6 +197,9 @@ fn follow_links(host: &HostRoot, path: &str) -> Result<PinnedPath, ResolveError>
             // What the walk found missing may have been there for the kernel.
             (Ok(_), Err(error @ ResolveError::Missing(_))) => error,
             (_, Err(error)) => return Err(error),
+            (Err(errno @ (Errno::LOOP | Errno::ACCESS)), Ok(found)) if !found.found.symlinks.is_empty() => {
+                return Err(ResolveError::LinkRefused { links: found.found.symlinks.join(", "), errno });
+            }
             (Err(errno), Ok(_)) => {
                 return Err(ResolveError::Call { call: "openat2", path: path.to_owned(), errno });
             }
@@ -300,8 +313,14 @@ impl Walk<'_> {
         })?;
         let call = |call, errno| ResolveError::Call { call, path: self.path_of(name), errno };
         // A server that doesn't answer isn't asked: what the kernel remembers is enough to tell a link.
-        let stat = statx(&there, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)
-            .map_err(|errno| call("statx", errno))?;
+        let stat = match statx(&there, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE) {
+            // The root of a user's FUSE, see below.
+            Err(Errno::ACCESS) => {
+                self.trail.push(Passed { name: name.to_owned(), fd: there, is_directory: true });
+                return Ok(None);
+            }
+            stat => stat.map_err(|errno| call("statx", errno))?,
+        };
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         if kind != FileType::Symlink {
             self.trail.push(Passed { name: name.to_owned(), fd: there, is_directory: kind == FileType::Directory });

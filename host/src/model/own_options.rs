@@ -14,6 +14,11 @@ pub(crate) fn is_own(name: &str) -> bool {
     matches!(name, MKDIR | IDMAP)
 }
 
+/// Whether it's an option of mount(8) itself.
+pub(crate) fn is_x_mount(name: &str) -> bool {
+    name.to_ascii_lowercase().starts_with("x-mount.")
+}
+
 /// The mode of the directories that the options ask for; nothing if they ask for none.
 ///
 /// # Errors

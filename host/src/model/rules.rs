@@ -75,6 +75,19 @@ impl Helper {
     }
 }
 
+/// Whether this can be the name of a file system type.
+pub(crate) fn is_type_name(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    // A part that begins with `-` could be taken for a flag.
+    let mut parts = text.split('.');
+    text.len() <= 64 && parts.all(|part| !part.is_empty() && !part.starts_with('-') && part.chars().all(is_plain))
+}
+
+/// Whether this can be a type whose helper runs. With `fuse` alone the source of a request would name the program that runs as root.
+pub(crate) fn is_helper_type(text: &str) -> bool {
+    is_type_name(text) && (!text.starts_with("fuse") || text.starts_with("fuse.") || text.starts_with("fuse3."))
+}
+
 /// What `[host] symlinks` says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -55,7 +55,10 @@ pub(super) fn lines(text: &[u8]) -> (Vec<Fields>, Vec<BadLine>) {
         start += len + 1;
     }
     // A bad line is told about in the words of the format that the others have.
-    let is_mounts = entries.first().is_some_and(|first: &Fields| first.id == 0);
+    let is_mounts = match entries.first() {
+        Some(first) => first.id == 0,
+        None => !text.first().is_some_and(u8::is_ascii_digit),
+    };
     let bad_lines = bad.into_iter().map(|(line, text, (of_mountinfo, of_mounts))| BadLine {
         line,
         text,
@@ -121,11 +124,13 @@ impl Line<'_> {
         let target = self.column().ok_or("it ends before the file system type")?;
         let fstype = self.column().ok_or("it ends before the options")?;
         let options = self.column().ok_or("it ends before the options")?;
-        let numbers = |byte: &u8| byte.is_ascii_digit() || is_blank(*byte);
         if target.of_line(self).first() != Some(&b'/') && target.of_line(self) != b"none" {
             return Err("the mount point isn't an absolute path");
         }
-        if !self.text[self.at.min(self.text.len())..].iter().all(numbers) {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let mut numbers = rest.split(|byte| is_blank(*byte)).filter(|word| !word.is_empty());
+        let are_numbers = numbers.by_ref().take(2).all(|word| word.iter().all(u8::is_ascii_digit));
+        if !are_numbers || numbers.next().is_some() {
             return Err("something else than two numbers at its end");
         }
         Ok(Fields {

@@ -15,9 +15,9 @@ use super::record::Record;
 use super::units::{parse_duration, parse_size};
 use crate::model::edit::Field;
 use crate::model::hint::Hint;
-use crate::model::own_options::is_own;
+use crate::model::own_options::{is_own, is_x_mount};
 use crate::model::paths::lexical;
-use crate::model::rules::{Helper, HostRules, ScopeRule, Symlinks};
+use crate::model::rules::{Helper, HostRules, ScopeRule, Symlinks, is_helper_type, is_type_name};
 use crate::policy::callers::Callers;
 use crate::policy::grant::Grant;
 use crate::policy::limits::{Limits, MAX_MEMORY};
@@ -208,20 +208,12 @@ impl Config<'_> {
     fn host_rules(&self, raw: RawHost) -> Result<HostRules, DirectoryError> {
         let word =
             |text: &str| !text.is_empty() && !text.contains(['=', ',', '/']) && !text.contains(char::is_whitespace);
-        // With `fuse` alone the source of a request would name the program that runs as root.
-        let daemon_is_named = |text: &str| {
-            word(text)
-                && (!text.starts_with("fuse")
-                    || ["fuse.", "fuse3."]
-                        .iter()
-                        .any(|start| text.strip_prefix(start).is_some_and(|daemon| !daemon.is_empty())))
-        };
         let helper = |text: &str| {
             let (fstype, makes) = text.split_once('=').unwrap_or((text, "any"));
-            daemon_is_named(fstype) && word(makes)
+            is_helper_type(fstype) && is_type_name(makes)
         };
         // What mount(8) doesn't know of these, it ignores. Those that mountgate carries out itself are never ignored.
-        let option = |text: &str| word(text) && (is_own(text) || !text.to_ascii_lowercase().starts_with("x-mount."));
+        let option = |text: &str| word(text) && (is_own(text) || !is_x_mount(text));
         let plain = |text: &str| text.starts_with('/') && lexical(text) == *text && !text.contains("/../");
         let checked = |list: Vec<Spanned<String>>, is_sound: &dyn Fn(&str) -> bool, hint: &'static str| {
             list.into_iter()

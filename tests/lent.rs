@@ -12,6 +12,7 @@ tests! {
     privileged a_folder_that_is_no_host_is_refused,
     privileged policies_on_a_file_system_of_somebody_elses_are_refused,
     privileged without_locks_nothing_is_mounted,
+    privileged links_to_the_own_state_and_parts_of_it_are_guarded,
 }
 
 fn with_lent_rights_only_the_request_is_the_callers() -> Result<()> {
@@ -116,6 +117,27 @@ fn policies_on_a_file_system_of_somebody_elses_are_refused() -> Result<()> {
     ensure!(text.contains("(fuse)") || text.contains("(fuse.bindfs)"), "{text}");
     ensure!(text.contains("compiled plugins aren't kept in /mnt/x/cache"), "{text}");
     Ok(())
+}
+
+fn links_to_the_own_state_and_parts_of_it_are_guarded() -> Result<()> {
+    on_host_succeeds(
+        r#"
+        mkdir -p /mnt/opt/bin /mnt/opt/other /mnt/deep; ln -s $P /mnt/opt/policies; ln -s opt /mnt/way; ln -s $M /mnt/opt/bin/mount
+        own() { says "$@"; echo "$said" | grep "mountgate's own state in $in"; }
+        through() { own 2 $M --policies /mnt/way/policies "$@"; }
+        in=/mnt/opt/policies through mount --bind /mnt/source /mnt/opt
+        mkdir /mnt/back; mount --bind /mnt/opt /mnt/back; in=/mnt/opt/policies through mount --bind -o rw /mnt/opt /mnt/deep; umount /mnt/back
+        says 0 $M --policies /mnt/way/policies mount -t tmpfs t /mnt/opt/other; umount /mnt/opt/other
+        # The name by which the program is found.
+        MOUNTGATE_POLICIES=$P; export MOUNTGATE_POLICIES
+        in=/mnt/opt/bin/mount own 32 /mnt/opt/bin/mount --bind /mnt/source /mnt/opt/bin
+        (cd /mnt/opt; in=/mnt/opt/bin/mount own 32 bin/mount --bind /mnt/source /mnt/opt/bin)
+        # A view of a part that others closed.
+        touch /mnt/file; mount --bind $P/policies.toml /mnt/file; mount -o remount,bind,ro /mnt/file
+        in=$P own 2 $M mount -o remount,bind,rw /mnt/file; says 0 $M mount -o remount,bind,ro,nosuid /mnt/file
+        "#,
+    )
+    .map(drop)
 }
 
 fn without_locks_nothing_is_mounted() -> Result<()> {

@@ -2,10 +2,12 @@
 
 #![expect(unsafe_code, reason = "each block says what it relies on")]
 
+use std::ffi::{CStr, OsStr};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -348,6 +350,19 @@ pub(crate) fn child_in_user_namespace() -> io::Result<Sleeper> {
 pub(crate) fn is_secure_execution() -> bool {
     // SAFETY: this call only reads what the kernel gave the process at its start.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// The path by which this program was started: `AT_EXECFN` of getauxval(3).
+pub(crate) fn started_as() -> Option<PathBuf> {
+    // SAFETY: this call only reads what the kernel gave the process at its start.
+    let name = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    let name = std::ptr::with_exposed_provenance::<libc::c_char>(usize::try_from(name).ok()?);
+    if name.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel puts a string there, which stays as long as the process.
+    let name = unsafe { CStr::from_ptr(name) };
+    Some(PathBuf::from(OsStr::from_bytes(name.to_bytes())))
 }
 
 /// Sets close-on-exec on every descriptor except the three standard ones, so that no program that is started inherits

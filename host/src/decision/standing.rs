@@ -142,7 +142,8 @@ impl Guarded {
             let is_whole = self.around_own.iter().any(|own| own.is_within(location));
             let around = snapshot.around(vec![location.clone()])?;
             for own in &self.own {
-                let is_part = is_copied && around.iter().any(|location| location.is_within(&own.location));
+                let is_part =
+                    (is_copied || !stays_closed) && around.iter().any(|location| location.is_within(&own.location));
                 let shows =
                     || Ok(snapshot.around(vec![own.location.clone()])?.iter().any(|own| own.is_within(location)));
                 if is_part || is_whole && !stays_closed && shows()? {

@@ -4,6 +4,7 @@ mod btrfs;
 pub(crate) mod file_systems;
 pub(crate) mod foreign;
 pub(crate) mod identity;
+pub(crate) mod links;
 pub mod live_mounts;
 mod locate;
 mod lock_holders;

@@ -8,11 +8,13 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::identity::unique_id;
+use super::links;
 use crate::model::host_error::HostError;
 use crate::model::location::Location;
 use crate::mount_table::snapshot::Snapshot;
 use crate::mount_table::statmount;
 use crate::mount_table::table::MountTable;
+use crate::sys::started_as;
 
 /// Something of mountgate's own.
 #[derive(Debug, Clone)]
@@ -23,23 +25,30 @@ pub struct OwnPlace {
     pub location: Location,
 }
 
-/// The program, and these paths as far as they exist.
+/// The program, these paths as far as they exist, and the symbolic links that lead to them: in the place of a link, something else would be
+/// found.
 ///
 /// # Errors
 /// One that exists, and can't be located: then it couldn't be guarded.
 pub fn own_state<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Result<Vec<OwnPlace>, HostError> {
-    // A container without a /proc has no way to tell what runs.
+    // A container without a /proc has no way to tell what runs. The next request comes through the name by which this one came.
     let program = std::fs::read_link("/proc/self/exe").ok();
+    let started_as = started_as().filter(|name| program.as_ref() != Some(name));
     let mut own = Vec::new();
-    for path in paths.into_iter().map(Path::to_owned).chain(program) {
-        let place = own_place(&path);
-        own.extend(place.map_err(|error| HostError::new("statx", &path.display().to_string(), error))?);
+    for path in paths.into_iter().map(Path::to_owned).chain(program).chain(started_as) {
+        let failed = |error| HostError::new("statx", &path.display().to_string(), error);
+        own.extend(own_place(&path, OFlags::empty()).map_err(failed)?);
+        let (_, links) = links::on_the_way(&path).map_err(failed)?;
+        // Nothing is mounted in proc(5).
+        for link in links.iter().filter(|link| !link.starts_with("/proc")) {
+            own.extend(own_place(link, OFlags::NOFOLLOW).map_err(failed)?);
+        }
     }
     Ok(own)
 }
 
-fn own_place(path: &Path) -> io::Result<Option<OwnPlace>> {
-    let there = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+fn own_place(path: &Path, flags: OFlags) -> io::Result<Option<OwnPlace>> {
+    let there = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(None),
         there => there?,
     };

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::host::foreign::foreign;
+use crate::host::links::follow;
 use crate::model::hint::Hint;
 
 /// Why what lies at a path isn't believed.
@@ -68,24 +69,4 @@ fn is_in_user_namespace() -> bool {
 /// All folders above a path.
 fn folders_above(path: &Path) -> Vec<PathBuf> {
     path.ancestors().skip(1).map(Path::to_owned).collect()
-}
-
-/// The real path of a file, and the symbolic links which lead there.
-fn follow(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
-    let mut links = Vec::new();
-    let mut path = std::path::absolute(path)?;
-    // As many links as the kernel follows.
-    for _ in 0..40 {
-        let mut prefixes: Vec<&Path> = path.ancestors().collect();
-        prefixes.reverse();
-        let link = prefixes.into_iter().find_map(|prefix| Some((prefix, std::fs::read_link(prefix).ok()?)));
-        let Some((prefix, link)) = link else { break };
-        let folder = prefix.parent().unwrap_or(Path::new("/"));
-        links.push(prefix.to_owned());
-        path = folder.join(link).join(path.strip_prefix(prefix).unwrap_or(Path::new("")));
-    }
-    // Without a link there is nothing to follow but `..`.
-    let is_plain = links.is_empty() && !path.components().any(|part| part == std::path::Component::ParentDir);
-    let real = if is_plain { path } else { path.canonicalize()? };
-    Ok((real, links))
 }

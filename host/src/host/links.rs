@@ -1,0 +1,35 @@
+//! The symbolic links on a path, as this process sees it.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+/// As many links as the kernel follows.
+const MAX_LINKS: usize = 40;
+
+/// The real path of a file, and the symbolic links which lead there.
+///
+/// # Errors
+/// When it isn't there.
+pub(crate) fn follow(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
+    let (end, links) = on_the_way(path)?;
+    // Without a link there is nothing to follow but `..`.
+    let is_plain = links.is_empty() && !end.components().any(|part| part == Component::ParentDir);
+    let real = if is_plain { end } else { end.canonicalize()? };
+    Ok((real, links))
+}
+
+/// Where a path leads, and the symbolic links on the way. The end needn't be there.
+pub(super) fn on_the_way(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
+    let mut links = Vec::new();
+    let mut path = std::path::absolute(path)?;
+    for _ in 0..MAX_LINKS {
+        let mut prefixes: Vec<&Path> = path.ancestors().collect();
+        prefixes.reverse();
+        let link = prefixes.into_iter().find_map(|prefix| Some((prefix, std::fs::read_link(prefix).ok()?)));
+        let Some((prefix, link)) = link else { break };
+        let folder = prefix.parent().unwrap_or(Path::new("/"));
+        links.push(prefix.to_owned());
+        path = folder.join(link).join(path.strip_prefix(prefix).unwrap_or(Path::new("")));
+    }
+    Ok((path, links))
+}

@@ -24,6 +24,7 @@ tests! {
     privileged a_copy_of_a_tree_shows_all_that_is_mounted_in_it,
     privileged a_file_system_that_is_mounted_is_not_shared_with_other_options,
     privileged a_bind_of_an_automount_point_is_refused,
+    privileged flags_that_are_added_are_lost_by_no_second_request,
     privileged what_is_put_back_is_seen_only_where_it_was,
     privileged what_is_put_back_does_not_follow_a_name,
     traced a_mount_that_is_carried_elsewhere_by_a_rename_is_taken_away,
@@ -482,6 +483,45 @@ fn a_bind_of_an_automount_point_is_refused() -> Result<()> {
     let text = text_of(&output);
     ensure!(output.status.success() && text.matches("nothing is mounted yet").count() == 2, "{text}");
     Ok(())
+}
+
+fn flags_that_are_added_are_lost_by_no_second_request() -> Result<()> {
+    let rules = |rule: &str| {
+        format!(
+            "[[policy]]\nname = \"flags\"\nplugin = \"secure-flags.wasm\"\nrewrites = [\"options\"]\n\
+            settings = {{ rules = [{{ add = [\"nosuid\"], {rule} }}] }}\n"
+        )
+    };
+    guarded_by(
+        &rules("sources = [\"/mnt/w/evil\"]"),
+        "mkdir /mnt/w/plain; has() { at $1 | grep -e ',nosuid'; }
+        # Layers of an overlay, and a folder above.
+        allowed mount -t overlay -o lowerdir=/mnt/w/evil:/mnt/w/dir overlay /mnt/u; has /mnt/u; umount /mnt/u
+        allowed mount --bind -o suid /mnt/w /mnt/u; has /mnt/u; umount /mnt/u
+        allowed mount --bind /mnt/w/plain /mnt/u; if has /mnt/u; then exit 1; fi",
+    )?;
+    guarded_by(
+        &rules("except-sources = [\"/mnt/w/dir\"]"),
+        "mkdir /mnt/w/dir/x; allowed mount --bind -o suid /mnt/w/evil /mnt/w/dir/x
+        allowed mount --bind -o suid /mnt/w/dir/x /mnt/u; at /mnt/u | grep ',nosuid'; umount /mnt/u /mnt/w/dir/x
+        allowed mount --bind -o suid /mnt/w/dir/x /mnt/u; if at /mnt/u | grep ',nosuid'; then exit 1; fi",
+    )?;
+    guarded_by(
+        &rules("targets = [\"/mnt/w/secret/in\"]"),
+        "mkdir /mnt/w/evil/in; mount -t tmpfs t /mnt/w/evil/in
+        allowed mount --rbind /mnt/w/evil /mnt/w/secret; at /mnt/w/secret | grep ',nosuid'; at /mnt/w/secret/in | grep ',nosuid'
+        umount -R /mnt/w/secret; mount -t tmpfs t /mnt/v; denied mount --move /mnt/v /mnt/w/secret",
+    )?;
+    // The device of a file system stands for all that is bound of it.
+    guarded_by(
+        &rules("sources = [\"/the-device\"]"),
+        "truncate -s 16M $W/image; mkfs.ext4 -q $W/image; device=$(losetup -f --show $W/image)
+        trap 'umount -l /mnt; losetup -d $device' EXIT
+        sed -i s,/the-device,$device, $P/policies.toml; $M policy lock --yes $P > /dev/null
+        allowed mount -t ext4 $device /mnt/u; at /mnt/u | grep ',nosuid'; mkdir /mnt/u/deep
+        allowed mount --bind -o suid /mnt/u/deep /mnt/v; at /mnt/v | grep ',nosuid'",
+    )
+    .map(drop)
 }
 
 /// What the hostile caller may not do, by location.

@@ -3,7 +3,7 @@
 
 use mountgate_sdk::{
     Code, Edit, FileKind, Folders, Kind, Location, Mount, MountOption, Mounts, Operation, Place, Policy, Problem,
-    Review, Verdict, Via, deny, is_within, last_of,
+    Review, Verdict, Via, deny, is_within, last_of, lies_in,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -22,10 +22,10 @@ pub struct Settings {
 pub struct Rule {
     /// The flags.
     pub add: Vec<Flag>,
-    /// Only targets at or below these paths.
+    /// Only targets at or below these paths, or above them.
     #[serde(default)]
     pub targets: Vec<String>,
-    /// Only sources at or below these paths.
+    /// Only sources at or below these paths, or above them.
     #[serde(default)]
     pub sources: Vec<String>,
     /// Only these file system types.
@@ -107,12 +107,14 @@ impl Policy for SecureFlags {
                 .is_some_and(|found| matches!(found.kind, FileKind::CharDevice | FileKind::BlockDevice));
         let mut missing: Vec<&str> = Vec::new();
         for rule in &settings.rules {
-            if !rule.applies(&facts, mounts)? {
-                continue;
-            }
+            let Some(is_exempt) = rule.applies(&facts, mounts)? else { continue };
             // A device node on a nodev mount is useless. Which ones may be bound is for path-guard to say.
             let flags = rule.add.iter().filter(|flag| !(is_node && matches!(flag, Flag::Nodev)));
             for (strict, lax) in flags.map(|flag| flag.pair()) {
+                // What somebody has put below an exempt source keeps what was taken away from it.
+                if is_exempt && !facts.lacks.iter().any(|flag| flag == strict) {
+                    continue;
+                }
                 if last_of(&review.request.options, strict, lax) != Some(strict) && !missing.contains(&strict) {
                     missing.push(strict);
                 }
@@ -146,14 +148,20 @@ impl Policy for SecureFlags {
 
 /// What the conditions of a rule are compared with.
 struct Facts {
-    /// The places of the request, under all their names.
+    /// The places of the request.
+    seen: Vec<Location>,
+    /// The same, under all their names.
     places: Vec<Location>,
     /// Each place as the request reaches it.
     ways: Vec<Vec<Location>>,
-    /// What is mounted, under all its names.
+    /// What is mounted or shown.
+    shown: Vec<Location>,
+    /// The same, under all its names.
     source: Vec<Location>,
-    /// The source as the request reaches it.
-    source_way: Vec<Location>,
+    /// Each source, layers of an overlay too, as the request reaches it.
+    source_ways: Vec<Vec<Location>>,
+    /// The flags of the mount that is bound, moved or changed.
+    lacks: Vec<String>,
     /// The source as it's written.
     written: Option<String>,
     fstype: Option<String>,
@@ -173,34 +181,48 @@ impl Facts {
         let mut shown: Vec<Location> = review.source.iter().filter_map(|found| found.location.clone()).collect();
         shown.extend(brought.iter().map(|place| place.location.clone()));
         let (mut written, mut fstype) = (request.source.clone(), request.fstype.clone());
+        let mut mount = None;
         if let Operation::Remount(_) = request.operation {
             shown.extend(review.target.location.clone());
             let target = &review.target.path;
-            let mount = mounts.covering(target).filter(|mount| mount.target == *target);
-            (written, fstype) = mount.map(|mount| (mount.source, mount.fstype)).unzip();
+            mount = mounts.covering(target).filter(|mount| mount.target == *target);
+            (written, fstype) = mount.as_ref().map(|mount| (mount.source.clone(), mount.fstype.clone())).unzip();
         }
         let is_copied = matches!(request.operation, Operation::Bind(_) | Operation::Move);
         if let (true, Some(found)) = (is_copied, &review.source) {
-            fstype = mounts.covering(&found.path).map(|mount| mount.fstype);
+            mount = mounts.covering(&found.path);
+            fstype = mount.as_ref().map(|mount| mount.fstype.clone());
         }
-        let path = review.source.as_ref().map(|found| &found.path).or(written.as_ref());
-        let path = path.filter(|path| path.starts_with('/'));
-        let source_way = path.and_then(|path| mounts.along(&[path.as_str()]).into_iter().next()).unwrap_or_default();
-        shown.extend(source_way.first().cloned());
+        let path = review.source.as_ref().map(|found| found.path.as_str()).or(written.as_deref());
+        let layers = review.option_paths.iter().map(|path| path.found.path.as_str());
+        // A source that is no path is nowhere, and so never exempt by its layers.
+        let source_ways = match path.filter(|path| path.starts_with('/')) {
+            Some(path) => mounts.along(&[path].into_iter().chain(layers).collect::<Vec<_>>()),
+            None => Vec::new(),
+        };
+        shown.extend(source_ways.iter().filter_map(|way| way.first().cloned()));
+        shown.extend(review.option_paths.iter().filter_map(|path| path.found.location.clone()));
+        // What is bound or moved comes from where its mount does.
+        let device =
+            mount.as_ref().map(|mount| mount.source.as_str()).filter(|source| is_copied && source.starts_with('/'));
+        shown.extend(device.and_then(|device| mounts.locate(&[device]).into_iter().next().flatten()));
         Self {
             places: mounts.around(&locations),
+            seen: locations,
             ways: mounts.along(&paths),
             source: mounts.around(&shown),
-            source_way,
+            shown,
+            source_ways,
+            lacks: mount.map(|mount| mount.options).unwrap_or_default(),
             written,
             fstype,
             is_copied,
         }
     }
 
-    /// Whether some place is in one of these folders, under whatever name.
-    fn touches(&self, folders: &Folders<'_>) -> bool {
-        folders.holding(&self.places).is_some()
+    /// Whether some place is in one of these folders, or one of these below it, under whatever name.
+    fn touches(&self, folders: &Folders<'_>, mounts: &impl Mounts) -> bool {
+        folders.holding(&self.places).is_some() || hold(&self.seen, folders, mounts)
     }
 
     /// Whether every place is reached through one of these folders.
@@ -209,33 +231,49 @@ impl Facts {
     }
 
     /// Whether the source is among these, which may name exports of servers.
-    fn is_from(&self, written: &[String], folders: &Folders<'_>, locations: &[Location]) -> bool {
-        let remote = written.iter().filter(|folder| !folder.starts_with('/'));
-        let by_name =
-            self.written.as_ref().is_some_and(|source| remote.into_iter().any(|from| is_within(source, from)));
-        by_name || folders.holding(locations).is_some()
+    fn is_from(&self, written: &[String], folders: &Folders<'_>, mounts: &impl Mounts) -> bool {
+        self.is_named(written) || folders.holding(&self.source).is_some() || hold(&self.shown, folders, mounts)
+    }
+
+    /// Whether every source is among these, as the request reaches it.
+    fn is_only_from(&self, written: &[String], folders: &Folders<'_>) -> bool {
+        let ways = &self.source_ways;
+        self.is_named(written) || !ways.is_empty() && ways.iter().all(|way| folders.holding(way).is_some())
+    }
+
+    fn is_named(&self, written: &[String]) -> bool {
+        let mut remote = written.iter().filter(|folder| !folder.starts_with('/'));
+        self.written.as_ref().is_some_and(|source| remote.any(|from| is_within(source, from)))
     }
 }
 
+/// Whether some folder, under whatever name, lies in one of these locations.
+fn hold(locations: &[Location], folders: &Folders<'_>, mounts: &impl Mounts) -> bool {
+    let around = mounts.around(folders.locations());
+    around.iter().any(|folder| locations.iter().any(|location| lies_in(folder, location)))
+}
+
 impl Rule {
-    fn applies(&self, facts: &Facts, mounts: &impl Mounts) -> Result<bool, String> {
+    /// Whether its conditions hold, and if so, whether the source is exempt.
+    fn applies(&self, facts: &Facts, mounts: &impl Mounts) -> Result<Option<bool>, String> {
         let is_type = |list: &[String]| facts.fstype.as_ref().is_some_and(|fstype| list.contains(fstype));
         // Another type may be mounted below what is bound or moved.
         let is_exempt = !facts.is_copied && is_type(&self.except_fstypes);
         if !self.fstypes.is_empty() && !is_type(&self.fstypes) || is_exempt {
-            return Ok(false);
+            return Ok(None);
         }
         let targets = Folders::locate(&self.targets, mounts)?;
-        if !self.targets.is_empty() && !facts.touches(&targets) {
-            return Ok(false);
+        if !self.targets.is_empty() && !facts.touches(&targets, mounts) {
+            return Ok(None);
         }
         let sources = Folders::locate(&self.sources, mounts)?;
-        if !self.sources.is_empty() && !facts.is_from(&self.sources, &sources, &facts.source) {
-            return Ok(false);
+        if !self.sources.is_empty() && !facts.is_from(&self.sources, &sources, mounts) {
+            return Ok(None);
         }
         let except_targets = Folders::locate(&self.except_targets, mounts)?;
         let except_sources = Folders::locate(&self.except_sources, mounts)?;
-        Ok(!facts.stays_in(&except_targets) && !facts.is_from(&self.except_sources, &except_sources, &facts.source_way))
+        let is_exempt = facts.is_only_from(&self.except_sources, &except_sources);
+        Ok((!facts.stays_in(&except_targets)).then_some(is_exempt))
     }
 }
 

@@ -1,5 +1,5 @@
 use mountgate_sdk::MountList;
-use mountgate_sdk::testing::{bind, mount, with_option};
+use mountgate_sdk::testing::{bind, mount, with_option, with_option_paths};
 
 use super::*;
 
@@ -150,5 +150,40 @@ fn a_bind_has_the_type_of_what_it_shows() {
         let mounts = MountList(vec![mounted(1, "/a", &[], fstype)]);
         let verdict = SecureFlags::evaluate(&settings, &bind("/a/b", "/mnt"), &mounts);
         assert_eq!(matches!(verdict, Ok(Verdict::Rewrite(_))), adds, "{fstype}");
+    }
+}
+
+#[test]
+fn layers_of_an_overlay_are_sources() {
+    let rules = r#"{"rules": [{"add": ["nosuid"], "sources": ["/srv/u"]},
+                              {"add": ["ro"], "except-sources": ["/srv/trusted"]}]}"#;
+    let overlay = |paths: &[&str]| with_option_paths(mount("overlay", "overlay", "/mnt"), "lowerdir", paths);
+    assert_eq!(added(rules, &overlay(&["/srv/a", "/srv/u/x"])), ["nosuid", "ro"]);
+    // A source that is only a name is exempt by none of its layers, and a layer elsewhere isn't exempt.
+    assert_eq!(added(rules, &overlay(&["/srv/trusted/a"])), ["ro"]);
+    let review = |layer| with_option_paths(bind("/srv/trusted/x", "/mnt"), "lowerdir", &[layer]);
+    assert_eq!(added(rules, &review("/srv/trusted/a")), [] as [&str; 0]);
+    assert_eq!(added(rules, &review("/srv/a")), ["ro"]);
+}
+
+#[test]
+fn a_folder_of_a_rule_is_also_shown_and_covered_from_above() {
+    let rules =
+        r#"{"rules": [{"add": ["nosuid"], "sources": ["/srv/u"]}, {"add": ["noexec"], "targets": ["/media/in"]}]}"#;
+    assert_eq!(added(rules, &bind("/srv", "/mnt")), ["nosuid"]);
+    assert_eq!(added(rules, &bind("/opt", "/media")), ["noexec"]);
+    assert_eq!(added(rules, &bind("/opt", "/mnt")), [] as [&str; 0]);
+}
+
+#[test]
+fn an_exemption_gives_nothing_back_that_a_mount_lacks() {
+    let rules = r#"{"rules": [{"add": ["nosuid", "nodev"], "except-sources": ["/srv/trusted"]}]}"#;
+    let settings = mountgate_sdk::parse(rules).expect("sound settings");
+    for (options, adds) in [(&["rw", "nosuid"][..], true), (&["rw"], false)] {
+        let mut mount = mounted(2, "/srv/trusted/x", options, "tmpfs");
+        mount.device.minor = 8;
+        let mounts = MountList(vec![mounted(1, "/", &[], "tmpfs"), mount]);
+        let verdict = SecureFlags::evaluate(&settings, &bind("/srv/trusted/x", "/mnt"), &mounts);
+        assert_eq!(matches!(&verdict, Ok(Verdict::Rewrite(edits)) if edits.len() == 1), adds, "{verdict:?}");
     }
 }

@@ -13,6 +13,7 @@ tests! {
     privileged a_name_with_hidden_characters_is_taken_as_it_is_listed_also_where_places_are_allowed,
     privileged many_mounts_are_kept_with_few_descriptors_or_left_alone,
     privileged a_fuse_that_root_may_not_look_into_is_unmounted,
+    privileged a_folder_that_is_renamed_meanwhile_holds_nothing_up,
     privileged failures_have_a_code_and_the_kernels_number,
 }
 
@@ -141,6 +142,17 @@ fn a_fuse_that_root_may_not_look_into_is_unmounted() -> Result<()> {
         as_user bindfs --no-allow-other /mnt/source /mnt/x/fuse; ln -s x /mnt/link; gate umount /mnt/link/fuse; absent /mnt/x/fuse
         mount --bind /mnt/x /mnt/x; as_user bindfs --no-allow-other /mnt/source /mnt/x/fuse
         gate umount -R /mnt/x; absent /mnt/x
+        "#,
+    )
+    .map(drop)
+}
+
+fn a_folder_that_is_renamed_meanwhile_holds_nothing_up() -> Result<()> {
+    on_host_succeeds(
+        r#"
+        mount -t tmpfs top /mnt/x; for i in $(seq 100); do mkdir -p /mnt/x/d/$i; mount -n -i -t tmpfs $i /mnt/x/d/$i; done
+        while mv -T /mnt/x/d /mnt/x/e && mv -T /mnt/x/e /mnt/x/d; do :; done 2>/dev/null & renames=$!
+        says 0 gate umount -R /mnt/x; absent /mnt/x; wait $renames || true; rmdir /mnt/x/* || true
         "#,
     )
     .map(drop)

@@ -26,6 +26,7 @@ use super::undo::Undo;
 use super::verify;
 use super::{id_map, layers, loop_device, singleton};
 use crate::host::identity::Identity;
+use crate::host::place::Place;
 use crate::model::ends::FileKind;
 use crate::model::location::Device;
 use crate::model::options::MountOption;
@@ -426,6 +427,29 @@ fn youngest_leaves_first(mounts: Vec<Below>, top: u64) -> Vec<Below> {
     ordered
 }
 
+/// How often a mount is looked for again whose folder has got another name meanwhile.
+const MAX_RENAMES: usize = 100;
+
+/// Where a mount is, by its path of now; nothing if it's gone. Another mount may lie there.
+fn place_of(execution: &Execution<'_>, mount: &Below) -> io::Result<Option<(Place, Vec<u8>)>> {
+    let mut path = mount.path.clone();
+    for _ in 0..MAX_RENAMES {
+        let there = execution.host.place(&path).and_then(|place| Ok((place.identity()?, place)));
+        let is_there = there.as_ref().is_ok_and(|(there, _)| there.is_same_mount(&mount.identity));
+        // It may have left with one of its peers.
+        let Some(now) = (if is_there { Some(path.clone()) } else { lookup::path_of(execution, &mount.identity)? })
+        else {
+            return Ok(None);
+        };
+        match there {
+            Ok((_, place)) if now == path => return Ok(Some((place, path))),
+            Err(error) if now == path && error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => path = now,
+        }
+    }
+    Err(io::Error::other("somebody renames folders above it all the time"))
+}
+
 /// A copy of a mount to put back, or that it can't be copied.
 enum Copied {
     Mount(OwnedFd, PropagationType),
@@ -435,7 +459,7 @@ enum Copied {
 
 /// Copies a mount that is going to be taken away. None of one that another mount hides.
 fn copy(execution: &Execution<'_>, mount: &Below) -> io::Result<Option<Copied>> {
-    let Ok(place) = execution.host.place(&mount.path) else { return Ok(None) };
+    let Ok(Some((place, _))) = place_of(execution, mount) else { return Ok(None) };
     if !place.identity().is_ok_and(|identity| identity.is_same_mount(&mount.identity)) {
         return Ok(None);
     }
@@ -479,14 +503,10 @@ fn unmount_one(
     undos: &mut Vec<Undo>,
 ) -> io::Result<()> {
     let identity = &mount.identity;
-    let there = execution.host.place(&mount.path).and_then(|place| Ok((place.identity()?, place)));
-    let place = match there {
-        Ok((there, place)) if there.is_same_mount(identity) => place,
-        // It left with one of its peers.
-        _ if lookup::find(execution, identity)?.is_none() => return Ok(()),
-        Ok(_) => return Err(io::Error::other("the mount there isn't the one that was approved")),
-        Err(error) => return Err(error),
-    };
+    let Some((place, path)) = place_of(execution, mount)? else { return Ok(()) };
+    if !place.identity()?.is_same_mount(identity) {
+        return Err(io::Error::other("the mount there isn't the one that was approved"));
+    }
     let mut flags = UnmountFlags::NOFOLLOW;
     flags.set(UnmountFlags::DETACH, mode.lazy);
     flags.set(UnmountFlags::FORCE, mode.force);
@@ -500,7 +520,7 @@ fn unmount_one(
     }));
     match lookup::find(execution, identity)? {
         // Before Linux 6.8 the id may be another mount's by now.
-        Some(found) if found.target == path_to_text(&mount.path) => Err(io::Error::other("it's still mounted")),
+        Some(found) if found.target == path_to_text(&path) => Err(io::Error::other("it's still mounted")),
         _ => Ok(()),
     }
 }

@@ -68,6 +68,14 @@ fn by_unique_id(execution: &Execution<'_>, id: u64) -> io::Result<Option<Below>>
     Ok(Some(Below { path, identity: Identity::of_mount(Some(id), id_in_table), parent }))
 }
 
+/// The mount point of a mount, as the kernel's bytes; nothing if it's gone.
+pub(super) fn path_of(execution: &Execution<'_>, identity: &Identity) -> io::Result<Option<Vec<u8>>> {
+    match identity.unique_id {
+        Some(id) => Ok(by_unique_id(execution, id)?.map(|mount| mount.path)),
+        None => Ok(table(execution)?.by_id(identity.id).map(|mount| mount.target().into_owned())),
+    }
+}
+
 /// All mounts below one, in the order in which they were made, with their mount points.
 pub(super) fn mounts_below(execution: &Execution<'_>, top: &Identity) -> io::Result<Vec<Below>> {
     if let Some(id) = top.unique_id {

@@ -64,8 +64,12 @@ pub(super) fn mount(
         };
         StepError::new(call("fsopen", &[fstype]), explained(errno, (errno == Errno::NODEV).then(unknown)))
     })?;
-    fsconfig_set_string(&context, "source", name)
-        .map_err(|errno| with_context_log(&context, call("fsconfig", &["source", name]), errno))?;
+    fsconfig_set_string(&context, "source", name).map_err(|errno| {
+        let is_long = name.len() > mount_api::MAX_VALUE;
+        let cause =
+            is_long.then(|| format!("it's longer than the {} bytes that fsconfig(2) takes", mount_api::MAX_VALUE));
+        with_cause_and_log(&context, call("fsconfig", &["source", name]), errno, cause)
+    })?;
     let is_exclusive = must_be_new(execution, fstype, parameters).map_err(|reason| {
         StepError::new(call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]), (reason, Errno::BUSY))
     })?;

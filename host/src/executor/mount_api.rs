@@ -73,7 +73,7 @@ pub(super) fn propagation_of(fields: &[String]) -> PropagationType {
 }
 
 /// See `fs/fsopen.c` of the kernel.
-const MAX_VALUE: usize = 255;
+pub(super) const MAX_VALUE: usize = 255;
 
 pub(super) fn configure(context: &OwnedFd, parameters: &[MountOption]) -> Result<(), StepError> {
     for option in parameters {

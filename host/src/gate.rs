@@ -151,6 +151,9 @@ fn carry_out(
         let applied = executor.apply(plan);
         if let Err(ApplyError::Changed(what)) = &applied {
             changes.push(what.clone());
+            if changes.len() == 1 {
+                locks.take_turn();
+            }
             continue;
         }
         let after = Arc::new(snapshot(host));

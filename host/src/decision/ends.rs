@@ -10,12 +10,11 @@ use super::progress::Progress;
 use super::{invariants, standing};
 use crate::error::Error;
 use crate::host::live_mounts::watched_snapshot;
-use crate::host::loop_devices::LoopDevices;
+use crate::host::loop_devices::{BackingFile, LoopDevices};
 use crate::host::own_state::OwnPlace;
 use crate::host::resolve::{ResolveError, is_automount, resolve, resolve_descriptor, resolve_escaped, resolve_missing};
 use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, OptionPath, PinnedPath, ResolvedPath};
-use crate::model::host_error::HostError;
 use crate::model::image::needs_loop_device;
 use crate::model::location::{Device, Place};
 use crate::model::option_paths::{WrittenPath, judged_paths};
@@ -269,12 +268,11 @@ fn hold_storage(case: &Case<'_>, request: &MountRequest, ends: &Ends) -> Result<
         Operation::Remount { mount_point_only: false } => file_system(&ends.target.found).into_iter().collect(),
         _ => Vec::new(),
     };
-    let storage = |device: Device| {
-        let storage = LoopDevices::of(host).storage_of(device);
-        storage.map_err(|error| HostError::new("ioctl", &format!("LOOP_GET_STATUS64, device {device}"), error))
+    // One that can't be asked what it shows isn't mounted either.
+    let file = |device: Device| {
+        LoopDevices::of(host).storage_of(device).map_or(BackingFile::Device(device), |storage| storage.file)
     };
-    let mut files =
-        devices.into_iter().map(|device| Ok(storage(device)?.file)).collect::<Result<Vec<_>, HostError>>()?;
+    let mut files: Vec<BackingFile> = devices.into_iter().map(file).collect();
     files.sort();
     files.dedup();
     files.iter().try_for_each(|file| locks.hold(&format!("file system in {file}")).map(drop)).map_err(Error::from)

@@ -39,6 +39,10 @@ const FOLDER: &str = "mountgate";
 const FILE: &str = "requests.lock";
 /// The byte that stands for the whole host. No hash leads there.
 const HOST: i64 = i64::MAX - 1;
+/// The byte that stands for the turn of those that are decided again.
+const TURN: i64 = HOST - 1;
+/// How long a turn is waited for.
+const MAX_TURN: Duration = Duration::from_secs(1);
 /// How long is waited at most between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
@@ -66,6 +70,17 @@ impl Locks {
         self.wait_for(file, position(place), PAUSE, self.deadline, place)?;
         held.push(place.to_owned());
         Ok(true)
+    }
+
+    /// Waits for the turn of those that must be decided again, because others were faster: where one tries at a time, each gets on. Whoever has
+    /// the turn may be slow, so it isn't waited for for long.
+    pub(crate) fn take_turn(&self) {
+        let until = self.deadline.min(Instant::now() + MAX_TURN);
+        if let Ok(Some(file)) = self.file() {
+            while set_lock(file, TURN, libc::F_WRLCK).is_err() && Instant::now() < until {
+                std::thread::sleep(SHORT_PAUSE);
+            }
+        }
     }
 
     /// Waits for the lock of the whole host.

@@ -322,7 +322,13 @@ fn what_is_used_under_another_name_is_not_used_again() -> Result<()> {
         allowed mount -t ext4 $second /mnt/x; used -t ext4 $first /mnt/y; umount /mnt/x; losetup -d $first $second
         first=$(losetup -f --show --sizelimit 32M $W/image); second=$(losetup -f --show -o 32M $W/image)
         mkfs.ext4 -q -F $first; mkfs.ext4 -q -F $second
-        allowed mount -t ext4 $first /mnt/x; allowed mount -t ext4 $second /mnt/y"#,
+        allowed mount -t ext4 $first /mnt/x; allowed mount -t ext4 $second /mnt/y; umount /mnt/x /mnt/y
+        # Partitions of one disk, and a device at the offset of one of them.
+        losetup -d $first $second; first=$(losetup -f --show $W/image); addpart $first 1 2048 20480; addpart $first 2 24576 20480
+        second=$(losetup -f --show -o $((24576 * 512)) --sizelimit $((20480 * 512)) $W/image); mkfs.ext4 -q -F ${first}p1; mkfs.ext4 -q -F ${first}p2
+        allowed mount -t ext4 ${first}p1 /mnt/x; allowed mount -t ext4 -o ro ${first}p2 /mnt/y; gate mount -o remount,rw /mnt/y; umount /mnt/y
+        allowed mount -t ext4 $second /mnt/y; umount /mnt/y; allowed mount -t ext4 ${first}p2 /mnt/y; umount /mnt/x
+        used -t ext4 $second /mnt/x; umount /mnt/y"#,
     )
     .map(drop)
 }
@@ -330,12 +336,12 @@ fn what_is_used_under_another_name_is_not_used_again() -> Result<()> {
 fn one_of_many_callers_writes_what_has_two_names() -> Result<()> {
     with_sources(
         r#"truncate -s 320M $W/image; mkfs.xfs -q $W/image
-        first=$(losetup -f --show $W/image); second=$(losetup -f --show $W/image); truncate -s 64M $W/log
+        first=$(losetup -f --show $W/image); second=$(losetup -f --show $W/image)
         trap 'umount /mnt/x /mnt/y 2>/dev/null || true; losetup -d $first $second' EXIT
         for round in 1 2 3 4 5 6; do
             gate mount -t xfs -o nouuid $first /mnt/x & one=$!; gate mount -t xfs -o nouuid $second /mnt/y & other=$!
             wait $one || true; wait $other || true
-            test $(grep -c ' - xfs ' /proc/1/mountinfo) = 1; umount /mnt/x 2>/dev/null || umount /mnt/y
+            test $(grep -c -e ' /mnt/x .* - xfs ' -e ' /mnt/y .* - xfs ' /proc/1/mountinfo) = 1; umount /mnt/x 2>/dev/null || umount /mnt/y
         done"#,
     )
     .map(drop)

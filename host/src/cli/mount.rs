@@ -164,7 +164,8 @@ impl MountRequestArgs {
         let (source, target) = self.ends()?;
         // A propagation that comes with a type or a source is that of a new mount. `none` is mount(8)'s word for no source.
         let propagation = self.propagation.propagation();
-        let source = source.filter(|source| propagation.is_none() || self.fstype.is_some() || source != "none");
+        let is_change = propagation.is_some() && self.fstype.is_none() && asked.is_none();
+        let source = source.filter(|source| !is_change || source != "none");
         let asked = asked.or((self.fstype.is_some() || source.is_some()).then_some(Operation::Mount));
         let operation = match (asked, propagation) {
             (Some(made @ (Operation::Mount | Operation::Bind { .. })), Some(propagation)) => {

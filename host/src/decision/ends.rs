@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::{invariants, standing};
 use crate::error::Error;
 use crate::host::live_mounts::watched_snapshot;
-use crate::host::loop_devices::{BackingFile, LoopDevices};
+use crate::host::loop_devices::LoopDevices;
 use crate::host::own_state::OwnPlace;
 use crate::host::resolve::{ResolveError, is_automount, resolve, resolve_descriptor, resolve_escaped, resolve_missing};
 use crate::host::root::HostRoot;
@@ -268,11 +268,8 @@ fn hold_storage(case: &Case<'_>, request: &MountRequest, ends: &Ends) -> Result<
         Operation::Remount { mount_point_only: false } => file_system(&ends.target.found).into_iter().collect(),
         _ => Vec::new(),
     };
-    // One that can't be asked what it shows isn't mounted either.
-    let file = |device: Device| {
-        LoopDevices::of(host).storage_of(device).map_or(BackingFile::Device(device), |storage| storage.file)
-    };
-    let mut files: Vec<BackingFile> = devices.into_iter().map(file).collect();
+    let loops = LoopDevices::of(host);
+    let mut files: Vec<_> = devices.into_iter().flat_map(|device| loops.written_by(device)).collect();
     files.sort();
     files.dedup();
     files.iter().try_for_each(|file| locks.hold(&format!("file system in {file}")).map(drop)).map_err(Error::from)

@@ -189,8 +189,9 @@ pub(super) fn bind(
     let mut flags = OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_EMPTY_PATH;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     let tree = open_tree(execution.source()?, "", flags).map_err(|errno| {
-        let cause =
-            (errno == Errno::INVAL).then(|| "an unbindable mount can't be bound (mount_namespaces(7))".to_owned());
+        let cause = (errno == Errno::INVAL).then(|| {
+            "it may be unbindable, or have mounts below it that mustn't be uncovered (mount_namespaces(7))".to_owned()
+        });
         StepError::new(call("open_tree", &[path, "OPEN_TREE_CLONE", flag]), explained(errno, cause))
     })?;
     let change = |attributes: Attributes, recursive: bool, to: Option<PropagationType>| {
@@ -431,27 +432,37 @@ fn youngest_leaves_first(mounts: Vec<Below>, top: u64) -> Vec<Below> {
     ordered
 }
 
-/// How often a mount is looked for again whose folder has got another name meanwhile.
+/// How often a mount is looked for again whose folder has got another name meanwhile, and how often where its path is the same.
 const MAX_RENAMES: usize = 100;
+const MAX_SAME: usize = 10;
 
 /// Where a mount is, by its path of now; nothing if it's gone. Another mount may lie there.
 fn place_of(execution: &Execution<'_>, mount: &Below) -> io::Result<Option<(Place, Vec<u8>)>> {
     let mut path = mount.path.clone();
-    for _ in 0..MAX_RENAMES {
+    let mut same = 0;
+    for attempt in 0.. {
         let there = execution.host.place(&path).and_then(|place| Ok((place.identity()?, place)));
-        let is_there = there.as_ref().is_ok_and(|(there, _)| there.is_same_mount(&mount.identity));
-        // It may have left with one of its peers.
-        let Some(now) = (if is_there { Some(path.clone()) } else { lookup::path_of(execution, &mount.identity)? })
-        else {
-            return Ok(None);
+        let missing = match there {
+            Ok((there, place)) if there.is_same_mount(&mount.identity) => return Ok(Some((place, path))),
+            found => found,
         };
-        match there {
-            Ok((_, place)) if now == path => return Ok(Some((place, path))),
-            Err(error) if now == path && error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // Before Linux 6.8 its id may be that of another mount by now, which nobody has approved.
+        let now = match mount.identity.unique_id {
+            Some(id) => lookup::path_of(execution, id)?,
+            None => lookup::find(execution, &mount.identity)?.map(|_| path.clone()),
+        };
+        // It may have left with one of its peers.
+        let Some(now) = now else { return Ok(None) };
+        let is_same = now == path;
+        same += usize::from(is_same);
+        match missing {
+            Ok((_, place)) if is_same => return Ok(Some((place, path))),
+            Err(error) if is_same && error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if same >= MAX_SAME || attempt >= MAX_RENAMES => return Err(error),
             _ => path = now,
         }
     }
-    Err(io::Error::other("somebody renames folders above it all the time"))
+    Ok(None)
 }
 
 /// A copy of a mount to put back, or that it can't be copied.

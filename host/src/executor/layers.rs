@@ -71,13 +71,11 @@ fn set_layer(
     let is_unknown = |errno: Errno| errno == Errno::INVAL;
     let failed = |errno| with_context_log(context, parameter(option), errno);
     match fsconfig_set_fd(context, name, pin) {
+        // An older kernel takes no descriptor, and a newer one may refuse the layer itself.
         Err(errno) if is_unknown(errno) => {
-            // Of a descriptor that it doesn't take, a kernel says so in these words, if it says anything.
             let told = failed(errno);
-            if told.reason.contains(';') && !told.reason.contains("Bad value for") {
-                return Err(told);
-            }
-            only_root_can_replace(execution, option, path)?;
+            only_root_can_replace(execution, option, path)
+                .map_err(|error| StepError { reason: format!("{}; {}", told.reason, error.reason), ..told })?;
         }
         result => return result.map_err(failed),
     }

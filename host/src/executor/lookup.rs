@@ -69,11 +69,8 @@ fn by_unique_id(execution: &Execution<'_>, id: u64) -> io::Result<Option<Below>>
 }
 
 /// The mount point of a mount, as the kernel's bytes; nothing if it's gone.
-pub(super) fn path_of(execution: &Execution<'_>, identity: &Identity) -> io::Result<Option<Vec<u8>>> {
-    match identity.unique_id {
-        Some(id) => Ok(by_unique_id(execution, id)?.map(|mount| mount.path)),
-        None => Ok(table(execution)?.by_id(identity.id).map(|mount| mount.target().into_owned())),
-    }
+pub(super) fn path_of(execution: &Execution<'_>, unique_id: u64) -> io::Result<Option<Vec<u8>>> {
+    Ok(by_unique_id(execution, unique_id)?.map(|mount| mount.path))
 }
 
 /// All mounts below one, in the order in which they were made, with their mount points.

@@ -36,7 +36,7 @@ impl LoopDevice {
     }
 }
 
-/// Refuses to mount a block device, or to make what is mounted from it writable, where another device shows the same and is mounted: the kernel
+/// Refuses to mount a block device, or to make what is mounted from it writable, where another device shows the same and is in use: the kernel
 /// takes them for two. Devices that can only be read do no harm.
 pub(super) fn check_alone(execution: &Execution<'_>, own: Device, line: impl Fn() -> String) -> Result<(), StepError> {
     let not_asked = |error: io::Error| {

@@ -37,8 +37,8 @@ pub(super) fn reconfigure(
         .map_err(|errno| StepError::new(line(), not_a_mount_point(errno.into())))?;
     configure(&context, parameters)?;
     fsconfig_reconfigure(&context).map_err(|errno| {
-        let is_protected = matches!(errno, Errno::ROFS | Errno::ACCESS);
-        let cause = is_protected.then(|| "the device is write-protected: it can't be made writable".to_owned());
+        let cause =
+            (errno == Errno::ACCESS).then(|| "the device is write-protected: it can't be made writable".to_owned());
         with_cause_and_log(&context, call("fsconfig", &["FSCONFIG_CMD_RECONFIGURE"]), errno, cause)
     })
 }

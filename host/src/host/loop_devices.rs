@@ -33,9 +33,8 @@ pub(crate) struct Backing {
 
 /// The bytes that are read and written in the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Storage {
-    /// Its name tells those apart that have no byte in common.
-    pub(crate) file: BackingFile,
+struct Storage {
+    file: BackingFile,
     start: u64,
     end: u64,
 }
@@ -93,13 +92,18 @@ impl<'h> LoopDevices<'h> {
             return Ok(None);
         }
         let wanted = self.storage_of(device)?;
+        let disk = disk_of(self.host, device);
+        // Partitions of one disk are the kernel's to tell apart.
+        let is_same = |other: Device| {
+            Ok::<_, io::Error>(disk_of(self.host, other) != disk && self.storage_of(other)?.overlaps(&wanted))
+        };
         for other in mounted {
-            if self.storage_of(other)?.overlaps(&wanted) {
+            if is_same(other)? {
                 return Ok(Some(other));
             }
         }
         for other in of_btrfs {
-            if self.storage_of(other)?.overlaps(&wanted)
+            if is_same(other)?
                 && let Some(mounted) = btrfs::file_system_on(self.host, other, topology)
             {
                 return Ok(Some(mounted));
@@ -115,20 +119,64 @@ impl<'h> LoopDevices<'h> {
     /// When a device can't be asked.
     pub(crate) fn in_use_elsewhere(&self, device: Device) -> io::Result<Option<Device>> {
         let wanted = self.storage_of(device)?;
+        // The kernel itself keeps a disk and its partitions apart.
+        let disk = disk_of(self.host, device);
         let mut others = self.below(device)?;
-        for other in self.all()?.into_iter().filter(|other| *other != device && self.shows_something(*other)) {
-            if self.storage_of(other)?.overlaps(&wanted) {
+        for other in self.all()?.into_iter().filter(|other| *other != disk && self.shows_something(*other)) {
+            if self.may_overlap(&wanted, device, other)? {
                 others.push(other);
             }
         }
         let can_only_be_read = is_read_only(self.host, device);
         others.retain(|other| !(can_only_be_read && is_read_only(self.host, *other)));
         for other in others {
-            if self.is_in_use(other)? {
-                return Ok(Some(other));
+            for part in self.parts_within(other, &wanted)? {
+                if self.is_in_use(part)? {
+                    return Ok(Some(part));
+                }
             }
         }
         Ok(None)
+    }
+
+    /// Whether a loop device shows some of these bytes, which are those of `device`.
+    fn may_overlap(&self, wanted: &Storage, device: Device, other: Device) -> io::Result<bool> {
+        match self.storage_of(other) {
+            Ok(storage) => Ok(storage.overlaps(wanted)),
+            // Without a node it can't be asked. Its image has the same name, at least.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let image = |device| attribute(self.host, disk_of(self.host, device), "loop/backing_file");
+                if image(device).is_some() && image(device) == image(other) { Err(error) } else { Ok(false) }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The partitions of a device that have some of these bytes, or the device itself, if none has: one that is used makes the whole
+    /// device one that is in use.
+    fn parts_within(&self, device: Device, wanted: &Storage) -> io::Result<Vec<Device>> {
+        let mut parts = Vec::new();
+        for part in partitions(self.host, device) {
+            if self.storage_of(part)?.overlaps(wanted) {
+                parts.push(part);
+            }
+        }
+        Ok(if parts.is_empty() { vec![device] } else { parts })
+    }
+
+    /// All that is written in the end, by the names under which other devices have it too.
+    pub(crate) fn written_by(&self, device: Device) -> Vec<BackingFile> {
+        let mut written = vec![BackingFile::Device(device)];
+        // One that can't be asked what it shows isn't mounted either.
+        for below in self.below(device).unwrap_or_default() {
+            written.push(BackingFile::Device(below));
+            written.extend(partitions(self.host, below).into_iter().map(BackingFile::Device));
+        }
+        match self.storage_of(device) {
+            Ok(Storage { file: BackingFile::Device(_), .. }) | Err(_) => {}
+            Ok(storage) => written.push(storage.file),
+        }
+        written
     }
 
     /// Whether somebody has a block device for himself, see open(2) for `O_EXCL`.
@@ -143,16 +191,16 @@ impl<'h> LoopDevices<'h> {
         }
     }
 
-    /// The devices that a loop device shows, one below the other.
+    /// The devices that a loop device, or a partition of one, shows, one below the other.
     fn below(&self, device: Device) -> io::Result<Vec<Device>> {
         let mut below = Vec::new();
-        let mut shown = self.backing_of(device)?;
+        let mut shown = self.backing_of(disk_of(self.host, device))?;
         while let Some(Backing { file: BackingFile::Device(device), .. }) = shown {
             if below.len() == MAX_DEPTH {
                 break;
             }
             below.push(device);
-            shown = self.backing_of(device)?;
+            shown = self.backing_of(disk_of(self.host, device))?;
         }
         Ok(below)
     }
@@ -161,7 +209,7 @@ impl<'h> LoopDevices<'h> {
     ///
     /// # Errors
     /// When a device can't be asked what it shows.
-    pub(crate) fn storage_of(&self, device: Device) -> io::Result<Storage> {
+    fn storage_of(&self, device: Device) -> io::Result<Storage> {
         // A device whose size isn't told has no end.
         let sectors = attribute(self.host, device, "size").and_then(|sectors| sectors.parse::<u64>().ok());
         let len = sectors.map_or(u64::MAX, |sectors| sectors.saturating_mul(SECTOR));
@@ -237,6 +285,24 @@ fn partition(host: &HostRoot, device: Device) -> Option<Backing> {
     number("partition")?;
     let offset = number("start")?.parse::<u64>().ok()?.saturating_mul(SECTOR);
     Some(Backing { file: BackingFile::Device(Device::parse(&number("../dev")?)?), offset })
+}
+
+/// The whole device that a partition is of, or the device itself.
+fn disk_of(host: &HostRoot, device: Device) -> Device {
+    match partition(host, device) {
+        Some(Backing { file: BackingFile::Device(disk), .. }) => disk,
+        _ => device,
+    }
+}
+
+/// The partitions of a device.
+fn partitions(host: &HostRoot, device: Device) -> Vec<Device> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let folder = format!("sys/dev/block/{device}");
+    let Ok(opened) = open_below(host.root(), &folder, flags, ResolveFlags::empty()) else { return Vec::new() };
+    let is_one = |name: &String| read_text(host, &format!("{folder}/{name}/partition")).is_some();
+    let names = open::names_in(opened.as_fd()).into_iter().filter(is_one);
+    names.filter_map(|name| Device::parse(&read_text(host, &format!("{folder}/{name}/dev"))?)).collect()
 }
 
 /// Whether nobody can write to a block device.

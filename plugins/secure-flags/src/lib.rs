@@ -107,12 +107,15 @@ impl Policy for SecureFlags {
                 .is_some_and(|found| matches!(found.kind, FileKind::CharDevice | FileKind::BlockDevice));
         let mut missing: Vec<&str> = Vec::new();
         for rule in &settings.rules {
-            let Some(is_exempt) = rule.applies(&facts, mounts)? else { continue };
+            let applies = rule.applies(&facts, mounts)?;
+            if applies == Applies::Not {
+                continue;
+            }
             // A device node on a nodev mount is useless. Which ones may be bound is for path-guard to say.
             let flags = rule.add.iter().filter(|flag| !(is_node && matches!(flag, Flag::Nodev)));
             for (strict, lax) in flags.map(|flag| flag.pair()) {
                 // What somebody has put below an exempt source keeps what was taken away from it.
-                if is_exempt && !facts.lacks.iter().any(|flag| flag == strict) {
+                if applies == Applies::ToTakenRights && !facts.flags.iter().any(|flag| flag == strict) {
                     continue;
                 }
                 if last_of(&review.request.options, strict, lax) != Some(strict) && !missing.contains(&strict) {
@@ -146,6 +149,15 @@ impl Policy for SecureFlags {
     }
 }
 
+/// How a rule applies to a request.
+#[derive(Clone, Copy, PartialEq)]
+enum Applies {
+    Not,
+    /// The source is exempt: it gets back no right that its mount lacks.
+    ToTakenRights,
+    Whole,
+}
+
 /// What the conditions of a rule are compared with.
 struct Facts {
     /// The places of the request.
@@ -158,20 +170,20 @@ struct Facts {
     shown: Vec<Location>,
     /// The same, under all its names.
     source: Vec<Location>,
-    /// Each source, layers of an overlay too, as the request reaches it.
-    source_ways: Vec<Vec<Location>>,
-    /// The flags of the mount that is bound, moved or changed.
-    lacks: Vec<String>,
+    /// The source as the request reaches it, if it's a path.
+    source_way: Vec<Location>,
+    /// The flags of the mount that the source lies on.
+    flags: Vec<String>,
     /// The source as it's written.
     written: Option<String>,
     fstype: Option<String>,
     /// Whether it's bound or moved.
     is_copied: bool,
+    is_remount: bool,
 }
 
 impl Facts {
-    /// A remount request has no source and no type, so they come from the mount. What is bound or moved has the type of the file system that
-    /// it lies on.
+    /// A remount request has no source and no type, so they come from the mount.
     fn of(review: &Review, mounts: &impl Mounts) -> Self {
         let request = &review.request;
         let (brought, places): (Vec<&Place>, Vec<&Place>) =
@@ -181,48 +193,64 @@ impl Facts {
         let mut shown: Vec<Location> = review.source.iter().filter_map(|found| found.location.clone()).collect();
         shown.extend(brought.iter().map(|place| place.location.clone()));
         let (mut written, mut fstype) = (request.source.clone(), request.fstype.clone());
+        let is_remount = matches!(request.operation, Operation::Remount(_));
+        let is_copied = matches!(request.operation, Operation::Bind(_) | Operation::Move);
         let mut mount = None;
-        if let Operation::Remount(_) = request.operation {
+        if is_remount {
             shown.extend(review.target.location.clone());
             let target = &review.target.path;
             mount = mounts.covering(target).filter(|mount| mount.target == *target);
             (written, fstype) = mount.as_ref().map(|mount| (mount.source.clone(), mount.fstype.clone())).unzip();
         }
-        let is_copied = matches!(request.operation, Operation::Bind(_) | Operation::Move);
-        if let (true, Some(found)) = (is_copied, &review.source) {
-            mount = mounts.covering(&found.path);
-            fstype = mount.as_ref().map(|mount| mount.fstype.clone());
+        let directory = review.source.as_ref().filter(|found| found.kind == FileKind::Directory);
+        // What is bound or moved has the type of the file system that it lies on, and comes from where that does.
+        let copied = review.source.as_ref().filter(|_| is_copied).and_then(|found| mounts.covering(&found.path));
+        if is_copied {
+            fstype = copied.as_ref().map(|mount| mount.fstype.clone());
         }
+        let device = copied.as_ref().map(|mount| mount.source.as_str()).filter(|source| source.starts_with('/'));
+        shown.extend(device.and_then(|device| mounts.locate(&[device]).into_iter().next().flatten()));
+        // The source of a tmpfs or of an overlay is only a name, whatever it looks like. It's exempt by no path, nor by its layers.
+        let is_fuse = fstype.as_ref().is_some_and(|fstype| fstype.starts_with("fuse"));
+        let is_path = match &mount {
+            Some(mount) => is_fuse || mount.fstype == "btrfs" || mount.device.major != 0,
+            None => review.source.is_some() && (is_copied || is_fuse || directory.is_none()),
+        };
         let path = review.source.as_ref().map(|found| found.path.as_str()).or(written.as_deref());
-        let layers = review.option_paths.iter().map(|path| path.found.path.as_str());
-        // A source that is no path is nowhere, and so never exempt by its layers.
-        let source_ways = match path.filter(|path| path.starts_with('/')) {
-            Some(path) => mounts.along(&[path].into_iter().chain(layers).collect::<Vec<_>>()),
+        let source_way = match path.filter(|path| path.starts_with('/')) {
+            Some(path) => mounts.along(&[path]).into_iter().next().unwrap_or_default(),
             None => Vec::new(),
         };
-        shown.extend(source_ways.iter().filter_map(|way| way.first().cloned()));
+        shown.extend(source_way.first().cloned());
         shown.extend(review.option_paths.iter().filter_map(|path| path.found.location.clone()));
-        // What is bound or moved comes from where its mount does.
-        let device =
-            mount.as_ref().map(|mount| mount.source.as_str()).filter(|source| is_copied && source.starts_with('/'));
-        shown.extend(device.and_then(|device| mounts.locate(&[device]).into_iter().next().flatten()));
+        let below = match directory {
+            Some(found) if !is_copied => mounts.covering(&found.path),
+            _ => copied,
+        };
         Self {
             places: mounts.around(&locations),
             seen: locations,
             ways: mounts.along(&paths),
             source: mounts.around(&shown),
             shown,
-            source_ways,
-            lacks: mount.map(|mount| mount.options).unwrap_or_default(),
+            source_way: if is_path { source_way } else { Vec::new() },
+            flags: below.map(|mount| mount.options).unwrap_or_default(),
             written,
             fstype,
             is_copied,
+            is_remount,
         }
     }
 
     /// Whether some place is in one of these folders, or one of these below it, under whatever name.
     fn touches(&self, folders: &Folders<'_>, mounts: &impl Mounts) -> bool {
-        folders.holding(&self.places).is_some() || hold(&self.seen, folders, mounts)
+        folders.holding(&self.places).is_some() || self.hold(&self.seen, folders, mounts)
+    }
+
+    /// Whether some folder, under whatever name, lies in one of these locations, and isn't already seen there.
+    fn hold(&self, locations: &[Location], folders: &Folders<'_>, mounts: &impl Mounts) -> bool {
+        let is_in = |folder: &Location| locations.iter().any(|location| lies_in(folder, location));
+        !self.is_remount && mounts.around(folders.locations()).iter().any(is_in)
     }
 
     /// Whether every place is reached through one of these folders.
@@ -232,13 +260,12 @@ impl Facts {
 
     /// Whether the source is among these, which may name exports of servers.
     fn is_from(&self, written: &[String], folders: &Folders<'_>, mounts: &impl Mounts) -> bool {
-        self.is_named(written) || folders.holding(&self.source).is_some() || hold(&self.shown, folders, mounts)
+        self.is_named(written) || folders.holding(&self.source).is_some() || self.hold(&self.shown, folders, mounts)
     }
 
-    /// Whether every source is among these, as the request reaches it.
-    fn is_only_from(&self, written: &[String], folders: &Folders<'_>) -> bool {
-        let ways = &self.source_ways;
-        self.is_named(written) || !ways.is_empty() && ways.iter().all(|way| folders.holding(way).is_some())
+    /// Whether the source is among these, as the request reaches it.
+    fn is_exempt(&self, written: &[String], folders: &Folders<'_>) -> bool {
+        self.is_named(written) || folders.holding(&self.source_way).is_some()
     }
 
     fn is_named(&self, written: &[String]) -> bool {
@@ -247,33 +274,30 @@ impl Facts {
     }
 }
 
-/// Whether some folder, under whatever name, lies in one of these locations.
-fn hold(locations: &[Location], folders: &Folders<'_>, mounts: &impl Mounts) -> bool {
-    let around = mounts.around(folders.locations());
-    around.iter().any(|folder| locations.iter().any(|location| lies_in(folder, location)))
-}
-
 impl Rule {
-    /// Whether its conditions hold, and if so, whether the source is exempt.
-    fn applies(&self, facts: &Facts, mounts: &impl Mounts) -> Result<Option<bool>, String> {
+    fn applies(&self, facts: &Facts, mounts: &impl Mounts) -> Result<Applies, String> {
         let is_type = |list: &[String]| facts.fstype.as_ref().is_some_and(|fstype| list.contains(fstype));
         // Another type may be mounted below what is bound or moved.
-        let is_exempt = !facts.is_copied && is_type(&self.except_fstypes);
-        if !self.fstypes.is_empty() && !is_type(&self.fstypes) || is_exempt {
-            return Ok(None);
+        let is_exempt_type = !facts.is_copied && is_type(&self.except_fstypes);
+        if !self.fstypes.is_empty() && !is_type(&self.fstypes) || is_exempt_type {
+            return Ok(Applies::Not);
         }
         let targets = Folders::locate(&self.targets, mounts)?;
         if !self.targets.is_empty() && !facts.touches(&targets, mounts) {
-            return Ok(None);
+            return Ok(Applies::Not);
         }
         let sources = Folders::locate(&self.sources, mounts)?;
         if !self.sources.is_empty() && !facts.is_from(&self.sources, &sources, mounts) {
-            return Ok(None);
+            return Ok(Applies::Not);
         }
         let except_targets = Folders::locate(&self.except_targets, mounts)?;
         let except_sources = Folders::locate(&self.except_sources, mounts)?;
-        let is_exempt = facts.is_only_from(&self.except_sources, &except_sources);
-        Ok((!facts.stays_in(&except_targets)).then_some(is_exempt))
+        let is_exempt = facts.is_exempt(&self.except_sources, &except_sources);
+        Ok(match facts.stays_in(&except_targets) {
+            true => Applies::Not,
+            false if is_exempt => Applies::ToTakenRights,
+            false => Applies::Whole,
+        })
     }
 }
 

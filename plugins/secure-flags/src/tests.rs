@@ -159,11 +159,19 @@ fn layers_of_an_overlay_are_sources() {
                               {"add": ["ro"], "except-sources": ["/srv/trusted"]}]}"#;
     let overlay = |paths: &[&str]| with_option_paths(mount("overlay", "overlay", "/mnt"), "lowerdir", paths);
     assert_eq!(added(rules, &overlay(&["/srv/a", "/srv/u/x"])), ["nosuid", "ro"]);
-    // A source that is only a name is exempt by none of its layers, and a layer elsewhere isn't exempt.
+    // They exempt nothing, nor does a name that looks like a path.
     assert_eq!(added(rules, &overlay(&["/srv/trusted/a"])), ["ro"]);
-    let review = |layer| with_option_paths(bind("/srv/trusted/x", "/mnt"), "lowerdir", &[layer]);
-    assert_eq!(added(rules, &review("/srv/trusted/a")), [] as [&str; 0]);
-    assert_eq!(added(rules, &review("/srv/a")), ["ro"]);
+    for fstype in ["overlay", "tmpfs"] {
+        let mut review = mount(fstype, "/srv/trusted/a", "/mnt");
+        review.source = None;
+        assert_eq!(added(rules, &review), ["ro"], "{fstype}");
+        review.source = bind("/srv/trusted/a", "/mnt").source;
+        assert_eq!(added(rules, &review), ["ro"], "{fstype}");
+    }
+    assert_eq!(added(rules, &mount("ext4", "/srv/trusted/disk", "/mnt")), [] as [&str; 0]);
+    let mut fuse = bind("/srv/trusted/a", "/mnt");
+    (fuse.request.operation, fuse.request.fstype) = (Operation::Mount, Some("fuse.bindfs".to_owned()));
+    assert_eq!(added(rules, &fuse), [] as [&str; 0]);
 }
 
 #[test]
@@ -173,6 +181,10 @@ fn a_folder_of_a_rule_is_also_shown_and_covered_from_above() {
     assert_eq!(added(rules, &bind("/srv", "/mnt")), ["nosuid"]);
     assert_eq!(added(rules, &bind("/opt", "/media")), ["noexec"]);
     assert_eq!(added(rules, &bind("/opt", "/mnt")), [] as [&str; 0]);
+    // A remount shows and covers nothing new.
+    let mut remount = mount("tmpfs", "tmpfs", "/media");
+    remount.request.operation = Operation::Remount(false);
+    assert_eq!(added(rules, &remount), [] as [&str; 0]);
 }
 
 #[test]

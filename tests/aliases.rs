@@ -24,6 +24,7 @@ tests! {
     privileged a_copy_of_a_tree_shows_all_that_is_mounted_in_it,
     privileged a_file_system_that_is_mounted_is_not_shared_with_other_options,
     privileged a_bind_of_an_automount_point_is_refused,
+    privileged a_denied_source_stays_what_it_is,
     privileged flags_that_are_added_are_lost_by_no_second_request,
     privileged what_is_put_back_is_seen_only_where_it_was,
     privileged what_is_put_back_does_not_follow_a_name,
@@ -466,7 +467,8 @@ fn a_file_system_that_there_is_only_one_of_is_not_shown_anew() -> Result<()> {
         "says 32 gate mount -t sysfs s /mnt/v; echo \"$said\"; says 32 gate mount -t devtmpfs d /mnt/v
         absent /mnt/v
         mount -t debugfs d /mnt/w/dir; before=$(stat -c '%a %u' /mnt/w/dir)
-        says 32 gate mount -t debugfs -o mode=777,uid=1000 d /mnt/v
+        says 2 gate mount -t debugfs -o mode=777,uid=1000 d /mnt/v; echo \"$said\" | grep 'would change the debugfs of the whole host'
+        says 32 gate mount -t debugfs d /mnt/v; says 2 gate mount -t tracefs -o gid=7 t /mnt/v; allowed check mount -t cgroup2 -o ro c /mnt/v
         test \"$(stat -c '%a %u' /mnt/w/dir)\" = \"$before\"
         allowed mount -t tmpfs -o size=1m t /mnt/v
         # The kernel itself keeps this one, which says nothing about where it's seen.
@@ -483,6 +485,27 @@ fn a_bind_of_an_automount_point_is_refused() -> Result<()> {
     let text = text_of(&output);
     ensure!(output.status.success() && text.matches("nothing is mounted yet").count() == 2, "{text}");
     Ok(())
+}
+
+/// Where only the source is denied, and the target isn't.
+fn a_denied_source_stays_what_it_is() -> Result<()> {
+    let settings = "[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = { deny-sources = [\"/mnt/w/secret\"] }\n\
+        [[policy]]\nname = \"limits\"\nplugin = \"mount-limits.wasm\"\n";
+    guarded_by(
+        settings,
+        "truncate -s 24M $W/image; mkfs.ext4 -q $W/image; device=$(losetup -f --show $W/image)
+        trap 'umount -l /mnt; losetup -d $device' EXIT
+        mount $device /mnt/w/secret; mkdir /mnt/w/secret/sub /mnt/w/secret/deep; denied mount -t ext4 -o ro $device /mnt/v
+        # Taken away, it would be a disk like others.
+        denied umount /mnt/w/secret; denied umount -l /mnt/w/secret; denied umount -R /mnt/w; denied mount --move /mnt/w/secret /mnt/v
+        # Covered, another name of it would be like others.
+        mount --bind /mnt/w /mnt/u; mount --rbind /mnt/w/secret /mnt/link; denied mount --bind /mnt/link/sub /mnt/v
+        denied mount -t tmpfs t /mnt/w/secret; denied mount -t tmpfs t /mnt/w; denied mount --bind /mnt/v /mnt/w
+        denied mount -t tmpfs t /mnt/u; denied mount --bind /mnt/link/sub /mnt/v
+        # What is below it, and beside it, isn't.
+        allowed mount -t tmpfs t /mnt/w/secret/deep; allowed umount /mnt/w/secret/deep; allowed mount -t tmpfs t /mnt/w/evil",
+    )
+    .map(drop)
 }
 
 fn flags_that_are_added_are_lost_by_no_second_request() -> Result<()> {

@@ -136,6 +136,8 @@ fn a_frozen_file_system_does_not_hold_the_program() -> Result<()> {
         bindfs --no-allow-other /mnt/data /mnt/x -f & daemon=$!
         for i in $(seq 600); do grep -q ' /mnt/x ' /proc/1/mountinfo && break; sleep 0.1; done
         kill -STOP $daemon
+        # A source that doesn't answer keeps nobody from the target.
+        gate mount --bind /mnt/x/below /mnt/y & stuck=$!; sleep 0.3; says 0 gate mount -t tmpfs tmpfs /mnt/y; wait $stuck || true
         # It has no policies, and so the time that is the default.
         (status=0; gate list --mountpoint /mnt/x/below || status=$?; echo list ended with $status) & listing=$!
         gate mount --audit /run/audit.jsonl -t tmpfs tmpfs /mnt/x/below || echo ended with $?
@@ -167,6 +169,9 @@ fn limits_of_a_caller_are_raised_or_refused() -> Result<()> {
             echo "$said" | grep 'RLIMIT_DATA (getrlimit(2), `ulimit -d`) is 40000 KiB'
             says 1 sh -c 'ulimit -v 4000000; exec "$@"' few $M --policies $P mount -t tmpfs tmpfs /mnt/x
             echo "$said" | grep 'RLIMIT_AS (getrlimit(2), `ulimit -v`) is 4000000 KiB'
+            says 1 sh -c 'ulimit -s 300; exec "$@"' small $M --policies $P mount -t tmpfs tmpfs /mnt/x
+            echo "$said" | grep 'RLIMIT_STACK (getrlimit(2), `ulimit -s`) is 300 KiB'
+            says 0 sh -c 'ulimit -S -s 300; exec "$@"' small $M --policies $P check mount -t tmpfs tmpfs /mnt/x
             says 1 sh -c 'ulimit -f 0; exec "$@"' none $M --policies $P check mount -t tmpfs tmpfs /mnt/x
             echo "$said" | grep 'RLIMIT_FSIZE (getrlimit(2), `ulimit -f`) is 0 KiB'
         fi"#,

@@ -3,11 +3,12 @@
 
 use anyhow::{Result, ensure};
 
-use crate::support::{mountgate, on_host_succeeds, status, text_of};
+use crate::support::{mountgate, on_host_succeeds, on_host_with, status, text_of};
 
 tests! {
     plain with_lent_rights_only_the_request_is_the_callers,
     privileged a_set_user_id_bit_and_file_capabilities_lend_rights,
+    privileged a_policy_is_for_the_user_who_was_lent_the_rights,
     plain what_is_inherited_changes_nothing,
     privileged a_folder_that_is_no_host_is_refused,
     privileged policies_on_a_file_system_of_somebody_elses_are_refused,
@@ -85,6 +86,30 @@ fn a_set_user_id_bit_and_file_capabilities_lend_rights() -> Result<()> {
     )?;
     ensure!(text.contains("set-user-ID or set-group-ID bit") && text.contains("file capabilities"), "{text}");
     ensure!(text.matches("ended with 2").count() == 2, "{text}");
+    Ok(())
+}
+
+fn a_policy_is_for_the_user_who_was_lent_the_rights() -> Result<()> {
+    let policies = "[[policy]]\nname = \"user\"\nplugin = \"fstype-allow.wasm\"\nfor = { uid = 61001 }\nsettings = { allow = [\"ext4\"] }\n\
+        [[policy]]\nname = \"group\"\nplugin = \"fstype-allow.wasm\"\nfor = { gid = 61002 }\nsettings = { allow = [\"xfs\"] }\n\
+        [[policy]]\nname = \"all\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"ext4\", \"xfs\", \"tmpfs\"] }\n";
+    let output = on_host_with(
+        policies,
+        &["fstype-allow"],
+        r#"
+        mkdir /run/upper /run/work; mount -t overlay -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work overlay /etc
+        mkdir -p /etc/mountgate; mount -t tmpfs -o mode=755 etc /etc/mountgate; cp $P/* /etc/mountgate
+        ask() { says "$@" $M check mount -t tmpfs tmpfs /mnt/y; echo "$said" | tail -n 3; }
+        unset MOUNTGATE_CACHE
+        ask 0 env; ask 3 env SUDO_UID=61001 SUDO_GID=61001; ask 3 env SUDO_UID=61003 SUDO_GID=61002; ask 0 env SUDO_UID=61003 SUDO_GID=61003
+        ask 2 env DOAS_USER=nobody-of-this-name; echo "$said" | grep 'no user is known'
+        # One of the caller's own groups, whichever comes first.
+        mount -t tmpfs -o mode=755 tmpfs /mnt/x; cp $M /mnt/x/mg; chmod 4755 /mnt/x/mg; M=/mnt/x/mg
+        ask 3 setpriv --reuid 61003 --regid 61003 --groups 61002,61004; ask 3 setpriv --reuid 61003 --regid 61002 --groups 61004
+        ask 0 setpriv --reuid 61003 --regid 61003 --groups 61004; ask 3 setpriv --reuid 61001 --regid 61001 --clear-groups
+        "#,
+    )?;
+    ensure!(output.status.success(), "{}", text_of(&output));
     Ok(())
 }
 

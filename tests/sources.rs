@@ -324,7 +324,9 @@ fn what_is_used_under_another_name_is_not_used_again() -> Result<()> {
         mkfs.ext4 -q -F $first; mkfs.ext4 -q -F $second
         allowed mount -t ext4 $first /mnt/x; allowed mount -t ext4 $second /mnt/y; umount /mnt/x /mnt/y
         # Partitions of one disk, and a device at the offset of one of them.
-        losetup -d $first $second; first=$(losetup -f --show $W/image); addpart $first 1 2048 20480; addpart $first 2 24576 20480
+        losetup -d $first $second; first=$(losetup -f --show $W/image)
+        trap 'umount /mnt/x /mnt/y 2>/dev/null || true; delpart $first 1; delpart $first 2; losetup -d $first $second $xfs' EXIT
+        addpart $first 1 2048 20480; addpart $first 2 24576 20480
         second=$(losetup -f --show -o $((24576 * 512)) --sizelimit $((20480 * 512)) $W/image); mkfs.ext4 -q -F ${first}p1; mkfs.ext4 -q -F ${first}p2
         allowed mount -t ext4 ${first}p1 /mnt/x; allowed mount -t ext4 -o ro ${first}p2 /mnt/y; gate mount -o remount,rw /mnt/y; umount /mnt/y
         allowed mount -t ext4 $second /mnt/y; umount /mnt/y; allowed mount -t ext4 ${first}p2 /mnt/y; umount /mnt/x
@@ -405,7 +407,10 @@ fn owners_are_mapped_on_new_mounts_and_binds() -> Result<()> {
         gate check mount --bind -o X-mount.idmap=0:7:1 /mnt/w/b /mnt/other | grep 'mount_setattr(idmap b:0:7:1)'
         # A file system that can't do it says so, and nothing is shown.
         says 32 gate mount -t ramfs -o X-mount.idmap=0:7:1 ramfs /mnt/other; echo \"$said\" | grep 'owners mapped'; absent /mnt/other
-        refused mount --bind -o X-mount.idmap=/proc/1/ns/user /mnt/w/b /mnt/other",
+        refused mount --bind -o X-mount.idmap=/proc/1/ns/user /mnt/w/b /mnt/other
+        # Named with its map, it's for that one.
+        sed -i 's/\"X-mount.idmap\"/\"X-mount.idmap=b:0:7:1\"/' $P/policies.toml; $M policy lock --yes $P > /dev/null
+        allowed mount --bind -o X-mount.idmap=b:0:7:1 /mnt/w/b /mnt/other; refused mount --bind -o X-mount.idmap=b:0:8:1 /mnt/w/b /mnt/x",
     )
     .map(drop)
 }

@@ -8,7 +8,7 @@ use anstream::ColorChoice;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
-use super::lent::{self, Choices};
+use super::lent::{self, Caller, Choices};
 use crate::error::Error;
 use crate::executor::sandbox;
 use crate::host::root::HostRoot;
@@ -118,25 +118,15 @@ impl Global {
         Ok(HostRoot::open(&self.host_root.clone().unwrap_or_else(HostRoot::default_folder))?)
     }
 
-    /// Who asks: this process, or the one that called it, with the labels that it gives.
-    pub(super) fn requester(&self) -> Requester {
-        Requester {
-            uid: rustix::process::getuid().as_raw(),
-            gid: rustix::process::getgid().as_raw(),
-            pid: std::process::id(),
-            cgroup: None,
-            labels: self.label.clone(),
-        }
-    }
-
-    /// Who asks, with all that policies are for.
+    /// Who asks, with the labels that it gives, and with all that policies are for.
     ///
     /// # Errors
-    /// When a policy is for a control group, and that of the caller isn't known.
+    /// When that isn't known; or when a policy is for a control group, and that of the caller isn't known.
     pub(super) fn requester_for(&self, directory: &PolicyDirectory) -> Result<Requester, Error> {
         let is_asked_for = directory.policies.iter().any(|entry| entry.is_for_a_cgroup());
         let cgroup = is_asked_for.then(|| self.cgroup()).transpose()?;
-        Ok(Requester { cgroup, ..self.requester() })
+        let Caller { uid, gid, groups } = lent::caller()?;
+        Ok(Requester { uid, gid, groups, pid: std::process::id(), cgroup, labels: self.label.clone() })
     }
 
     /// The control group of this process, as the host names it: what a caller starts is in its group.

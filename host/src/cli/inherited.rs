@@ -27,16 +27,20 @@ pub(super) fn hold_other_signals() {
 }
 
 /// What of memory, addresses and files a request may need: with less, it could end in the middle of a change, or a plugin couldn't run.
-const NEEDED: [(Resource, &str, &str, u64); 3] = [
+const NEEDED: [(Resource, &str, &str, u64); 4] = [
     (Resource::Data, "RLIMIT_DATA", "-d", 64 << 20),
     (Resource::As, "RLIMIT_AS", "-v", 8 << 30),
     (Resource::Fsize, "RLIMIT_FSIZE", "-f", 64 << 20),
+    (Resource::Stack, "RLIMIT_STACK", "-s", 1 << 20),
 ];
+
+/// The stack that programs have, and no more: without a limit, addresses would be chosen in another way.
+const STACK: u64 = 8 << 20;
 
 /// Puts right what was inherited, as far as this process may.
 ///
 /// # Errors
-/// When too little memory is left.
+/// When too little is left.
 pub(super) fn put_right() -> Result<(), String> {
     // With little of these, a request ended in the middle of a change: half of an audit line would be written, SIGKILL would come, or there
     // would be no memory.
@@ -44,6 +48,11 @@ pub(super) fn put_right() -> Result<(), String> {
         let hard = getrlimit(resource).maximum;
         let raised = setrlimit(resource, Rlimit { current: None, maximum: None });
         let _ = raised.or_else(|_| setrlimit(resource, Rlimit { current: hard, maximum: hard }));
+    }
+    let stack = getrlimit(Resource::Stack);
+    if stack.current.is_some_and(|bytes| bytes < STACK) {
+        let enough = Some(stack.maximum.map_or(STACK, |most| most.min(STACK)));
+        let _ = setrlimit(Resource::Stack, Rlimit { current: enough, maximum: stack.maximum });
     }
     // The end of a helper must be told.
     let _ = crate::sys::expect_children();

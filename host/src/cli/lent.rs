@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
-use rustix::process::{getegid, geteuid, getgid, getuid};
+use rustix::process::{getegid, geteuid, getgid, getgroups, getuid};
 
+use super::users::{find_user, groups_of};
 use crate::error::Error;
 use crate::host::resolve::descriptor;
 use crate::model::refusals::{Refusal, Refusals};
@@ -23,6 +24,41 @@ pub(super) fn how() -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// A user and his groups.
+pub(super) struct Caller {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+}
+
+/// Who calls: the user of this process, or the one whom sudo(8) or its like made root.
+///
+/// # Errors
+/// When nothing tells who that is.
+pub(super) fn caller() -> Result<Caller, Error> {
+    let own = || {
+        let groups = getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()).collect();
+        Caller { uid: getuid().as_raw(), gid: getgid().as_raw(), groups }
+    };
+    let variable = |name: &str| std::env::var(name).ok();
+    let lender = ["SUDO_UID", "PKEXEC_UID", "DOAS_USER"].into_iter().find_map(|name| Some((name, variable(name)?)));
+    // Nobody else can have root's user id with these variables.
+    let Some((name, value)) = lender.filter(|_| getuid().is_root()) else { return Ok(own()) };
+    let unknown = || {
+        let message = format!("{name} is {value:?}, and no user is known for it");
+        Error::from(Refusals::one("requester", message, Some("call it as a user of this machine")))
+    };
+    let number = |text: &str| text.parse::<u32>().ok();
+    let user = match name {
+        "DOAS_USER" => find_user(|user| user.name == value),
+        _ => number(&value).and_then(|uid| find_user(|user| user.uid == uid)),
+    };
+    // A user of another machine has no groups here but the one that sudo(8) tells.
+    let told = (name == "SUDO_UID").then(|| Some((number(&value)?, number(&variable("SUDO_GID")?)?))).flatten();
+    let (uid, gid) = told.or(user.as_ref().map(|user| (user.uid, user.gid))).ok_or_else(unknown)?;
+    Ok(Caller { uid, gid, groups: user.map(|user| groups_of(&user.name)).unwrap_or_default() })
 }
 
 /// Refuses a source that is named by a descriptor of some process: what is said of it would tell what root has open.

@@ -25,4 +25,5 @@ mod registry;
 mod replay;
 mod request_file;
 mod umount;
+mod users;
 mod worker;

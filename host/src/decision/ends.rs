@@ -42,9 +42,10 @@ impl EndFinder<'_> {
         invariants::check_request(self.rules, case.host().map(Arc::as_ref), request)?;
         let snapshot = &case.snapshot;
         self.hold_both(case, request, snapshot)?;
-        let target = self.target(case, request, snapshot)?;
+        // Before the target is locked: a source may be on a server that doesn't answer, and others would wait for their target.
         let source = self.source(case, request, snapshot)?;
-        let ends = Ends { source, target, option_paths: self.option_paths(case, request, snapshot)? };
+        let option_paths = self.option_paths(case, request, snapshot)?;
+        let ends = Ends { source, target: self.target(case, request, snapshot)?, option_paths };
         hold_storage(case, request, &ends)?;
         let places = self.check(request, &ends, snapshot)?;
         Ok((ends, places))

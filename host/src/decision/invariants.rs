@@ -6,16 +6,17 @@ use crate::model::ends::{Ends, FileKind};
 use crate::model::image::{Image, LOOP_WORDS, needs_loop_device};
 use crate::model::mount_flags::restrictions;
 use crate::model::option_names::{
-    endangers_the_host, is_context, is_generic, is_operation, needs_mount_program, needs_permission,
+    endangers_the_host, is_context, is_dropped, is_generic, is_operation, needs_mount_program, needs_permission,
     propagation_of_word, stands_for_the_source,
 };
 use crate::model::option_paths::paths_in;
-use crate::model::options::{MountOption, quoted_text};
+use crate::model::options::{MountOption, Options, quoted_text};
 use crate::model::own_options::{IDMAP, IdMap, directory_mode, is_own, is_x_mount};
 use crate::model::paths::{components, is_source_path};
 use crate::model::refusals::{Refusal, Refusals};
 use crate::model::request::{MAX_OPTIONS, MountRequest, Operation};
 use crate::model::rules::{HostRules, is_helper_type, is_type_name};
+use crate::model::shared_types::is_shared;
 use crate::model::untrusted;
 
 const SOURCE: &str = "SOURCE";
@@ -55,6 +56,9 @@ pub(crate) fn check_request(
         Operation::Mount => !by_program,
         _ => false,
     };
+    if let (Some(fstype), false) = (request.fstype.as_deref().filter(|fstype| is_shared(fstype)), is_helped) {
+        check.options_of_the_host(fstype, &request.options);
+    }
     for option in request.options.iter() {
         check.option(option, request.operation, (is_helped, takes_propagation));
         if !is_helped {
@@ -266,6 +270,22 @@ impl Check<'_> {
         }
     }
 
+    /// What is one for the whole host is nobody's to change by mounting it.
+    fn options_of_the_host(&mut self, fstype: &str, options: &Options) {
+        let is_named = |name: &String| self.rules.options.contains(name);
+        let is_of_one_mount = |name: &str| is_generic(name) || is_dropped(name) || is_own(name) || name == "defaults";
+        let changes: Vec<String> = options
+            .iter()
+            .filter(|option| !is_of_one_mount(&option.name) && propagation_of_word(&option.name).is_none())
+            .filter(|option| !is_named(&option.name))
+            .map(|option| shorten(&option.masked().to_string()))
+            .collect();
+        for change in changes {
+            let message = format!("\"{change}\" would change the {fstype} of the whole host");
+            self.refuse("-o", message, Some(NAME_OPTION));
+        }
+    }
+
     fn option(&mut self, option: &MountOption, operation: Operation, (is_helped, takes_propagation): (bool, bool)) {
         let name = option.name.as_str();
         let value = option.value.as_deref().unwrap_or_default();
@@ -273,7 +293,9 @@ impl Check<'_> {
         let len = name.len() + option.value.as_ref().map_or(0, |value| 1 + value.len());
         // A refusal must not show a secret.
         let shown = || shorten(&option.masked().to_string());
-        let is_named = self.rules.options.iter().any(|named| named == name);
+        // A map of owners can be named with its ranges.
+        let is_named =
+            self.rules.options.iter().any(|named| named == name || name == IDMAP && *named == option.to_string());
         let argument = "-o";
         if name.is_empty() || name.starts_with('-') || name.contains('=') {
             self.refuse(argument, format!("\"{}\" isn't the name of an option", shorten(name)), None);

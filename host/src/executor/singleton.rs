@@ -1,5 +1,5 @@
-//! File systems of which there is one for the whole host, or for each of its namespaces. A new mount shows what is mounted elsewhere
-//! already, and its options would change that as well: nobody has judged it by where it is.
+//! A new mount of a file system of which there is only one would show what is mounted elsewhere already, and nobody has judged it by where
+//! it is.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -9,41 +9,18 @@ use super::execution::Execution;
 use super::failure::StepError;
 use super::lookup;
 use crate::host::identity::Identity;
+use crate::model::shared_types::{is_shared, is_the_only_one};
 use crate::model::untrusted::for_people;
 use crate::plan::call::call;
 
-/// Types of which there is one: it takes its one super block with `get_tree_single` or kernfs, see `fs/super.c` of the kernel. A procfs has a
-/// super block for each mount, and shows the same.
-const TYPES: [&str; 16] = [
-    "binfmt_misc",
-    "cgroup2",
-    "configfs",
-    "debugfs",
-    "devtmpfs",
-    "efivarfs",
-    "fusectl",
-    "proc",
-    "pstore",
-    "resctrl",
-    "securityfs",
-    "selinuxfs",
-    "smackfs",
-    "sysfs",
-    "tracefs",
-    "xenfs",
-];
-
-/// Types of which there is one for a namespace, a name or a set of options: the number of what was mounted tells.
-const KEYED: [&str; 7] = ["cgroup", "cpuset", "functionfs", "gadgetfs", "mqueue", "nfsd", "rpc_pipefs"];
-
 /// Refuses one that is mounted somewhere on the host, before its options can change anything.
 pub(super) fn check_type(execution: &Execution<'_>, fstype: &str) -> Result<(), StepError> {
-    if TYPES.contains(&fstype) { check_any(execution, fstype) } else { Ok(()) }
+    if is_the_only_one(fstype) { check_any(execution, fstype) } else { Ok(()) }
 }
 
 /// As [`check_type`], for all types: what mount(8) has mounted is there before its number can be compared.
 pub(super) fn check_any(execution: &Execution<'_>, fstype: &str) -> Result<(), StepError> {
-    if !TYPES.contains(&fstype) && !KEYED.contains(&fstype) {
+    if !is_shared(fstype) {
         return Ok(());
     }
     let line = || call("fsopen", &[fstype]);
@@ -54,7 +31,7 @@ pub(super) fn check_any(execution: &Execution<'_>, fstype: &str) -> Result<(), S
 
 /// Refuses one that was mounted meanwhile. The host's lock is held.
 pub(super) fn check_mount(execution: &Execution<'_>, fstype: &str, mount: &OwnedFd) -> Result<(), StepError> {
-    if !TYPES.contains(&fstype) && !KEYED.contains(&fstype) {
+    if !is_shared(fstype) {
         return Ok(());
     }
     let line = || call("move_mount", &[execution.plan.target()]);

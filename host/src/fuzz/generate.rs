@@ -69,6 +69,7 @@ impl<'w> Generator<'w> {
         let requester = Requester {
             uid: self.random.u32(0..3) * 1000,
             gid: 0,
+            groups: Vec::new(),
             pid: self.random.u32(1..100_000),
             cgroup: None,
             labels: self.labels(),

@@ -18,5 +18,6 @@ pub mod request;
 pub mod requester;
 pub mod rules;
 pub mod secrets;
+pub(crate) mod shared_types;
 pub(crate) mod untrusted;
 pub mod verdict;

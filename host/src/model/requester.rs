@@ -10,6 +10,9 @@ pub struct Requester {
     pub uid: u32,
     /// Group id of the calling process.
     pub gid: u32,
+    /// Further groups of the calling process.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<u32>,
     /// Process id of this program, as the caller's child.
     pub pid: u32,
     /// The control group of the calling process, where a policy is for one, see cgroups(7).

@@ -46,7 +46,9 @@ impl Callers {
     pub(in crate::policy) fn hold(&self, requester: &Requester) -> bool {
         let is_id = |ids: &Option<Ids>, id: u32| ids.as_ref().is_none_or(|ids| ids.hold(id));
         let is_in = |group: &String| requester.cgroup.as_ref().is_some_and(|own| is_within(own, group));
-        is_id(&self.uid, requester.uid) && is_id(&self.gid, requester.gid) && self.cgroup.as_ref().is_none_or(is_in)
+        // Which of his groups is the first one is the caller's to choose, see newgrp(1).
+        let is_of_group = requester.groups.iter().chain([&requester.gid]).any(|group| is_id(&self.gid, *group));
+        is_id(&self.uid, requester.uid) && is_of_group && self.cgroup.as_ref().is_none_or(is_in)
     }
 }
 
@@ -61,6 +63,9 @@ mod tests {
         let callers = |text: &str| -> Callers { toml::from_str(text).expect("it's right") };
         assert!(callers("uid = 7").hold(&asks(7, None)) && !callers("uid = 7").hold(&asks(8, None)));
         assert!(callers("uid = [7, 8]").hold(&asks(8, None)));
+        let of_groups = Requester { gid: 3, groups: vec![4, 5], ..Requester::default() };
+        assert!(callers("gid = [5, 6]").hold(&of_groups) && callers("gid = 3").hold(&of_groups));
+        assert!(!callers("gid = 6").hold(&of_groups));
         let in_slice = callers("cgroup = \"/tenant-a.slice\"");
         assert!(in_slice.hold(&asks(0, Some("/tenant-a.slice/x.scope"))));
         assert!(!in_slice.hold(&asks(0, Some("/tenant-a.slicex"))) && !in_slice.hold(&asks(0, None)));

@@ -217,6 +217,7 @@ impl TestCase {
         Requester {
             uid: self.requester.uid,
             gid: self.requester.gid,
+            groups: Vec::new(),
             pid: 1,
             cgroup: self.requester.cgroup.clone(),
             labels: self.requester.labels.iter().map(label).collect(),

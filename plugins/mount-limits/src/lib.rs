@@ -1,4 +1,4 @@
-//! Denies a mount over an existing mount point, too many mounts below a path or from one source, and a second writable
+//! Denies a mount over an existing mount point or above one, too many mounts below a path or from one source, and a second writable
 //! mount of a block device.
 
 use mountgate_sdk::{
@@ -12,7 +12,7 @@ use serde::Deserialize;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Settings {
-    /// Whether a mount may cover an existing mount point.
+    /// Whether a mount may cover an existing mount point, or a folder above one.
     pub allow_stacking: bool,
     /// How many mounts may be below a path.
     pub below: Vec<Below>,
@@ -76,6 +76,9 @@ impl Policy for MountLimits {
             let path = &place.path;
             if mounts.covering(path).is_some_and(|mount| mount.target == *path) {
                 return Ok(deny(&TARGET_IS_MOUNT_POINT, "target", format!("something is already mounted on {path}")));
+            }
+            if let Some(hidden) = mounts.below(path, 1).first() {
+                return Ok(deny(&TARGET_IS_MOUNT_POINT, "target", format!("{} would be hidden", hidden.target)));
             }
         }
         if let Some(verdict) = too_many_below(settings, review, mounts)? {

@@ -37,6 +37,8 @@ fn a_mount_point_is_not_mounted_over() {
     assert_eq!(judge("{}", &mount("tmpfs", "tmpfs", "/mnt/a"), table.clone()), "target-is-mount-point");
     assert_eq!(judge("{}", &bind("/srv", "/mnt/a"), table.clone()), "target-is-mount-point");
     assert_eq!(judge("{}", &mount("tmpfs", "tmpfs", "/mnt/ab"), table.clone()), "allow");
+    // Nor is a folder above one.
+    assert_eq!(judge("{}", &mount("tmpfs", "tmpfs", "/mnt"), table.clone()), "target-is-mount-point");
     assert_eq!(judge(r#"{"allow-stacking": true}"#, &mount("tmpfs", "tmpfs", "/mnt/a"), table), "allow");
 }
 

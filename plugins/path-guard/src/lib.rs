@@ -96,6 +96,10 @@ impl Policy for PathGuard {
         let denied = target_denied(settings, review, mounts)?;
         let denied = match denied {
             Some(verdict) => Some(verdict),
+            None => source_replaced(settings, review, mounts)?,
+        };
+        let denied = match denied {
+            Some(verdict) => Some(verdict),
             None => source_denied(settings, review, mounts)?,
         };
         Ok(denied.unwrap_or(Verdict::Allow))
@@ -122,13 +126,9 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
             return Ok(Some(verdict));
         }
         // A mount above would hide the denied path, or change what it's on.
-        let ways = mounts.along(denied.paths());
-        for place in places() {
-            let is_above = |way: &Vec<Location>| way.iter().any(|location| lies_in(location, &place.location));
-            if let Some((folder, _)) = denied.paths().iter().zip(&ways).find(|(_, way)| is_above(way)) {
-                let reason = format!("{} holds {folder}, which is denied", shown(place));
-                return Ok(Some(deny(&TARGET_DENIED, field_of(place), reason)));
-            }
+        if let Some((place, folder)) = at_or_above(review, &denied, mounts) {
+            let reason = format!("{} holds {folder}, which is denied", shown(place));
+            return Ok(Some(deny(&TARGET_DENIED, field_of(place), reason)));
         }
     }
     if !allowed.paths().is_empty() {
@@ -144,6 +144,37 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         }
     }
     Ok(None)
+}
+
+/// The first place that one of these folders lies at or below.
+fn at_or_above<'r, 'f>(
+    review: &'r Review,
+    folders: &Folders<'f>,
+    mounts: &impl Mounts,
+) -> Option<(&'r Place, &'f str)> {
+    let ways = mounts.along(folders.paths());
+    let is_judged = |place: &&Place| place.via != Via::BroughtAlong;
+    review.places.iter().filter(is_judged).find_map(|place| {
+        let is_above = |way: &Vec<Location>| way.iter().any(|location| lies_in(location, &place.location));
+        let (folder, _) = folders.paths().iter().zip(&ways).find(|(_, way)| is_above(way))?;
+        Some((place, *folder))
+    })
+}
+
+/// Where a denied source is covered, or what is mounted there is taken away, the path means something else from then on: what it meant
+/// could be shown by the next request.
+fn source_replaced(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
+    if matches!(review.request.operation, Operation::Remount(_) | Operation::SetPropagation(_)) {
+        return Ok(None);
+    }
+    let denied = Folders::locate(&settings.deny_sources, mounts)?;
+    if denied.paths().is_empty() {
+        return Ok(None);
+    }
+    Ok(at_or_above(review, &denied, mounts).map(|(place, folder)| {
+        let reason = format!("{} holds {folder}, which is a denied source: it would be another one then", shown(place));
+        deny(&SOURCE_DENIED, field_of(place), reason)
+    }))
 }
 
 /// A remount that gives a right opens what the mount shows, and that may lie in a denied folder, or hold one.

@@ -15,7 +15,8 @@ use super::record::Record;
 use super::units::{parse_duration, parse_size};
 use crate::model::edit::Field;
 use crate::model::hint::Hint;
-use crate::model::own_options::{is_own, is_x_mount};
+use crate::model::options::{MountOption, Options};
+use crate::model::own_options::{IDMAP, IdMap, is_own, is_x_mount};
 use crate::model::paths::lexical;
 use crate::model::rules::{Helper, HostRules, ScopeRule, Symlinks, is_helper_type, is_type_name};
 use crate::policy::callers::Callers;
@@ -213,7 +214,9 @@ impl Config<'_> {
             is_helper_type(fstype) && is_type_name(makes)
         };
         // What mount(8) doesn't know of these, it ignores. Those that mountgate carries out itself are never ignored.
-        let option = |text: &str| word(text) && (is_own(text) || !is_x_mount(text));
+        let is_map = |text: &str| MountOption::parse(text).name == IDMAP && IdMap::of(&Options::parse(text)).is_ok();
+        let option =
+            |text: &str| word(text) && (is_own(text) || !is_x_mount(text)) || text.contains('=') && is_map(text);
         let plain = |text: &str| text.starts_with('/') && lexical(text) == *text && !text.contains("/../");
         let checked = |list: Vec<Spanned<String>>, is_sound: &dyn Fn(&str) -> bool, hint: &'static str| {
             list.into_iter()

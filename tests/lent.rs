@@ -102,6 +102,10 @@ fn a_policy_is_for_the_user_who_was_lent_the_rights() -> Result<()> {
         ask() { says "$@" $M check mount -t tmpfs tmpfs /mnt/y; echo "$said" | tail -n 3; }
         unset MOUNTGATE_CACHE
         ask 0 env; ask 3 env SUDO_UID=61001 SUDO_GID=61001; ask 3 env SUDO_UID=61003 SUDO_GID=61002; ask 0 env SUDO_UID=61003 SUDO_GID=61003
+        # His own groups, whichever sudo tells.
+        echo 'alice:x:61005:61002::/:/bin/sh' >> /etc/passwd; printf 'odd\351:x:7777:\nsome:x:61002:bob\n' >> /etc/group
+        echo 'bob:x:61006:61006::/:/bin/sh' >> /etc/passwd; ask 3 env SUDO_UID=61005 SUDO_GID=61009; ask 3 env SUDO_UID=61006 SUDO_GID=61006
+        ask 3 env DOAS_USER=bob; ask 3 env PKEXEC_UID=61005; ask 2 env SUDO_UID=0 SUDO_GID=0 DOAS_USER=alice
         ask 2 env DOAS_USER=nobody-of-this-name; echo "$said" | grep 'no user is known'
         # One of the caller's own groups, whichever comes first.
         mount -t tmpfs -o mode=755 tmpfs /mnt/x; cp $M /mnt/x/mg; chmod 4755 /mnt/x/mg; M=/mnt/x/mg

@@ -325,7 +325,7 @@ fn what_is_used_under_another_name_is_not_used_again() -> Result<()> {
         allowed mount -t ext4 $first /mnt/x; allowed mount -t ext4 $second /mnt/y; umount /mnt/x /mnt/y
         # Partitions of one disk, and a device at the offset of one of them.
         losetup -d $first $second; first=$(losetup -f --show $W/image)
-        trap 'umount /mnt/x /mnt/y 2>/dev/null || true; delpart $first 1; delpart $first 2; losetup -d $first $second $xfs' EXIT
+        trap 'umount /mnt/x /mnt/y 2>/dev/null || true; delpart $first 1 || true; delpart $first 2 || true; losetup -d $first $second $xfs' EXIT
         addpart $first 1 2048 20480; addpart $first 2 24576 20480
         second=$(losetup -f --show -o $((24576 * 512)) --sizelimit $((20480 * 512)) $W/image); mkfs.ext4 -q -F ${first}p1; mkfs.ext4 -q -F ${first}p2
         allowed mount -t ext4 ${first}p1 /mnt/x; allowed mount -t ext4 -o ro ${first}p2 /mnt/y; gate mount -o remount,rw /mnt/y; umount /mnt/y

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::process::{getegid, geteuid, getgid, getgroups, getuid};
 
-use super::users::{find_user, groups_of};
+use super::users::Users;
 use crate::error::Error;
 use crate::host::resolve::descriptor;
 use crate::model::refusals::{Refusal, Refusals};
@@ -42,23 +42,35 @@ pub(super) fn caller() -> Result<Caller, Error> {
         let groups = getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()).collect();
         Caller { uid: getuid().as_raw(), gid: getgid().as_raw(), groups }
     };
-    let variable = |name: &str| std::env::var(name).ok();
-    let lender = ["SUDO_UID", "PKEXEC_UID", "DOAS_USER"].into_iter().find_map(|name| Some((name, variable(name)?)));
+    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let set = ["SUDO_UID", "PKEXEC_UID", "DOAS_USER"].into_iter().filter_map(|name| Some((name, variable(name)?)));
     // Nobody else can have root's user id with these variables.
-    let Some((name, value)) = lender.filter(|_| getuid().is_root()) else { return Ok(own()) };
-    let unknown = || {
-        let message = format!("{name} is {value:?}, and no user is known for it");
-        Error::from(Refusals::one("requester", message, Some("call it as a user of this machine")))
+    let set: Vec<(&str, String)> = set.filter(|_| getuid().is_root()).collect();
+    let refused = |message: String| {
+        Error::from(Refusals::one(
+            "requester",
+            message,
+            Some("call it as a user of this machine, through one of sudo, pkexec and doas"),
+        ))
+    };
+    let (name, value) = match set.as_slice() {
+        [] => return Ok(own()),
+        [(name, value)] => (*name, value),
+        [(one, _), (other, _), ..] => return Err(refused(format!("both {one} and {other} say who calls"))),
     };
     let number = |text: &str| text.parse::<u32>().ok();
+    let users = Users::read().map_err(|error| refused(format!("the users and groups can't be read: {error}")))?;
     let user = match name {
-        "DOAS_USER" => find_user(|user| user.name == value),
-        _ => number(&value).and_then(|uid| find_user(|user| user.uid == uid)),
+        "DOAS_USER" => users.find(|user| user.name == *value),
+        _ => number(value).and_then(|uid| users.find(|user| user.uid == uid)),
     };
     // A user of another machine has no groups here but the one that sudo(8) tells.
-    let told = (name == "SUDO_UID").then(|| Some((number(&value)?, number(&variable("SUDO_GID")?)?))).flatten();
-    let (uid, gid) = told.or(user.as_ref().map(|user| (user.uid, user.gid))).ok_or_else(unknown)?;
-    Ok(Caller { uid, gid, groups: user.map(|user| groups_of(&user.name)).unwrap_or_default() })
+    let told = (name == "SUDO_UID").then(|| Some((number(value)?, number(&variable("SUDO_GID")?)?))).flatten();
+    let known = user.as_ref().map(|user| (user.uid, user.gid));
+    let (uid, gid) =
+        told.or(known).ok_or_else(|| refused(format!("{name} is {value:?}, and no user is known for it")))?;
+    let groups = user.map(|user| users.groups_of(&user)).unwrap_or_default();
+    Ok(Caller { uid, gid, groups })
 }
 
 /// Refuses a source that is named by a descriptor of some process: what is said of it would tell what root has open.

@@ -16,7 +16,7 @@ use crate::model::paths::{components, is_source_path};
 use crate::model::refusals::{Refusal, Refusals};
 use crate::model::request::{MAX_OPTIONS, MountRequest, Operation};
 use crate::model::rules::{HostRules, is_helper_type, is_type_name};
-use crate::model::shared_types::is_shared;
+use crate::model::shared_types::is_the_only_one;
 use crate::model::untrusted;
 
 const SOURCE: &str = "SOURCE";
@@ -56,7 +56,7 @@ pub(crate) fn check_request(
         Operation::Mount => !by_program,
         _ => false,
     };
-    if let (Some(fstype), false) = (request.fstype.as_deref().filter(|fstype| is_shared(fstype)), is_helped) {
+    if let (Some(fstype), false) = (request.fstype.as_deref().filter(|fstype| is_the_only_one(fstype)), is_helped) {
         check.options_of_the_host(fstype, &request.options);
     }
     for option in request.options.iter() {
@@ -273,7 +273,8 @@ impl Check<'_> {
     /// What is one for the whole host is nobody's to change by mounting it.
     fn options_of_the_host(&mut self, fstype: &str, options: &Options) {
         let is_named = |name: &String| self.rules.options.contains(name);
-        let is_of_one_mount = |name: &str| is_generic(name) || is_dropped(name) || is_own(name) || name == "defaults";
+        let is_of_one_mount =
+            |name: &str| is_generic(name) || is_dropped(name) || is_own(name) || matches!(name, "defaults" | "source");
         let changes: Vec<String> = options
             .iter()
             .filter(|option| !is_of_one_mount(&option.name) && propagation_of_word(&option.name).is_none())

@@ -128,10 +128,10 @@ impl<'h> LoopDevices<'h> {
             }
         }
         let can_only_be_read = is_read_only(self.host, device);
-        others.retain(|other| !(can_only_be_read && is_read_only(self.host, *other)));
         for other in others {
             for part in self.parts_within(other, &wanted)? {
-                if self.is_in_use(part)? {
+                let is_harmless = can_only_be_read && is_read_only(self.host, part);
+                if !is_harmless && self.is_in_use(part)? {
                     return Ok(Some(part));
                 }
             }
@@ -169,7 +169,7 @@ impl<'h> LoopDevices<'h> {
         let mut written = vec![BackingFile::Device(device)];
         // One that can't be asked what it shows isn't mounted either.
         for below in self.below(device).unwrap_or_default() {
-            written.push(BackingFile::Device(below));
+            written.extend([below, disk_of(self.host, below)].map(BackingFile::Device));
             written.extend(partitions(self.host, below).into_iter().map(BackingFile::Device));
         }
         match self.storage_of(device) {

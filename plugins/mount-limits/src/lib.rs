@@ -3,7 +3,7 @@
 
 use mountgate_sdk::{
     Code, Device, FileKind, Folders, Kind, Location, Mount, Mounts, Operation, Place, Policy, Problem, ResolvedPath,
-    Review, Verdict, Via, deny, lies_in,
+    Review, Verdict, Via, deny, is_within, lies_in,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -77,7 +77,10 @@ impl Policy for MountLimits {
             if mounts.covering(path).is_some_and(|mount| mount.target == *path) {
                 return Ok(deny(&TARGET_IS_MOUNT_POINT, "target", format!("something is already mounted on {path}")));
             }
-            if let Some(hidden) = mounts.below(path, 1).first() {
+            // What is moved doesn't stay there.
+            let moved = review.source.as_ref().filter(|_| review.request.operation == Operation::Move);
+            let stays = |mount: &&Mount| moved.is_none_or(|moved| !is_within(&mount.target, &moved.path));
+            if let Some(hidden) = mounts.below(path, MANY).iter().find(stays) {
                 return Ok(deny(&TARGET_IS_MOUNT_POINT, "target", format!("{} would be hidden", hidden.target)));
             }
         }

@@ -214,7 +214,9 @@ impl Facts {
         let is_fuse = fstype.as_ref().is_some_and(|fstype| fstype.starts_with("fuse"));
         let is_path = match &mount {
             Some(mount) => is_fuse || mount.fstype == "btrfs" || mount.device.major != 0,
-            None => review.source.is_some() && (is_copied || is_fuse || directory.is_none()),
+            None => {
+                is_copied || is_fuse || review.source.as_ref().is_some_and(|found| found.kind == FileKind::BlockDevice)
+            }
         };
         let path = review.source.as_ref().map(|found| found.path.as_str()).or(written.as_deref());
         let source_way = match path.filter(|path| path.starts_with('/')) {

@@ -167,6 +167,8 @@ fn layers_of_an_overlay_are_sources() {
         assert_eq!(added(rules, &review), ["ro"], "{fstype}");
         review.source = bind("/srv/trusted/a", "/mnt").source;
         assert_eq!(added(rules, &review), ["ro"], "{fstype}");
+        review.source.iter_mut().for_each(|source| source.kind = FileKind::CharDevice);
+        assert_eq!(added(rules, &review), ["ro"], "{fstype}");
     }
     assert_eq!(added(rules, &mount("ext4", "/srv/trusted/disk", "/mnt")), [] as [&str; 0]);
     let mut fuse = bind("/srv/trusted/a", "/mnt");

@@ -1,4 +1,4 @@
-//! Denies a mount over an existing mount point or above one, too many mounts below a path or from one source, and a second writable
+//! Denies a mount over an existing mount point, or above one, too many mounts below a path or from one source, and a second writable
 //! mount of a block device.
 
 use mountgate_sdk::{
@@ -12,8 +12,10 @@ use serde::Deserialize;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Settings {
-    /// Whether a mount may cover an existing mount point, or a folder above one.
+    /// Whether a mount may cover an existing mount point.
     pub allow_stacking: bool,
+    /// Whether no mount may cover a folder above an existing mount point.
+    pub deny_hiding: bool,
     /// How many mounts may be below a path.
     pub below: Vec<Below>,
     /// How many mounts one source may have.
@@ -49,7 +51,7 @@ impl Policy for MountLimits {
 
     fn codes(settings: &Settings) -> Vec<Code> {
         let codes = [
-            (TARGET_IS_MOUNT_POINT, !settings.allow_stacking),
+            (TARGET_IS_MOUNT_POINT, !settings.allow_stacking || settings.deny_hiding),
             (TOO_MANY_BELOW, !settings.below.is_empty()),
             (TOO_MANY_OF_SOURCE, settings.max_per_source.is_some()),
             (SECOND_WRITER, !settings.allow_second_writer),
@@ -72,15 +74,12 @@ impl Policy for MountLimits {
             return Ok(Verdict::Allow);
         };
         let new = |place: &&Place| matches!(place.via, Via::Target | Via::Peer | Via::Slave);
-        for place in review.places.iter().filter(new).filter(|_| !settings.allow_stacking) {
+        for place in review.places.iter().filter(new) {
             let path = &place.path;
-            if mounts.covering(path).is_some_and(|mount| mount.target == *path) {
+            if !settings.allow_stacking && mounts.covering(path).is_some_and(|mount| mount.target == *path) {
                 return Ok(deny(&TARGET_IS_MOUNT_POINT, "target", format!("something is already mounted on {path}")));
             }
-            // What is moved doesn't stay there.
-            let moved = review.source.as_ref().filter(|_| review.request.operation == Operation::Move);
-            let stays = |mount: &&Mount| moved.is_none_or(|moved| !is_within(&mount.target, &moved.path));
-            if let Some(hidden) = mounts.below(path, MANY).iter().find(stays) {
+            if let Some(hidden) = hidden_by(review, path, mounts).filter(|_| settings.deny_hiding) {
                 return Ok(deny(&TARGET_IS_MOUNT_POINT, "target", format!("{} would be hidden", hidden.target)));
             }
         }
@@ -89,6 +88,13 @@ impl Policy for MountLimits {
         }
         Ok(too_many_of_source(settings, review, mounts).unwrap_or(Verdict::Allow))
     }
+}
+
+/// A mount that a mount at this path would hide. What is moved doesn't stay there.
+fn hidden_by(review: &Review, path: &str, mounts: &impl Mounts) -> Option<Mount> {
+    let moved = review.source.as_ref().filter(|_| review.request.operation == Operation::Move);
+    let stays = |mount: &Mount| moved.is_none_or(|moved| !is_within(&mount.target, &moved.path));
+    mounts.below(path, MANY).into_iter().find(stays)
 }
 
 fn too_many_below(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {

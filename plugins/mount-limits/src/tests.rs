@@ -37,8 +37,13 @@ fn a_mount_point_is_not_mounted_over() {
     assert_eq!(judge("{}", &mount("tmpfs", "tmpfs", "/mnt/a"), table.clone()), "target-is-mount-point");
     assert_eq!(judge("{}", &bind("/srv", "/mnt/a"), table.clone()), "target-is-mount-point");
     assert_eq!(judge("{}", &mount("tmpfs", "tmpfs", "/mnt/ab"), table.clone()), "allow");
-    // Nor is a folder above one.
-    assert_eq!(judge("{}", &mount("tmpfs", "tmpfs", "/mnt"), table.clone()), "target-is-mount-point");
+    // A folder above one is another matter.
+    let above = mount("tmpfs", "tmpfs", "/mnt");
+    assert_eq!(judge("{}", &above, table.clone()), "allow");
+    assert_eq!(judge(r#"{"deny-hiding": true}"#, &above, table.clone()), "target-is-mount-point");
+    let mut moves = bind("/mnt/a", "/mnt");
+    moves.request.operation = Operation::Move;
+    assert_eq!(judge(r#"{"deny-hiding": true}"#, &moves, table.clone()), "allow");
     assert_eq!(judge(r#"{"allow-stacking": true}"#, &mount("tmpfs", "tmpfs", "/mnt/a"), table), "allow");
 }
 

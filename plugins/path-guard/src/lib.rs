@@ -113,6 +113,14 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
     let is_judged = |place: &&Place| place.via != Via::BroughtAlong;
     let places = || review.places.iter().filter(is_judged);
     if !denied.paths().is_empty() {
+        // A mount above would hide the denied path, or change what it's on. That costs less to find out than where thousands of places lie.
+        let is_denied_itself = |place: &Place| denied.locations().contains(&place.location);
+        if let Some((place, folder)) =
+            at_or_above(review, &denied, mounts).filter(|(place, _)| !is_denied_itself(place))
+        {
+            let reason = format!("{} holds {folder}, which is denied", shown(place));
+            return Ok(Some(deny(&TARGET_DENIED, field_of(place), reason)));
+        }
         let locations: Vec<Location> = places().map(|place| place.location.clone()).collect();
         if denied.holding(&mounts.around(&locations)).is_some() {
             // Which one it is must be asked place by place.
@@ -124,11 +132,6 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         }
         if let Some(verdict) = opened(review, &denied, &TARGET_DENIED, mounts) {
             return Ok(Some(verdict));
-        }
-        // A mount above would hide the denied path, or change what it's on.
-        if let Some((place, folder)) = at_or_above(review, &denied, mounts) {
-            let reason = format!("{} holds {folder}, which is denied", shown(place));
-            return Ok(Some(deny(&TARGET_DENIED, field_of(place), reason)));
         }
     }
     if !allowed.paths().is_empty() {

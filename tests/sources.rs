@@ -7,6 +7,7 @@ use crate::support::{on_host_with, text_of};
 tests! {
     privileged layers_of_an_overlay_are_judged_as_what_they_are,
     privileged layers_of_an_overlay_are_pinned_and_may_be_many,
+    privileged two_overlays_never_write_to_one_folder,
     privileged a_journal_device_is_judged_as_a_source,
     privileged what_the_kernel_is_not_told_hides_no_path,
     privileged a_remount_names_no_path_that_nobody_has_judged,
@@ -82,6 +83,29 @@ fn layers_of_an_overlay_are_pinned_and_may_be_many() -> Result<()> {
     )?;
     ensure!(text.contains("\n42\n"), "{text}");
     Ok(())
+}
+
+fn two_overlays_never_write_to_one_folder() -> Result<()> {
+    with_sources(
+        r#"layered() { echo mount -t overlay -o lowerdir=/mnt/w/a,upperdir=$1,workdir=$2 overlay $3; }
+        busy() { says 32 gate $(layered "$@"); echo "$said" | grep 'would lose files'; absent $3; }
+        mkdir /mnt/w/upper2 /mnt/w/work2 /mnt/view; mount --bind /mnt/w /mnt/view; ln -s /mnt/view/upper /mnt/link
+        allowed $(layered /mnt/w/upper /mnt/w/work /mnt/x)
+        busy /mnt/w/upper /mnt/w/work2 /mnt/y; busy /mnt/w/upper2 /mnt/w/work /mnt/y; busy /mnt/w/work /mnt/w/work2 /mnt/y
+        # Under another name.
+        busy /mnt/view/upper /mnt/view/work2 /mnt/y; busy /mnt/link /mnt/w/work2 /mnt/y
+        allowed $(layered /mnt/view/upper2 /mnt/view/work2 /mnt/y); allowed umount /mnt/y
+        # Those who only read take nothing from it.
+        allowed mount -t overlay -o lowerdir=/mnt/w/a:/mnt/w/b overlay /mnt/y; allowed umount /mnt/y
+        allowed umount /mnt/x; allowed $(layered /mnt/view/upper /mnt/view/work2 /mnt/y); allowed umount /mnt/y
+        # One of many callers.
+        for round in 1 2 3 4 5 6; do
+            gate $(layered /mnt/w/upper /mnt/w/work /mnt/x) & one=$!; gate $(layered /mnt/view/upper /mnt/view/work2 /mnt/y) & other=$!
+            wait $one || true; wait $other || true
+            test $(grep -c -e ' /mnt/x .* - overlay ' -e ' /mnt/y .* - overlay ' /proc/1/mountinfo) = 1; umount /mnt/x 2>/dev/null || umount /mnt/y
+        done"#,
+    )
+    .map(drop)
 }
 
 fn a_journal_device_is_judged_as_a_source() -> Result<()> {

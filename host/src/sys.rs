@@ -135,10 +135,20 @@ pub(crate) fn statmount(id: u64, namespace: Option<u64>, mask: u64, buffer: &mut
 /// listmount(2): the 64-bit ids of the mounts below a mount, those after `last`. Says how many were written. In another
 /// mount namespace as [`statmount`].
 pub(crate) fn listmount(id: u64, namespace: Option<u64>, last: u64, ids: &mut [u64]) -> io::Result<usize> {
-    let request = MountIdRequest::new(id, last, namespace);
+    listmount_with(MountIdRequest::new(id, last, namespace), ids, 0)
+}
+
+/// listmount(2) from the youngest mount to the oldest. `InvalidInput` before Linux 6.11.
+pub(crate) fn listmount_reverse(id: u64, ids: &mut [u64]) -> io::Result<usize> {
+    /// From `include/uapi/linux/mount.h`.
+    const LISTMOUNT_REVERSE: u32 = 1;
+    listmount_with(MountIdRequest::new(id, 0, None), ids, LISTMOUNT_REVERSE)
+}
+
+fn listmount_with(request: MountIdRequest, ids: &mut [u64], flags: u32) -> io::Result<usize> {
     // SAFETY: the kernel reads `request.size` bytes of a live struct, and writes at most `ids.len()` ids.
     let result =
-        unsafe { libc::syscall(SYS_LISTMOUNT, std::ptr::from_ref(&request), ids.as_mut_ptr(), ids.len(), 0u32) };
+        unsafe { libc::syscall(SYS_LISTMOUNT, std::ptr::from_ref(&request), ids.as_mut_ptr(), ids.len(), flags) };
     checked(result)
 }
 

@@ -87,7 +87,7 @@ impl<'p> Chain<'p> {
         })
     }
 
-    /// Tells every policy how a request ended, and returns what they wrote. Whatever they do changes nothing.
+    /// Tells the policies that observe how a request ended, and returns what they wrote. Whatever they do changes nothing.
     pub fn observe(&self, outcome: &Outcome, after: &Arc<Snapshot>) -> Vec<TraceEntry> {
         let observe = |policy: &Policy| {
             let mut entry = TraceEntry::of(policy, Phase::Observe, None, policy.observe(outcome, after));
@@ -96,6 +96,6 @@ impl<'p> Chain<'p> {
             }
             entry
         };
-        self.policies.iter().map(observe).collect()
+        self.policies.iter().filter(|policy| policy.observes).map(observe).collect()
     }
 }

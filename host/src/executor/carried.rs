@@ -26,6 +26,9 @@ pub(super) enum Before {
 impl Before {
     /// The mounts that are there before something is done. `there` is any place of the host.
     pub(super) fn now(execution: &Execution<'_>, there: BorrowedFd<'_>) -> io::Result<Self> {
+        if let Ok(newest) = statmount::newest() {
+            return Ok(Self::Newest(newest));
+        }
         // Ids only grow: that of a mount that is made now is larger than all there are.
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         let newest = open_tree(there, "", flags).ok().map(|copy| Identity::of(copy.as_fd())).transpose()?;

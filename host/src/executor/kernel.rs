@@ -101,6 +101,7 @@ pub(super) fn mount(
         }
         None => {
             layers::configure(execution, fstype, &context, parameters)?;
+            layers::check_alone(execution, || call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]))?;
             create()?;
         }
     }

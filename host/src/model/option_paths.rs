@@ -21,6 +21,11 @@ const ONE_PATH: [&str; 8] =
 /// Options whose value looks like a path and is one in the file system itself.
 const INSIDE: [&str; 4] = ["subvol", "aname", "subdir", "root"];
 
+/// Whether an option names a folder to which an overlay writes.
+pub(crate) fn is_written(option: &str) -> bool {
+    matches!(option, "upperdir" | "workdir")
+}
+
 /// The paths that are judged as sources are. An option that nothing is known of, and that the operator has named, isn't taken for
 /// a path.
 pub(crate) fn judged_paths(option: &MountOption, named: &[String]) -> Vec<WrittenPath> {

@@ -129,6 +129,18 @@ pub(crate) fn newer(id: u64) -> io::Result<Vec<u64>> {
     list(LSMT_ROOT, None, id)
 }
 
+/// The largest 64-bit id of a mount of this process's namespace.
+///
+/// # Errors
+/// As [`all`], and where listmount(2) can't begin with the youngest, as before Linux 6.11.
+pub(crate) fn newest() -> io::Result<u64> {
+    let mut page = [0];
+    match sys::listmount_reverse(LSMT_ROOT, &mut page).map_err(unsupported)? {
+        0 => Err(io::ErrorKind::NotFound.into()),
+        _ => Ok(page[0]),
+    }
+}
+
 /// The 64-bit ids of all mounts below one, in the order in which they were made.
 ///
 /// # Errors

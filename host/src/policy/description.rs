@@ -36,6 +36,8 @@ pub(in crate::policy) struct Introduction {
     pub(in crate::policy) denial_codes: Vec<String>,
     /// The fields that its rewrites may change.
     pub(in crate::policy) changes: Vec<Field>,
+    /// Whether it's to be told how requests end.
+    pub(in crate::policy) observes: bool,
 }
 
 /// Bytes in a record: as they are where they are text, else in hexadecimal.
@@ -83,8 +85,13 @@ mod tests {
                 help: String::new(),
                 settings_schema: String::new(),
             };
-            let kept =
-                Introduction { description, prepared: prepared.clone(), denial_codes: Vec::new(), changes: Vec::new() };
+            let kept = Introduction {
+                description,
+                prepared: prepared.clone(),
+                denial_codes: Vec::new(),
+                changes: Vec::new(),
+                observes: false,
+            };
             let text = serde_json::to_string(&kept).expect("it can be written");
             let read: Introduction = serde_json::from_str(&text).expect("it can be read");
             assert_eq!(read.prepared, prepared);

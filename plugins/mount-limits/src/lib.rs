@@ -79,7 +79,9 @@ impl Policy for MountLimits {
             if !settings.allow_stacking && mounts.covering(path).is_some_and(|mount| mount.target == *path) {
                 return Ok(deny(&TARGET_IS_MOUNT_POINT, "target", format!("something is already mounted on {path}")));
             }
-            if let Some(hidden) = hidden_by(review, path, mounts).filter(|_| settings.deny_hiding) {
+            // Asked for only where it matters: the answer costs a reading of the whole table.
+            let hidden = settings.deny_hiding.then(|| hidden_by(review, path, mounts)).flatten();
+            if let Some(hidden) = hidden {
                 return Ok(deny(&TARGET_IS_MOUNT_POINT, "target", format!("{} would be hidden", hidden.target)));
             }
         }

@@ -56,7 +56,7 @@ impl Prepared for Rules {
             }
         }
         let prepared = postcard::to_allocvec(&rules).map_err(|error| vec![problem("rules", error.to_string())])?;
-        Ok(Preparation { prepared, denial_codes, changes })
+        Ok(Preparation { prepared, denial_codes, changes, observes: false })
     }
 
     fn read(prepared: &[u8]) -> Result<Vec<Rule>, String> {

@@ -14,7 +14,12 @@ export function plugin(policy, table) {
             const settings = withDefaults(policy, JSON.parse(text));
             const problems = policy.check?.(settings) ?? [];
             if (problems.length > 0) throw failure(problems);
-            return { prepared: toUtf8(JSON.stringify(settings)), denialCodes: codes(policy), changes: policy.changes ?? [] };
+            return {
+                prepared: toUtf8(JSON.stringify(settings)),
+                denialCodes: codes(policy),
+                changes: policy.changes ?? [],
+                observes: policy.observe !== undefined,
+            };
         }),
         evaluate: (prepared, review) => told(() => policy.evaluate(JSON.parse(fromUtf8(prepared)), review, table)),
         observe: (prepared, outcome) => told(() => policy.observe?.(JSON.parse(fromUtf8(prepared)), outcome, table)),

@@ -88,7 +88,8 @@ class Policy(exports.Plugin):
             problems = [Problem("", plain(f"{type(error).__name__}: {error}"))]
         if problems:
             raise Err(problems)
-        return Preparation(json.dumps(whole).encode(), list(self.codes), list(self.changes))
+        observes = type(self).watch is not Policy.watch
+        return Preparation(json.dumps(whole).encode(), list(self.codes), list(self.changes), observes)
 
     def evaluate(self, prepared: bytes, review: Review) -> Verdict:
         try:

@@ -69,9 +69,14 @@ pub trait Policy {
     /// The reason why the request can't be judged. The request is then denied.
     fn evaluate(settings: &Self::Settings, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String>;
 
-    /// Is told how a request ended.
-    fn observe(_settings: &Self::Settings, _outcome: &Outcome, _mounts: &impl Mounts) {}
+    /// What is told how each request ended. None, and no time is spent on it.
+    fn observer<M: Mounts>(_settings: &Self::Settings) -> Option<Observer<Self::Settings, M>> {
+        None
+    }
 }
+
+/// A function that is told how a request ended.
+pub type Observer<Settings, M> = fn(&Settings, &Outcome, &M);
 
 /// A policy plugin that makes something of its settings, once, and is given that for each request. Every [`Policy`] is one.
 pub trait Prepared {
@@ -106,7 +111,7 @@ pub trait Prepared {
     /// The reason why the request can't be judged. The request is then denied.
     fn evaluate(form: &Self::Form, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String>;
 
-    /// As [`Policy::observe`].
+    /// Is told how a request ended, where the preparation says that it observes.
     fn observe(_form: &Self::Form, _outcome: &Outcome, _mounts: &impl Mounts) {}
 }
 
@@ -126,6 +131,7 @@ impl<P: Policy> Prepared for P {
                 prepared: settings.as_bytes().to_vec(),
                 denial_codes: P::codes(&form).iter().map(ToString::to_string).collect(),
                 changes: P::CHANGES.iter().map(|field| (*field).to_owned()).collect(),
+                observes: P::observer::<HostMounts>(&form).is_some(),
             }),
             false => Err(problems),
         }
@@ -140,7 +146,9 @@ impl<P: Policy> Prepared for P {
     }
 
     fn observe(settings: &P::Settings, outcome: &Outcome, mounts: &impl Mounts) {
-        P::observe(settings, outcome, mounts);
+        if let Some(observer) = P::observer(settings) {
+            observer(settings, outcome, mounts);
+        }
     }
 }
 

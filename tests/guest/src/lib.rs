@@ -3,7 +3,10 @@
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mountgate_sdk::{Code, Denial, Edit, Kind, MountOption, Mounts, Policy, Review, Verdict, deny, is_within, log};
+use mountgate_sdk::{
+    Code, Denial, Edit, Kind, MountOption, Mounts, Observer, Outcome, Policy, Review, Status, Verdict, deny, is_within,
+    log,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -33,7 +36,7 @@ pub struct Rule {
 }
 
 /// A misdeed.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "each does what it's called")]
 pub enum Act {
@@ -59,6 +62,10 @@ pub enum Act {
     KeepMemory,
     /// Denies what lies above, at or below some paths, by its name alone.
     JudgeNames,
+    /// Writes to the log how a request ended.
+    Observe,
+    /// Traps when it's told how a request ended.
+    ObserveAndTrap,
 }
 
 const NAME_DENIED: Code = Code::new("name-denied");
@@ -85,6 +92,25 @@ impl Policy for Misbehaving {
         }
         misbehave(rule.act, review, mounts)
     }
+
+    fn observer<M: Mounts>(settings: &Settings) -> Option<Observer<Settings, M>> {
+        let told_to = |act: Act| settings.rules.iter().any(|rule| rule.act == act);
+        match (told_to(Act::Observe), told_to(Act::ObserveAndTrap)) {
+            (_, true) => Some(|_, _, _| unreachable!("as told")),
+            (true, _) => Some(observe),
+            _ => None,
+        }
+    }
+}
+
+fn observe(_: &Settings, outcome: &Outcome, mounts: &impl Mounts) {
+    let how = match &outcome.status {
+        Status::Applied(_) => "applied",
+        Status::Failed(_) => "failed",
+        Status::Denied(_) => "denied",
+    };
+    let covered = mounts.covering(&outcome.request.target).map(|mount| mount.target).unwrap_or_default();
+    log::write(log::Level::Warn, &format!("{how}; {} is on {covered}", outcome.request.target), &[]);
 }
 
 impl Rule {
@@ -148,7 +174,7 @@ fn misbehave(act: Act, review: &Review, mounts: &impl Mounts) -> Result<Verdict,
             black_box(Vec::<u8>::with_capacity(1_000_000).leak());
             Verdict::Allow
         }
-        Act::JudgeNames | Act::JudgeOnce => Verdict::Allow,
+        Act::JudgeNames | Act::JudgeOnce | Act::Observe | Act::ObserveAndTrap => Verdict::Allow,
         Act::GiveUp => return Err("it doesn't know".to_owned()),
         Act::DriveTheTerminal => raw_denial("\u{1b}[2J"),
     })

@@ -69,14 +69,22 @@ impl LockFile {
             let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             reader.error(LOCK, line, error.message().to_owned(), lock_advice(&reader.path))
         };
-        let table: toml::Table = toml::from_str(&text).map_err(|error| failed(&error))?;
-        let version = table.get("version").and_then(toml::Value::as_integer).unwrap_or(1);
-        if version != i64::from(VERSION) {
-            let message = format!("it has version {version}, and this mountgate reads version {VERSION}");
-            return Err(reader.error(LOCK, None, message, lock_advice(&reader.path)));
+        let of_version = |version: i64| match version == i64::from(VERSION) {
+            true => Ok(()),
+            false => {
+                let message = format!("it has version {version}, and this mountgate reads version {VERSION}");
+                Err(reader.error(LOCK, None, message, lock_advice(&reader.path)))
+            }
+        };
+        match toml::from_str::<Self>(&text) {
+            Ok(lock) => of_version(lock.version.into()).map(|()| Some((lock, text))),
+            // Another version may have another form.
+            Err(error) => {
+                let table: toml::Table = toml::from_str(&text).map_err(|error| failed(&error))?;
+                of_version(table.get("version").and_then(toml::Value::as_integer).unwrap_or(1))?;
+                Err(failed(&error))
+            }
         }
-        let lock = toml::from_str(&text).map_err(|error| failed(&error))?;
-        Ok(Some((lock, text)))
     }
 
     /// What a directory is now.

@@ -144,7 +144,7 @@ impl Engine {
                 introduction
             }
         };
-        let Introduction { description, prepared, denial_codes, changes } = introduction;
+        let Introduction { description, prepared, denial_codes, changes, observes } = introduction;
         if description.kind == Kind::Validating && !entry.rewrites.is_empty() {
             let message = format!("{} is validating and can't rewrite", description.name);
             return Err(Fault::new(message, "take its `rewrites` away"));
@@ -154,6 +154,7 @@ impl Engine {
             description,
             denial_codes,
             changes,
+            observes,
             callers: entry.callers.clone(),
             mode: entry.mode,
             rewrites: entry.rewrites.clone(),

@@ -23,6 +23,8 @@ pub struct Policy {
     pub denial_codes: Vec<String>,
     /// The fields that its rewrites may change.
     pub changes: Vec<Field>,
+    /// Whether it's told how requests end.
+    pub observes: bool,
     /// Whom it's for; for everybody, where it doesn't say.
     pub callers: Option<Callers>,
     /// Whether its verdict is followed.

@@ -270,10 +270,10 @@ impl Runner {
             Fault::new(message, "ask its author: it must be a JSON Schema")
         })?;
         match preparation {
-            Ok(Ok(plugin::Preparation { prepared, denial_codes, changes })) if problems.is_empty() => {
+            Ok(Ok(plugin::Preparation { prepared, denial_codes, changes, observes })) if problems.is_empty() => {
                 check_codes(&denial_codes)?;
                 let changes = fields(&changes)?;
-                Ok(Introduction { description, prepared, denial_codes, changes })
+                Ok(Introduction { description, prepared, denial_codes, changes, observes })
             }
             // A plugin that gives up on settings which its schema doesn't allow has said why by the schema.
             Err(error) if problems.is_empty() => Err(failed(&error, &store)),

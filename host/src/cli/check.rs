@@ -1,13 +1,14 @@
 //! `mountgate check`
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::global::Global;
 use super::lent;
-use super::output::status_of_printed;
 use super::request_file::RequestFile;
 use super::{mount, umount, worker};
 use crate::decision::case::{Case, Resolution};
@@ -145,5 +146,9 @@ fn print(global: &Global, (report, status): &(Report, ExitStatus)) -> anyhow::Re
     if global.json {
         report.log();
     }
-    Ok(status_of_printed(printed.map_err(Into::into), *status))
+    match printed {
+        // The answer is all there is. Whoever closed the pipe has read what he wanted.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("the answer can't be printed"),
+        _ => Ok(*status),
+    }
 }

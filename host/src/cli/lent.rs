@@ -38,10 +38,6 @@ pub(super) struct Caller {
 /// # Errors
 /// When nothing tells who that is.
 pub(super) fn caller() -> Result<Caller, Error> {
-    let own = || {
-        let groups = getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()).collect();
-        Caller { uid: getuid().as_raw(), gid: getgid().as_raw(), groups }
-    };
     let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let set = ["SUDO_UID", "PKEXEC_UID", "DOAS_USER"].into_iter().filter_map(|name| Some((name, variable(name)?)));
     // Nobody else can have root's user id with these variables.
@@ -54,7 +50,12 @@ pub(super) fn caller() -> Result<Caller, Error> {
         ))
     };
     let (name, value) = match set.as_slice() {
-        [] => return Ok(own()),
+        [] => {
+            // A policy may be for one of them.
+            let groups = getgroups().map_err(|error| refused(format!("the caller's groups can't be read: {error}")))?;
+            let groups = groups.into_iter().map(|group| group.as_raw()).collect();
+            return Ok(Caller { uid: getuid().as_raw(), gid: getgid().as_raw(), groups });
+        }
         [(name, value)] => (*name, value),
         [(one, _), (other, _), ..] => return Err(refused(format!("both {one} and {other} say who calls"))),
     };

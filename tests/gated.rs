@@ -69,12 +69,13 @@ fn observers_are_told_how_a_request_ended_and_change_nothing() -> Result<()> {
     let text = text_of(&output);
     ensure!(output.status.success(), "{text}");
     let ends = ["applied; /mnt/x is on /mnt/x", "denied; /mnt/y is on /mnt", "failed; /mnt/source is on /mnt"];
-    for told in ends.into_iter().chain(["ended with 3", "ended with 32"]) {
+    for told in ends.into_iter().chain(["ended with 3\n", "ended with 32\n"]) {
         ensure!(text.contains(told), "no {told:?} in {text}");
     }
     let observers = lines_with(&text, "observe ");
-    ensure!(!observers.is_empty() && observers.iter().all(|line| !line.contains("quiet")), "{text}");
-    ensure!(observers.iter().any(|line| line.contains("traps") && line.contains("fail")), "{text}");
+    let failed = observers.iter().filter(|line| line.contains("traps") && line.contains("fail")).count();
+    ensure!(observers.len() == 6 && failed == 3, "{text}");
+    ensure!(observers.iter().all(|line| !line.contains("quiet")), "{text}");
     Ok(())
 }
 

@@ -89,19 +89,29 @@ fn two_overlays_never_write_to_one_folder() -> Result<()> {
     with_sources(
         r#"layered() { echo mount -t overlay -o lowerdir=/mnt/w/a,upperdir=$1,workdir=$2 overlay $3; }
         busy() { says 32 gate $(layered "$@"); echo "$said" | grep 'would lose files'; absent $3; }
-        mkdir /mnt/w/upper2 /mnt/w/work2 /mnt/view; mount --bind /mnt/w /mnt/view; ln -s /mnt/view/upper /mnt/link
+        mkdir -p /mnt/w/upper/in /mnt/w/upper2 /mnt/w/work2 /mnt/view /mnt/part; mount --bind /mnt/w /mnt/view
+        mount --bind /mnt/w/upper/in /mnt/part; mkdir /mnt/part/u /mnt/part/w; ln -s /mnt/view/upper /mnt/link
         allowed $(layered /mnt/w/upper /mnt/w/work /mnt/x)
         busy /mnt/w/upper /mnt/w/work2 /mnt/y; busy /mnt/w/upper2 /mnt/w/work /mnt/y; busy /mnt/w/work /mnt/w/work2 /mnt/y
+        # Below it.
+        busy /mnt/w/upper/in /mnt/w/work2 /mnt/y; busy /mnt/w/upper2 /mnt/w/work/work /mnt/y
         # Under another name.
-        busy /mnt/view/upper /mnt/view/work2 /mnt/y; busy /mnt/link /mnt/w/work2 /mnt/y
+        busy /mnt/view/upper /mnt/view/work2 /mnt/y; busy /mnt/link /mnt/view/work2 /mnt/y; busy /mnt/part/u /mnt/part/w /mnt/y
         allowed $(layered /mnt/view/upper2 /mnt/view/work2 /mnt/y); allowed umount /mnt/y
         # Those who only read take nothing from it.
         allowed mount -t overlay -o lowerdir=/mnt/w/a:/mnt/w/b overlay /mnt/y; allowed umount /mnt/y
-        allowed umount /mnt/x; allowed $(layered /mnt/view/upper /mnt/view/work2 /mnt/y); allowed umount /mnt/y
+        allowed umount /mnt/x
+        # Above it.
+        allowed $(layered /mnt/w/upper/in /mnt/w/work /mnt/x); busy /mnt/w/upper /mnt/w/work2 /mnt/y; allowed umount /mnt/x
+        # The other one may have been mounted through a link.
+        ln -s /mnt/w /mnt/short; mount -t overlay -o lowerdir=/mnt/w/a,upperdir=/mnt/short/upper,workdir=/mnt/short/work other /mnt/x
+        at /mnt/x | grep upperdir=/mnt/short/upper; busy /mnt/w/upper /mnt/w/work2 /mnt/y; umount /mnt/x
         # One of many callers.
         for round in 1 2 3 4 5 6; do
-            gate $(layered /mnt/w/upper /mnt/w/work /mnt/x) & one=$!; gate $(layered /mnt/view/upper /mnt/view/work2 /mnt/y) & other=$!
-            wait $one || true; wait $other || true
+            gate $(layered /mnt/w/upper /mnt/w/work /mnt/x) 2>/run/one & one=$!
+            gate $(layered /mnt/view/upper /mnt/view/work2 /mnt/y) 2>/run/other & other=$!
+            set +e; wait $one; one=$?; wait $other; other=$?; set -e
+            test $((one + other)) = 32; cat /run/one /run/other | grep 'would lose files'
             test $(grep -c -e ' /mnt/x .* - overlay ' -e ' /mnt/y .* - overlay ' /proc/1/mountinfo) = 1; umount /mnt/x 2>/dev/null || umount /mnt/y
         done"#,
     )

@@ -225,9 +225,11 @@ mod tests {
             for seed in 0..4 {
                 let free = FreeBlocks::take();
                 scope.spawn(move || {
+                    exercise(seed);
                     free.leave();
                     exercise(seed);
                 });
+                exercise(seed);
             }
         });
     }

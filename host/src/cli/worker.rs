@@ -66,7 +66,7 @@ fn wait_for<T: Send + 'static>(
     let watch = Arc::new(watch);
     let (done, result) = sync_channel(1);
     let begun = watch.clone();
-    // This thread waits, and the other one uses its memory.
+    // This thread waits, and the other one uses its free memory.
     #[cfg(target_env = "musl")]
     let free = crate::heap::FreeBlocks::take();
     let work = move || {

@@ -12,6 +12,8 @@ use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, PinnedPath, ResolvedPath};
 use crate::model::host_error::HostError;
 use crate::model::location::{Location, Place, Via};
+use crate::model::option_paths::is_upper_or_work;
+use crate::model::options::MountOption;
 use crate::model::request::{MountRequest, Operation};
 use crate::mount_table::snapshot::Snapshot;
 
@@ -146,6 +148,30 @@ impl Answers {
         let own = tops.flat_map(|top| topology.descendants(top).into_iter().chain([top]));
         let own = own.map(|mount| topology.nodes()[mount].id).collect();
         self.confirm_without(request, ends, own).map(drop)
+    }
+
+    /// An overlay of the host that writes where the request's overlay would write: the folder as the request names it, and where the other
+    /// one is mounted. What is at the other one's own name isn't known where that leads elsewhere by now, or is a relative one.
+    pub(crate) fn written_by_another_overlay(&self, ends: &Ends) -> Result<Option<(String, String)>, HostError> {
+        let written =
+            ends.option_paths.iter().filter(|path| is_upper_or_work(&path.option)).map(|path| &path.found.found);
+        let own: Vec<_> = written.filter_map(|found| Some((&found.path, found.location.as_ref()?))).collect();
+        if own.is_empty() {
+            return Ok(None);
+        }
+        let now = snapshot(&self.host);
+        let table = now.table().map_err(HostError::clone)?;
+        for mount in table.iter().map(|mount| mount.to_text()).filter(|mount| mount.fstype == "overlay") {
+            let options = mount.super_options.iter().map(|option| MountOption::parse(option));
+            for option in options.filter(|option| is_upper_or_work(&option.name)) {
+                let Some(there) = now.locate(option.value.as_deref().unwrap_or_default())? else { continue };
+                let overlaps = |own: &Location| own.is_within(&there) || there.is_within(own);
+                if let Some((path, _)) = own.iter().find(|(_, own)| overlaps(own)) {
+                    return Ok(Some(((*path).clone(), mount.target)));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// What was judged to be brought along.

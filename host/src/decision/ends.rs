@@ -17,7 +17,7 @@ use crate::host::root::HostRoot;
 use crate::model::ends::{Ends, FileKind, OptionPath, PinnedPath, ResolvedPath};
 use crate::model::image::needs_loop_device;
 use crate::model::location::{Device, Place};
-use crate::model::option_paths::{WrittenPath, is_written, judged_paths};
+use crate::model::option_paths::{WrittenPath, judged_paths};
 use crate::model::own_options::directory_mode;
 use crate::model::paths::{is_source_path, lexical};
 use crate::model::refusals::Refusals;
@@ -273,15 +273,7 @@ fn hold_storage(case: &Case<'_>, request: &MountRequest, ends: &Ends) -> Result<
     let mut files: Vec<_> = devices.into_iter().flat_map(|device| loops.written_by(device)).collect();
     files.sort();
     files.dedup();
-    let layers =
-        ends.option_paths.iter().filter(|path| request.operation == Operation::Mount && is_written(&path.option));
-    let mut layers: Vec<_> =
-        layers.filter_map(|path| path.found.found.location.as_ref()).map(ToString::to_string).collect();
-    layers.sort();
-    layers.dedup();
-    let written = files.iter().map(|file| format!("file system in {file}"));
-    let written = written.chain(layers.iter().map(|layer| format!("layer in {layer}")));
-    written.into_iter().try_for_each(|what| locks.hold(&what).map(drop)).map_err(Error::from)
+    files.iter().try_for_each(|file| locks.hold(&format!("file system in {file}")).map(drop)).map_err(Error::from)
 }
 
 /// What a path is where nothing is known of it.

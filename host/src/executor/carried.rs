@@ -26,9 +26,6 @@ pub(super) enum Before {
 impl Before {
     /// The mounts that are there before something is done. `there` is any place of the host.
     pub(super) fn now(execution: &Execution<'_>, there: BorrowedFd<'_>) -> io::Result<Self> {
-        if let Ok(newest) = statmount::newest() {
-            return Ok(Self::Newest(newest));
-        }
         // Ids only grow: that of a mount that is made now is larger than all there are.
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
         let newest = open_tree(there, "", flags).ok().map(|copy| Identity::of(copy.as_fd())).transpose()?;
@@ -37,6 +34,15 @@ impl Before {
             Some(id) => Ok(Self::Newest(id)),
             None => Self::table(execution),
         }
+    }
+
+    /// The mounts that are there before a new one is shown that isn't a tree.
+    pub(super) fn showing(execution: &Execution<'_>, new: &Identity) -> io::Result<Self> {
+        let Some(own) = new.unique_id.filter(|id| statmount::newer(*id).is_ok()) else {
+            return Self::table(execution);
+        };
+        // Others may have been mounted since it was made. Where the kernel doesn't tell the newest, these are looked at as well.
+        Ok(Self::Newest(statmount::newest().map_or(own, |newest| newest.max(own))))
     }
 
     fn table(execution: &Execution<'_>) -> io::Result<Self> {

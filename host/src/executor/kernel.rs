@@ -73,6 +73,10 @@ pub(super) fn mount(
     let is_exclusive = must_be_new(execution, fstype, parameters).map_err(|reason| {
         StepError::new(call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]), (reason, Errno::BUSY))
     })?;
+    let is_written_alone =
+        || layers::check_alone(execution, || call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]));
+    // To make it would already change what the other one works with.
+    is_written_alone()?;
     let create = || create(&context, is_exclusive).map_err(|errno| not_created(&context, fstype, name, errno));
     match source.pinned(execution)? {
         // What is in a device or in an image may name others.
@@ -101,7 +105,6 @@ pub(super) fn mount(
         }
         None => {
             layers::configure(execution, fstype, &context, parameters)?;
-            layers::check_alone(execution, || call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]))?;
             create()?;
         }
     }
@@ -110,7 +113,12 @@ pub(super) fn mount(
         .map_err(|errno| with_context_log(&context, call("fsmount", &[&attributes.to_string()]), errno))?;
     verify::device(execution, fstype, source, &mount)?;
     id_map.map_or(Ok(()), |map| id_map::apply(&mount, false, map))?;
-    let mount = show(execution, mount, |mount| singleton::check_mount(execution, fstype, mount), undos)?;
+    let last_look = |mount: &OwnedFd| {
+        singleton::check_mount(execution, fstype, mount)?;
+        // Under the lock of the host: one of two requests is shown.
+        is_written_alone()
+    };
+    let mount = show(execution, mount, false, last_look, undos)?;
     set_named_propagation(execution, mount, propagation, undos)
 }
 
@@ -227,7 +235,7 @@ pub(super) fn bind(
         change(attributes, false, Some(asked.kind))?;
     }
     id_map.map_or(Ok(()), |map| id_map::apply(&tree, recursive, map))?;
-    let tree = show(execution, tree, |_| Ok(()), undos)?;
+    let tree = show(execution, tree, recursive, |_| Ok(()), undos)?;
     set_named_propagation(execution, tree, named, undos)
 }
 
@@ -252,20 +260,22 @@ fn set_named_propagation(
 fn show(
     execution: &Execution<'_>,
     mount: OwnedFd,
+    is_tree: bool,
     last_look: impl FnOnce(&OwnedFd) -> Result<(), StepError>,
     undos: &mut Vec<Undo>,
 ) -> Result<OwnedFd, StepError> {
     let line = || call("move_mount", &[execution.plan.target()]);
     let failed = |error: io::Error| StepError::new(line(), error);
     let target = execution.target()?;
-    let own = Identity::of(mount.as_fd()).map_err(failed)?.id;
+    let own = Identity::of(mount.as_fd()).map_err(failed)?;
     wait_until_free(target);
     execution.commit(line)?;
     last_look(&mount)?;
-    let before = Before::now(execution, target).map_err(failed)?;
+    let before = if is_tree { Before::now(execution, target) } else { Before::showing(execution, &own) };
+    let before = before.map_err(failed)?;
     let shown = execution.attach(execution.give_back(), mount.as_fd(), target);
     shown.map_err(|errno| StepError::new(line(), not_shown(errno)))?;
-    match carried::check(execution, &before, own, line) {
+    match carried::check(execution, &before, own.id, line) {
         Ok(()) => Ok(mount),
         Err(error) => {
             undos.push(Undo::Detach(mount));

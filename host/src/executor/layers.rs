@@ -8,10 +8,8 @@ use rustix::mount::{fsconfig_set_fd, fsconfig_set_string};
 
 use super::execution::Execution;
 use super::failure::StepError;
-use super::lookup;
 use super::mount_api::{self, with_context_log};
-use crate::host::identity::Identity;
-use crate::model::option_paths::{is_written, paths_in};
+use crate::model::option_paths::paths_in;
 use crate::model::options::MountOption;
 use crate::model::untrusted::for_people;
 use crate::plan::call::parameter;
@@ -53,34 +51,20 @@ pub(super) fn check_names(execution: &Execution<'_>, parameters: &[MountOption])
     Ok(())
 }
 
-/// Refuses an overlay that would write to a folder to which another overlay writes: the kernel only warns of it, and both would lose files.
-/// The folder may have another name there.
+/// Refuses an overlay that would write to a folder to which another overlay writes, or to one above or below it: the kernel only warns
+/// of it, see "Sharing and copying layers" in its documentation of overlayfs.
 pub(super) fn check_alone(execution: &Execution<'_>, line: impl Fn() -> String) -> Result<(), StepError> {
-    let failed = |error: io::Error| StepError::new(line(), error);
-    let mut own = Vec::new();
-    for path in execution.plan.option_paths().iter().filter(|path| is_written(&path.option)) {
-        if let Some(pin) = &path.found.pin {
-            own.push((&path.found.found.path, Identity::of(pin.as_fd()).map_err(failed)?));
+    match execution.plan.written_by_another_overlay() {
+        Ok(None) => Ok(()),
+        Ok(Some((path, target))) => {
+            let (path, target) = (for_people(&path), for_people(&target));
+            let reason = format!(
+                "the overlay on {target} writes to {path} as well, and both would lose files: use another folder, or unmount that one"
+            );
+            Err(StepError::new(line(), (reason, Errno::BUSY)).with_code("busy"))
         }
+        Err(error) => Err(StepError::new(line(), io::Error::other(error))),
     }
-    if own.is_empty() {
-        return Ok(());
-    }
-    let table = lookup::table(execution).map_err(failed)?;
-    for mount in table.iter().map(|mount| mount.to_text()).filter(|mount| mount.fstype == "overlay") {
-        let options = mount.super_options.iter().map(|option| MountOption::parse(option));
-        for option in options.filter(|option| is_written(&option.name)) {
-            let there = option.value.as_deref().unwrap_or_default();
-            // What isn't there any more, under its name of then, can't be compared.
-            let Ok(there) = execution.host.place(there.as_bytes()).and_then(|place| place.identity()) else { continue };
-            if let Some((path, _)) = own.iter().find(|(_, own)| own.is_same_file(&there)) {
-                let (path, target) = (for_people(path), for_people(&mount.target));
-                let reason = format!("the overlay on {target} writes to {path} as well: both would lose files");
-                return Err(StepError::new(line(), (reason, Errno::BUSY)));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What was approved, where the option names a path.

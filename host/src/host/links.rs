@@ -24,7 +24,7 @@ pub(crate) fn follow(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
 pub(super) fn on_the_way(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
     let mut links = Vec::new();
     let mut path = std::path::absolute(path)?;
-    // Most paths are there and have none, which the kernel can tell in one call.
+    // Most paths are there and lead through no link, which the kernel can tell in one call.
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     if openat2(CWD, &path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).is_ok() {
         return Ok((path, links));

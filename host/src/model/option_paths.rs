@@ -22,7 +22,7 @@ const ONE_PATH: [&str; 8] =
 const INSIDE: [&str; 4] = ["subvol", "aname", "subdir", "root"];
 
 /// Whether an option names a folder to which an overlay writes.
-pub(crate) fn is_written(option: &str) -> bool {
+pub(crate) fn is_upper_or_work(option: &str) -> bool {
     matches!(option, "upperdir" | "workdir")
 }
 

@@ -12,6 +12,7 @@ use crate::decision::answers::{Answers, Pins, Unconfirmed};
 use crate::decision::approved::Approved;
 use crate::host::locks::HostLock;
 use crate::model::ends::{Ends, OptionPath, PinnedPath, ResolvedPath};
+use crate::model::host_error::HostError;
 use crate::model::image::{Image, LOOP_WORDS, needs_loop_device};
 use crate::model::location::Location;
 use crate::model::option_names::{is_context, is_dropped, is_per_mount, needs_mount_program, propagation_of_word};
@@ -110,6 +111,12 @@ impl MountPlan {
     pub(crate) fn confirm_carried(&self, own: u64, new: &HashSet<u64>, is_overtaken: bool) -> Result<(), Unconfirmed> {
         let Some(answers) = &self.answers else { return Ok(()) };
         answers.confirm_carried(&self.request, &self.ends, own, new, is_overtaken)
+    }
+
+    /// An overlay that writes where this one would write, see [`Answers::written_by_another_overlay`].
+    pub(crate) fn written_by_another_overlay(&self) -> Result<Option<(String, String)>, HostError> {
+        let answers = self.answers.as_ref();
+        answers.map_or(Ok(None), |answers| answers.written_by_another_overlay(&self.ends))
     }
 
     /// What was judged to be brought along, where that is known.

@@ -80,8 +80,9 @@ impl Policy for MountLimits {
                 return Ok(deny(&TARGET_IS_MOUNT_POINT, "target", format!("something is already mounted on {path}")));
             }
             // Asked for only where it matters: the answer costs a reading of the whole table.
-            let hidden = settings.deny_hiding.then(|| hidden_by(review, path, mounts)).flatten();
-            if let Some(hidden) = hidden {
+            if settings.deny_hiding
+                && let Some(hidden) = hidden_by(review, path, mounts)
+            {
                 return Ok(deny(&TARGET_IS_MOUNT_POINT, "target", format!("{} would be hidden", hidden.target)));
             }
         }

@@ -118,7 +118,7 @@ export interface Policy<Settings = any> {
     check?(settings: Settings): Problem[];
     /** Judges a request. What it throws is a failure, which denies the request. */
     evaluate(settings: Settings, review: Review, mounts: Mounts): Verdict;
-    /** Is told how a request ended. */
+    /** Is told how a request ended. A policy without this function isn't asked. */
     observe?(settings: Settings, outcome: Outcome, mounts: Mounts): void;
 }
 

@@ -59,7 +59,7 @@ class Policy(exports.Plugin):
         return ()
 
     def watch(self, settings: dict[str, Any], outcome: Outcome, mounts: Any) -> None:
-        """Is told how a request ended."""
+        """Is told how a request ended. A policy without this method isn't asked."""
 
     def with_defaults(self, settings: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         """The settings with their defaults."""

@@ -69,22 +69,21 @@ impl LockFile {
             let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             reader.error(LOCK, line, error.message().to_owned(), lock_advice(&reader.path))
         };
-        let of_version = |version: i64| match version == i64::from(VERSION) {
-            true => Ok(()),
-            false => {
-                let message = format!("it has version {version}, and this mountgate reads version {VERSION}");
-                Err(reader.error(LOCK, None, message, lock_advice(&reader.path)))
+        let read: Result<Self, _> = toml::from_str(&text);
+        let version = match &read {
+            Ok(lock) => lock.version.into(),
+            // Another version may have another form.
+            Err(_) => {
+                let table: toml::Table = toml::from_str(&text).map_err(|error| failed(&error))?;
+                table.get("version").and_then(toml::Value::as_integer).unwrap_or(1)
             }
         };
-        match toml::from_str::<Self>(&text) {
-            Ok(lock) => of_version(lock.version.into()).map(|()| Some((lock, text))),
-            // Another version may have another form.
-            Err(error) => {
-                let table: toml::Table = toml::from_str(&text).map_err(|error| failed(&error))?;
-                of_version(table.get("version").and_then(toml::Value::as_integer).unwrap_or(1))?;
-                Err(failed(&error))
-            }
+        if version != i64::from(VERSION) {
+            let message = format!("it has version {version}, and this mountgate reads version {VERSION}");
+            return Err(reader.error(LOCK, None, message, lock_advice(&reader.path)));
         }
+        let lock = read.map_err(|error| failed(&error))?;
+        Ok(Some((lock, text)))
     }
 
     /// What a directory is now.

@@ -256,10 +256,12 @@ impl Runner {
         };
         let failed = |error: &wasmtime::Error, store: &Store<HostState>| {
             let failure = failure(error, store, limits);
-            Fault::failed(
-                format!("its plugin failed before it was asked anything: {failure}"),
-                "raise its limits, or ask its author",
-            )
+            let hint = match failure.kind {
+                // Its functions have other types, as those of a plugin have that was built before the contract was as it is.
+                FailureKind::Malformed => "build it against the WIT of this version",
+                _ => "raise its limits, or ask its author",
+            };
+            Fault::failed(format!("its plugin failed before it was asked anything: {failure}"), hint)
         };
         let asked = ask();
         self.keep_notes(&store, &notes);

@@ -206,7 +206,7 @@ fn a_broken_stderr_is_no_panic() -> Result<()> {
         run gate mount -vv -t tmpfs tmpfs /mnt/not-there 2>/dev/full
         run gate umount /mnt/x >/dev/full 2>/dev/full
         absent /mnt/x
-        # What is allowed is told by the status too, and nobody has read it.
+        # Nobody has read the answer, so it's no success.
         if gate check mount -t tmpfs tmpfs /mnt/x >/dev/full 2>/run/said; then exit 1; fi; grep 'No space left on device' /run/said
         run $M completions bash >/dev/full 2>/run/said; grep 'No space left on device' /run/said
         "#,

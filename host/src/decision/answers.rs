@@ -1,6 +1,6 @@
 //! What the policies of an approved request were told. It must still be true when the request is carried out.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -150,12 +150,18 @@ impl Answers {
         self.confirm_without(request, ends, own).map(drop)
     }
 
-    /// An overlay of the host that writes where the request's overlay would write: the folder as the request names it, and where the other
-    /// one is mounted. What is at the other one's own name isn't known where that leads elsewhere by now, or is a relative one.
+    /// An overlay of the host that writes where the request's overlay would write: to which folder, and where it's mounted. Until the request
+    /// ends, no other one is made that would write to the same file system.
+    ///
+    /// What is at the other one's own name isn't known where that leads elsewhere by now, or is a relative one. Such names are
+    /// others' to choose: no lock but that of the file system is held while they are followed.
     pub(crate) fn written_by_another_overlay(&self, ends: &Ends) -> Result<Option<(String, String)>, HostError> {
-        let written =
-            ends.option_paths.iter().filter(|path| is_upper_or_work(&path.option)).map(|path| &path.found.found);
-        let own: Vec<_> = written.filter_map(|found| Some((&found.path, found.location.as_ref()?))).collect();
+        let written = ends.option_paths.iter().filter(|path| is_upper_or_work(&path.option));
+        let own: Vec<&Location> = written.filter_map(|path| path.found.found.location.as_ref()).collect();
+        let devices: BTreeSet<String> = own.iter().map(|own| own.device.to_string()).collect();
+        for device in devices {
+            self.locks.hold(&format!("layers on {device}"))?;
+        }
         if own.is_empty() {
             return Ok(None);
         }
@@ -163,11 +169,10 @@ impl Answers {
         let table = now.table().map_err(HostError::clone)?;
         for mount in table.iter().map(|mount| mount.to_text()).filter(|mount| mount.fstype == "overlay") {
             let options = mount.super_options.iter().map(|option| MountOption::parse(option));
-            for option in options.filter(|option| is_upper_or_work(&option.name)) {
-                let Some(there) = now.locate(option.value.as_deref().unwrap_or_default())? else { continue };
-                let overlaps = |own: &Location| own.is_within(&there) || there.is_within(own);
-                if let Some((path, _)) = own.iter().find(|(_, own)| overlaps(own)) {
-                    return Ok(Some(((*path).clone(), mount.target)));
+            for folder in options.filter(|option| is_upper_or_work(&option.name)).filter_map(|option| option.value) {
+                let Some(there) = now.locate(&folder)? else { continue };
+                if own.iter().any(|own| own.is_within(&there) || there.is_within(own)) {
+                    return Ok(Some((folder, mount.target)));
                 }
             }
         }

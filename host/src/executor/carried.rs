@@ -38,11 +38,12 @@ impl Before {
 
     /// The mounts that are there before a new one is shown that isn't a tree.
     pub(super) fn showing(execution: &Execution<'_>, new: &Identity) -> io::Result<Self> {
-        let Some(own) = new.unique_id.filter(|id| statmount::newer(*id).is_ok()) else {
-            return Self::table(execution);
-        };
+        let Some(own) = new.unique_id else { return Self::table(execution) };
         // Others may have been mounted since it was made. Where the kernel doesn't tell the newest, these are looked at as well.
-        Ok(Self::Newest(statmount::newest().map_or(own, |newest| newest.max(own))))
+        match statmount::newest().or_else(|_| statmount::newer(own).map(|_| own)) {
+            Ok(newest) => Ok(Self::Newest(newest.max(own))),
+            Err(_) => Self::table(execution),
+        }
     }
 
     fn table(execution: &Execution<'_>) -> io::Result<Self> {

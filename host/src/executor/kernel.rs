@@ -73,10 +73,8 @@ pub(super) fn mount(
     let is_exclusive = must_be_new(execution, fstype, parameters).map_err(|reason| {
         StepError::new(call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]), (reason, Errno::BUSY))
     })?;
-    let is_written_alone =
-        || layers::check_alone(execution, || call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]));
-    // To make it would already change what the other one works with.
-    is_written_alone()?;
+    // To make it would already change what another one works with.
+    layers::check_alone(execution, || call("fsconfig", &["FSCONFIG_CMD_CREATE", fstype, name]))?;
     let create = || create(&context, is_exclusive).map_err(|errno| not_created(&context, fstype, name, errno));
     match source.pinned(execution)? {
         // What is in a device or in an image may name others.
@@ -113,11 +111,7 @@ pub(super) fn mount(
         .map_err(|errno| with_context_log(&context, call("fsmount", &[&attributes.to_string()]), errno))?;
     verify::device(execution, fstype, source, &mount)?;
     id_map.map_or(Ok(()), |map| id_map::apply(&mount, false, map))?;
-    let last_look = |mount: &OwnedFd| {
-        singleton::check_mount(execution, fstype, mount)?;
-        // Under the lock of the host: one of two requests is shown.
-        is_written_alone()
-    };
+    let last_look = |mount: &OwnedFd| singleton::check_mount(execution, fstype, mount);
     let mount = show(execution, mount, false, last_look, undos)?;
     set_named_propagation(execution, mount, propagation, undos)
 }

@@ -56,10 +56,10 @@ pub(super) fn check_names(execution: &Execution<'_>, parameters: &[MountOption])
 pub(super) fn check_alone(execution: &Execution<'_>, line: impl Fn() -> String) -> Result<(), StepError> {
     match execution.plan.written_by_another_overlay() {
         Ok(None) => Ok(()),
-        Ok(Some((path, target))) => {
-            let (path, target) = (for_people(&path), for_people(&target));
+        Ok(Some((folder, target))) => {
+            let (folder, target) = (for_people(&folder), for_people(&target));
             let reason = format!(
-                "the overlay on {target} writes to {path} as well, and both would lose files: use another folder, or unmount that one"
+                "the overlay on {target} writes to {folder}, and both would lose files: use another folder, or unmount that one"
             );
             Err(StepError::new(line(), (reason, Errno::BUSY)).with_code("busy"))
         }

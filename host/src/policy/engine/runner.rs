@@ -257,7 +257,7 @@ impl Runner {
         let failed = |error: &wasmtime::Error, store: &Store<HostState>| {
             let failure = failure(error, store, limits);
             let hint = match failure.kind {
-                // Its functions have other types, as those of a plugin have that was built before the contract was as it is.
+                // Its functions have other types: it was built for another form of the contract.
                 FailureKind::Malformed => "build it against the WIT of this version",
                 _ => "raise its limits, or ask its author",
             };

@@ -132,6 +132,11 @@ impl<'d> Mutator<'d> {
         }
     }
 
+    fn word_of_settings(&mut self) -> String {
+        let words = &self.dictionary.of_settings;
+        if words.is_empty() { self.word() } else { words[self.random.usize(0..words.len())].clone() }
+    }
+
     fn number(&mut self) -> u64 {
         match (self.random.u8(0..3), self.numbers.len()) {
             (0, len) if len > 0 => self.numbers[self.random.usize(0..len)],
@@ -251,24 +256,29 @@ impl<'d> Mutator<'d> {
 
     fn change_labels(&mut self, input: &mut Input) {
         let labels = &mut input.requester.labels;
-        let at = self.random.usize(0..=labels.len());
-        match self.random.u8(0..5) {
-            0 => {
-                let label = Label { key: self.word(), value: self.word() };
-                labels.insert(at, label);
-            }
-            1 if at < labels.len() => drop(labels.remove(at)),
-            2 if at < labels.len() => labels[at].key = self.changed(&labels[at].key.clone()),
-            3 if at < labels.len() => {
-                let copy = labels[at].clone();
-                labels.push(copy);
-            }
-            _ if at < labels.len() => {
-                labels[at].value = if self.random.bool() { self.word() } else { self.changed(&labels[at].value) };
-            }
-            _ => {}
+        if labels.is_empty() || self.random.u8(0..5) == 0 {
+            // What a policy looks for is a pair, of which both words stand in its settings.
+            let label = match self.random.bool() {
+                true => Label { key: self.word(), value: self.word() },
+                false => Label { key: self.word_of_settings(), value: self.word_of_settings() },
+            };
+            labels.insert(self.random.usize(0..=labels.len()), label);
+            labels.truncate(50);
+            return;
         }
-        labels.truncate(50);
+        let at = self.random.usize(0..labels.len());
+        match self.random.u8(0..4) {
+            0 => drop(labels.remove(at)),
+            1 => labels[at].key = self.changed(&labels[at].key.clone()),
+            2 if labels.len() < 50 => labels.push(labels[at].clone()),
+            _ => {
+                labels[at].value = match self.random.u8(0..4) {
+                    0 => self.word(),
+                    1 => self.word_of_settings(),
+                    _ => self.changed(&labels[at].value),
+                };
+            }
+        }
     }
 
     fn change_numbers(&mut self, input: &mut Input) {

@@ -20,6 +20,8 @@ tests! {
     privileged the_kernel_finds_nothing_by_name_but_what_was_judged,
     privileged what_a_closed_root_holds_is_not_seen_on_the_host,
     privileged two_devices_that_show_the_same_are_one_file_system,
+    privileged what_a_device_shows_is_judged_under_its_other_names,
+    privileged a_node_in_an_allowed_folder_is_not_the_kernels,
     privileged what_is_used_under_another_name_is_not_used_again,
     privileged one_of_many_callers_writes_what_has_two_names,
     privileged a_context_with_commas_reaches_the_kernel_as_it_is_meant,
@@ -333,6 +335,62 @@ fn two_devices_that_show_the_same_are_one_file_system() -> Result<()> {
         denied mount -t ext4 -o ro $second /mnt/y; echo \"$said\" | grep 'mounted 1 times, and at most 1 may be'"
     );
     let output = on_host_with(limits, &["mount-limits"], &script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
+}
+
+fn what_a_device_shows_is_judged_under_its_other_names() -> Result<()> {
+    let script = format!(
+        "{WORLD}
+        truncate -s 16M /mnt/w/secret/image /mnt/w/b/image /mnt/w/b/disk; mkfs.ext4 -q /mnt/w/secret/image; mkfs.ext4 -q /mnt/w/b/image
+        hidden=$(losetup -f --show /mnt/w/secret/image); open=$(losetup -rf --show /mnt/w/b/image); disk=$(losetup -f --show /mnt/w/b/disk)
+        above=$(losetup -f --show $hidden)
+        trap 'umount /mnt/x /mnt/y 2>/dev/null || true; delpart $disk 1 || true; delpart $disk 2 || true; delpart $hidden 1 || true; losetup -d $above $hidden $open $disk' EXIT
+        addpart $disk 1 2048 8192; addpart $disk 2 16384 8192; mkfs.ext4 -q ${{disk}}p1; mkfs.ext4 -q ${{disk}}p2
+        mknod /mnt/w/node b $(stat -c '%Hr %Lr' $disk); mknod /mnt/w/part b $(stat -c '%Hr %Lr' ${{disk}}p1)
+        sourced() {{ denied \"$@\"; echo \"$said\" | grep '(source-denied)'; }}
+        guard() {{ sed -i \"s#^settings = .*#settings = {{ deny-sources = [$1] }}#\" $P/policies.toml; $M policy lock --yes $P > $W/locked; }}
+        # An image in a denied folder, behind a loop device, or two.
+        denied mount -t ext4 $hidden /mnt/x; echo \"$said\" | grep '/mnt/w/secret'; denied mount -t ext4 -o ro $above /mnt/x
+        allowed mount -t ext4 -o ro $open /mnt/x; umount /mnt/x
+        # The file system on an image is mounted in a denied folder.
+        mount -t ext4 -o ro $open /mnt/w/secret/in; denied mount -t ext4 -o ro,loop /mnt/w/b/image /mnt/x
+        umount /mnt/w/secret/in; allowed mount -t ext4 -o ro,loop /mnt/w/b/image /mnt/x; umount /mnt/x
+        # A device that is denied, under another node, with its parts and within its disk.
+        guard \"'$disk'\"; sourced mount -t ext4 /mnt/w/node /mnt/x; sourced mount -t ext4 ${{disk}}p1 /mnt/x; sourced mount -t ext4 /mnt/w/part /mnt/x
+        guard \"'${{disk}}p1'\"; sourced mount -t ext4 /mnt/w/node /mnt/x; sourced mount -t ext4 /mnt/w/part /mnt/x
+        allowed mount -t ext4 ${{disk}}p2 /mnt/x; umount /mnt/x
+        # An image, where its device is denied, and the other way round.
+        guard \"'$open'\"; sourced mount -t ext4 -o ro,loop /mnt/w/b/image /mnt/x
+        guard \"'/mnt/w/b/image'\"; sourced mount -t ext4 -o ro $open /mnt/x; allowed mount -t ext4 $hidden /mnt/x; umount /mnt/x
+        # A partition of the loop device of an image, and a loop device over a loop device of it.
+        addpart $hidden 1 2048 8192; guard \"'${{hidden}}p1'\"; sourced mount -t ext4 -o ro,loop,offset=1M /mnt/w/secret/image /mnt/x
+        guard \"'$above'\"; sourced mount -t ext4 -o ro,loop /mnt/w/secret/image /mnt/x"
+    );
+    let output = on_host_with(GUARDED, &["path-guard"], &script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
+}
+
+fn a_node_in_an_allowed_folder_is_not_the_kernels() -> Result<()> {
+    let allowing =
+        "[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = { allow-sources = [\"/mnt/w/a\"] }\n";
+    let script = format!(
+        "{WORLD}
+        truncate -s 16M /mnt/w/b/image; mkfs.ext4 -q /mnt/w/b/image; device=$(losetup -f --show /mnt/w/b/image)
+        trap 'umount /mnt/x /mnt/w/a/bound 2>/dev/null || true; losetup -d $device' EXIT
+        mknod /mnt/w/a/node b $(stat -c '%Hr %Lr' $device); touch /mnt/w/a/bound
+        denied mount -t ext4 /mnt/w/a/node /mnt/x; echo \"$said\" | grep source-not-allowed
+        # The kernel's own node, which somebody has put there.
+        mount --bind $device /mnt/w/a/bound; allowed mount -t ext4 /mnt/w/a/bound /mnt/x; umount /mnt/x
+        # A folder below /dev in which others may write.
+        sed -i 's#\"/mnt/w/a\"#\"/mnt/w/a\", \"/dev\"#' $P/policies.toml; $M policy lock --yes $P > $W/locked
+        mount -t tmpfs tmpfs /dev/shm; cp -a /mnt/w/a/node /dev/shm/node; denied mount -t ext4 /dev/shm/node /mnt/x; umount /dev/shm
+        allowed mount -t ext4 $device /mnt/x; umount /mnt/x
+        # One that the operator names.
+        sed -i 's#/mnt/w/a\"#/mnt/w/a/node\"#' $P/policies.toml; $M policy lock --yes $P > $W/locked; allowed mount -t ext4 /mnt/w/a/node /mnt/x"
+    );
+    let output = on_host_with(allowing, &["path-guard"], &script)?;
     ensure!(output.status.success(), "{}", text_of(&output));
     Ok(())
 }

@@ -9,6 +9,7 @@ use crate::host::identity::Identity;
 use crate::host::live_mounts::{snapshot, snapshot_of_settled_paths, snapshot_without, watched_snapshot};
 use crate::host::locks::{HostLock, Locks};
 use crate::host::root::HostRoot;
+use crate::host::storage::storage;
 use crate::model::ends::{Ends, FileKind, PinnedPath, ResolvedPath};
 use crate::model::host_error::HostError;
 use crate::model::location::{Location, Place, Via};
@@ -98,6 +99,7 @@ impl Answers {
             kind: FileKind::Directory,
             location: location.clone(),
             device: None,
+            storage: Vec::new(),
             symlinks: Vec::new(),
             covering_mount: Some(covering),
         };
@@ -201,6 +203,9 @@ impl Answers {
                 if !is_there || location_of(now, end, pin, role)? != end.found.location {
                     return Err(Unconfirmed::Changed(format!("{} is at another place by now", end.found.path)));
                 }
+                if role == Role::Content && end.found.kind == FileKind::BlockDevice && self.shows_more(now, end, pin)? {
+                    return Err(Unconfirmed::Changed(format!("{} shows something else by now", end.found.path)));
+                }
             }
         }
         if let Some(path) = self.snapshot.leads_elsewhere(now) {
@@ -208,6 +213,12 @@ impl Answers {
         }
         // Without a change of any mount, no answer about mounts can differ.
         if self.snapshot.is_unchanged() { Ok(()) } else { self.compare_mounts(now, request, ends) }
+    }
+
+    /// Whether a device has bytes that weren't judged. That its file system is there by now is what was asked for.
+    fn shows_more(&self, now: &Snapshot, end: &PinnedPath, pin: BorrowedFd<'_>) -> Result<bool, HostError> {
+        let storage = storage(&self.host, now, &end.found, pin)?;
+        Ok(storage.iter().any(|location| location.path != "/" && !end.found.storage.contains(location)))
     }
 
     fn compare_mounts(&self, now: &Snapshot, request: &MountRequest, ends: &Ends) -> Result<(), Unconfirmed> {

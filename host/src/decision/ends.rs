@@ -14,6 +14,7 @@ use crate::host::loop_devices::LoopDevices;
 use crate::host::own_state::OwnPlace;
 use crate::host::resolve::{ResolveError, is_automount, resolve, resolve_descriptor, resolve_escaped, resolve_missing};
 use crate::host::root::HostRoot;
+use crate::host::storage::storage;
 use crate::model::ends::{Ends, FileKind, OptionPath, PinnedPath, ResolvedPath};
 use crate::model::image::needs_loop_device;
 use crate::model::location::{Device, Place};
@@ -241,6 +242,9 @@ impl EndFinder<'_> {
             };
             if let Some(pin) = &found.pin {
                 found.found.location = location_of(snapshot, &found, pin.as_fd(), role)?;
+                if role == Role::Content {
+                    found.found.storage = storage(host, snapshot, &found.found, pin.as_fd())?;
+                }
             }
             let is_device = role == Role::Content && found.found.kind == FileKind::BlockDevice;
             if found.found.location.is_none() && !is_device {
@@ -283,6 +287,7 @@ fn plain_directory(path: &str) -> ResolvedPath {
         kind: FileKind::Directory,
         location: None,
         device: None,
+        storage: Vec::new(),
         symlinks: Vec::new(),
         covering_mount: None,
     }

@@ -120,6 +120,7 @@ impl<'w> Generator<'w> {
             kind,
             location: None,
             device: is_device.then(|| Device { major: 8, minor: self.random.u32(0..3) * 16 + 1 }),
+            storage: Vec::new(),
             symlinks: if through_link { vec![written.to_owned()] } else { Vec::new() },
             covering_mount: self.random.bool().then(|| self.random.u64(20..27)),
         }

@@ -398,7 +398,12 @@ impl<'d> Mutator<'d> {
             3 => {
                 let major = [0, 8][usize::from(is_source)];
                 let device = Device { major, minor: u32::try_from(number).unwrap_or(1) % 64 };
-                end.location = (number % 3 > 0).then(|| Location { device, path: lexical(&format!("/{word}")) });
+                let location = Location { device, path: lexical(&format!("/{word}")) };
+                if number % 8 == 7 && is_source {
+                    end.storage = vec![location];
+                } else {
+                    end.location = (number % 3 > 0).then_some(location);
+                }
             }
             4 => end.symlinks.push(if path.starts_with('/') { path } else { end.path.clone() }),
             _ => end.covering_mount = Some(20 + number % 8),
@@ -487,6 +492,7 @@ fn ends_of_options(input: &Input, kind: FileKind, device: Option<Device>) -> Vec
         kind,
         location: None,
         device,
+        storage: Vec::new(),
         symlinks: Vec::new(),
         covering_mount: None,
     };

@@ -31,6 +31,12 @@ fn uuid_of(host: &HostRoot, device: Device) -> Option<String> {
     known(host)?.find(|(_, known)| *known == device).map(|(uuid, _)| uuid)
 }
 
+/// The devices of the btrfs that the kernel uses a device for.
+pub(super) fn siblings(host: &HostRoot, device: Device) -> Vec<Device> {
+    let Some(wanted) = uuid_of(host, device) else { return Vec::new() };
+    known(host).into_iter().flatten().filter(|(uuid, _)| *uuid == wanted).map(|(_, device)| device).collect()
+}
+
 /// The devices of all btrfs that the kernel uses.
 pub(super) fn devices(host: &HostRoot) -> Vec<Device> {
     known(host).into_iter().flatten().map(|(_, device)| device).collect()

@@ -5,7 +5,7 @@
 use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::fmt;
-use std::io::{self, Read as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::AsFd;
 
 use rustix::fs::{OFlags, ResolveFlags, major, minor};
@@ -15,7 +15,8 @@ use super::foreign::is_served;
 use super::open::open_below;
 use super::root::HostRoot;
 use super::{btrfs, open};
-use crate::model::location::Device;
+use crate::model::location::{Device, Location};
+use crate::mount_table::mount::Mount;
 use crate::mount_table::table::MountTable;
 use crate::mount_table::topology::Topology;
 use crate::sys;
@@ -33,13 +34,18 @@ pub(crate) struct Backing {
 
 /// The bytes that are read and written in the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Storage {
-    file: BackingFile,
+pub(super) struct Bytes {
+    pub(super) file: BackingFile,
     start: u64,
     end: u64,
 }
 
-impl Storage {
+impl Bytes {
+    /// All of an image.
+    pub(super) fn of_image(file: BackingFile) -> Self {
+        Self { file, start: 0, end: u64::MAX }
+    }
+
     fn overlaps(&self, other: &Self) -> bool {
         self.file == other.file && self.start < other.end && other.start < self.end
     }
@@ -53,6 +59,12 @@ pub(crate) enum BackingFile {
     File(u64, u64),
     /// By the path that it was given, where a server or a daemon would have to be asked for more: that may take for ever.
     Served(String),
+}
+
+impl BackingFile {
+    pub(super) fn device(&self) -> Option<Device> {
+        if let Self::Device(device) = self { Some(*device) } else { None }
+    }
 }
 
 impl fmt::Display for BackingFile {
@@ -91,11 +103,11 @@ impl<'h> LoopDevices<'h> {
         if [device].iter().chain(&mounted).chain(&of_btrfs).all(|device| device.major != Device::LOOP_MAJOR) {
             return Ok(None);
         }
-        let wanted = self.storage_of(device)?;
-        let disk = disk_of(self.host, device);
+        let wanted = self.bytes_of(device)?;
+        let disk = disk_of(self.host, device)?;
         // Partitions of one disk are the kernel's to tell apart.
         let is_same = |other: Device| {
-            Ok::<_, io::Error>(disk_of(self.host, other) != disk && self.storage_of(other)?.overlaps(&wanted))
+            Ok::<_, io::Error>(disk_of(self.host, other)? != disk && self.bytes_of(other)?.overlaps(&wanted))
         };
         for other in mounted {
             if is_same(other)? {
@@ -118,18 +130,17 @@ impl<'h> LoopDevices<'h> {
     /// # Errors
     /// When a device can't be asked.
     pub(crate) fn in_use_elsewhere(&self, device: Device) -> io::Result<Option<Device>> {
-        let wanted = self.storage_of(device)?;
-        // The kernel itself keeps a disk and its partitions apart.
-        let disk = disk_of(self.host, device);
+        let wanted = self.bytes_of(device)?;
         let mut others = self.below(device)?;
-        for other in self.all()?.into_iter().filter(|other| *other != disk && self.shows_something(*other)) {
-            if self.may_overlap(&wanted, device, other)? {
-                others.push(other);
-            }
-        }
+        // The kernel itself keeps a disk and its partitions apart.
+        let disk = disk_of(self.host, device)?;
+        let image = image_of(self.host, disk)?;
+        others.extend(self.sharing(&wanted, image.as_deref())?.into_iter().filter(|other| *other != disk));
         let can_only_be_read = is_read_only(self.host, device);
         for other in others {
-            for part in self.parts_within(other, &wanted)? {
+            let parts = self.parts_within(other, &wanted)?;
+            // One that is used makes the whole device one that is in use.
+            for part in if parts.is_empty() { vec![other] } else { parts } {
                 let is_harmless = can_only_be_read && is_read_only(self.host, part);
                 if !is_harmless && self.is_in_use(part)? {
                     return Ok(Some(part));
@@ -139,29 +150,39 @@ impl<'h> LoopDevices<'h> {
         Ok(None)
     }
 
-    /// Whether a loop device shows some of these bytes, which are those of `device`.
-    fn may_overlap(&self, wanted: &Storage, device: Device, other: Device) -> io::Result<bool> {
-        match self.storage_of(other) {
+    /// The loop devices that show some of these bytes, which are those of an image if that is named.
+    pub(super) fn sharing(&self, wanted: &Bytes, image: Option<&str>) -> io::Result<Vec<Device>> {
+        let mut sharing = Vec::new();
+        for other in self.all()? {
+            if self.shows_something(other)? && self.may_overlap(wanted, image, other)? {
+                sharing.push(other);
+            }
+        }
+        Ok(sharing)
+    }
+
+    /// Whether a loop device shows some of these bytes.
+    fn may_overlap(&self, wanted: &Bytes, image: Option<&str>, other: Device) -> io::Result<bool> {
+        match self.bytes_of(other) {
             Ok(storage) => Ok(storage.overlaps(wanted)),
-            // Without a node it can't be asked. Its image has the same name, at least.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let image = |device| attribute(self.host, disk_of(self.host, device), "loop/backing_file");
-                if image(device).is_some() && image(device) == image(other) { Err(error) } else { Ok(false) }
+            // Without a node, or a right to open it, it can't be asked. Its image has the same name, at least.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+                let is_same = image.is_some() && image_of(self.host, other)?.as_deref() == image;
+                if is_same { Err(error) } else { Ok(false) }
             }
             Err(error) => Err(error),
         }
     }
 
-    /// The partitions of a device that have some of these bytes, or the device itself, if none has: one that is used makes the whole
-    /// device one that is in use.
-    fn parts_within(&self, device: Device, wanted: &Storage) -> io::Result<Vec<Device>> {
+    /// The partitions of a device that have some of these bytes.
+    pub(super) fn parts_within(&self, device: Device, wanted: &Bytes) -> io::Result<Vec<Device>> {
         let mut parts = Vec::new();
-        for part in partitions(self.host, device) {
-            if self.storage_of(part)?.overlaps(wanted) {
+        for part in partitions(self.host, device)? {
+            if self.bytes_of(part)?.overlaps(wanted) {
                 parts.push(part);
             }
         }
-        Ok(if parts.is_empty() { vec![device] } else { parts })
+        Ok(parts)
     }
 
     /// All that is written in the end, by the names under which other devices have it too.
@@ -169,11 +190,11 @@ impl<'h> LoopDevices<'h> {
         let mut written = vec![BackingFile::Device(device)];
         // One that can't be asked what it shows isn't mounted either.
         for below in self.below(device).unwrap_or_default() {
-            written.extend([below, disk_of(self.host, below)].map(BackingFile::Device));
-            written.extend(partitions(self.host, below).into_iter().map(BackingFile::Device));
+            written.extend([below, disk_of(self.host, below).unwrap_or(below)].map(BackingFile::Device));
+            written.extend(partitions(self.host, below).unwrap_or_default().into_iter().map(BackingFile::Device));
         }
-        match self.storage_of(device) {
-            Ok(Storage { file: BackingFile::Device(_), .. }) | Err(_) => {}
+        match self.bytes_of(device) {
+            Ok(Bytes { file: BackingFile::Device(_), .. }) | Err(_) => {}
             Ok(storage) => written.push(storage.file),
         }
         written
@@ -186,7 +207,7 @@ impl<'h> LoopDevices<'h> {
             Ok(_) => Ok(false),
             Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => Ok(true),
             // One that shows nothing by now isn't used.
-            Err(_) if device.major == Device::LOOP_MAJOR && !self.shows_something(device) => Ok(false),
+            Err(_) if device.major == Device::LOOP_MAJOR && !self.shows_something(device)? => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -194,13 +215,13 @@ impl<'h> LoopDevices<'h> {
     /// The devices that a loop device, or a partition of one, shows, one below the other.
     fn below(&self, device: Device) -> io::Result<Vec<Device>> {
         let mut below = Vec::new();
-        let mut shown = self.backing_of(disk_of(self.host, device))?;
+        let mut shown = self.backing_of(disk_of(self.host, device)?)?;
         while let Some(Backing { file: BackingFile::Device(device), .. }) = shown {
             if below.len() == MAX_DEPTH {
                 break;
             }
             below.push(device);
-            shown = self.backing_of(disk_of(self.host, device))?;
+            shown = self.backing_of(disk_of(self.host, device)?)?;
         }
         Ok(below)
     }
@@ -209,22 +230,25 @@ impl<'h> LoopDevices<'h> {
     ///
     /// # Errors
     /// When a device can't be asked what it shows.
-    fn storage_of(&self, device: Device) -> io::Result<Storage> {
+    pub(super) fn bytes_of(&self, device: Device) -> io::Result<Bytes> {
         // A device whose size isn't told has no end.
-        let sectors = attribute(self.host, device, "size").and_then(|sectors| sectors.parse::<u64>().ok());
+        let sectors = attribute(self.host, device, "size")?.and_then(|sectors| sectors.parse::<u64>().ok());
         let len = sectors.map_or(u64::MAX, |sectors| sectors.saturating_mul(SECTOR));
         let mut shown = Backing { file: BackingFile::Device(device), offset: 0 };
         for _ in 0..MAX_DEPTH {
             let BackingFile::Device(device) = shown.file else { break };
-            let below = self.backing_of(device)?.or_else(|| partition(self.host, device));
+            let below = match self.backing_of(device)? {
+                Some(below) => Some(below),
+                None => partition(self.host, device)?,
+            };
             let Some(below) = below else { break };
             shown = Backing { offset: shown.offset.saturating_add(below.offset), ..below };
         }
-        Ok(Storage { file: shown.file, start: shown.offset, end: shown.offset.saturating_add(len) })
+        Ok(Bytes { file: shown.file, start: shown.offset, end: shown.offset.saturating_add(len) })
     }
 
-    fn shows_something(&self, device: Device) -> bool {
-        device.major == Device::LOOP_MAJOR && has_attribute(self.host, device, "loop/backing_file")
+    fn shows_something(&self, device: Device) -> io::Result<bool> {
+        Ok(device.major == Device::LOOP_MAJOR && has_attribute(self.host, device, "loop/backing_file")?)
     }
 
     /// What a loop device shows; nothing if it shows nothing, or is none.
@@ -232,13 +256,17 @@ impl<'h> LoopDevices<'h> {
     /// # Errors
     /// When it can't be asked.
     pub(crate) fn backing_of(&self, device: Device) -> io::Result<Option<Backing>> {
-        if !self.shows_something(device) {
+        if !self.shows_something(device)? {
             return Ok(None);
         }
         // A path that is too long for sysfs can't be read.
-        if let Some(given) = attribute(self.host, device, "loop/backing_file").filter(|given| self.is_served(given)) {
+        let given = image_of(self.host, device).or_else(|error| match Errno::from_io_error(&error) {
+            Some(Errno::NAMETOOLONG) => Ok(None),
+            _ => Err(error),
+        })?;
+        if let Some(given) = given.filter(|given| self.is_served(given)) {
             let offset =
-                attribute(self.host, device, "loop/offset").and_then(|offset| offset.parse().ok()).unwrap_or(0);
+                attribute(self.host, device, "loop/offset")?.and_then(|offset| offset.parse().ok()).unwrap_or(0);
             return Ok(Some(Backing { file: BackingFile::Served(given), offset }));
         }
         let asked = self.host.open_file(&node_of(self.host, device), OFlags::RDONLY | OFlags::NONBLOCK);
@@ -252,16 +280,26 @@ impl<'h> LoopDevices<'h> {
             }
             Ok(None) => Ok(None),
             // Only one that shows nothing by now needn't be asked.
-            Err(_) if !self.shows_something(device) => Ok(None),
+            Err(_) if !self.shows_something(device)? => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// Whether a server or a daemon would have to be asked about a file.
-    fn is_served(&self, path: &str) -> bool {
+    pub(super) fn is_served(&self, path: &str) -> bool {
+        self.covering(path).is_some_and(|mount| is_served(&String::from_utf8_lossy(&mount.fstype())))
+    }
+
+    /// The location of a real path, as the mount table has it.
+    pub(super) fn location_of(&self, path: &str) -> Option<Location> {
+        let mount = self.covering(path)?;
+        let device = Device { major: mount.major(), minor: mount.minor() };
+        Some(Location { device, path: mount.paths().in_file_system(path)? })
+    }
+
+    fn covering(&self, path: &str) -> Option<Mount<'_>> {
         let table = self.table.get_or_init(|| self.host.mount_table().ok());
-        let covering = table.as_ref().and_then(|table| table.covering(path.as_bytes()));
-        covering.is_some_and(|mount| is_served(&String::from_utf8_lossy(&mount.fstype())))
+        table.as_ref()?.covering(path.as_bytes())
     }
 
     /// All that there are.
@@ -273,63 +311,105 @@ impl<'h> LoopDevices<'h> {
         let folder = open_below(self.host.root(), "sys/block", flags, ResolveFlags::empty())?;
         let names = open::names_in(folder.as_fd()).into_iter().filter(|name| name.starts_with("loop"));
         // A name's number isn't the device's where loop devices have partitions.
-        let numbers =
-            names.filter_map(|name| Device::parse(read_text(self.host, &format!("sys/block/{name}/dev"))?.as_str()));
-        Ok(numbers.filter(|device| device.major == Device::LOOP_MAJOR).collect())
+        let mut devices = Vec::new();
+        for name in names {
+            let number = read_text(self.host, &format!("sys/block/{name}/dev"))?;
+            devices.extend(number.and_then(|text| Device::parse(&text)));
+        }
+        devices.retain(|device| device.major == Device::LOOP_MAJOR);
+        Ok(devices)
     }
 }
 
 /// The whole device that a partition is of.
-fn partition(host: &HostRoot, device: Device) -> Option<Backing> {
-    let number = |name: &str| attribute(host, device, name);
-    number("partition")?;
-    let offset = number("start")?.parse::<u64>().ok()?.saturating_mul(SECTOR);
-    Some(Backing { file: BackingFile::Device(Device::parse(&number("../dev")?)?), offset })
+fn partition(host: &HostRoot, device: Device) -> io::Result<Option<Backing>> {
+    if !has_attribute(host, device, "partition")? {
+        return Ok(None);
+    }
+    let start = attribute(host, device, "start")?.and_then(|start| start.parse::<u64>().ok());
+    let disk = attribute(host, device, "../dev")?.and_then(|disk| Device::parse(&disk));
+    let backing =
+        |(start, disk): (u64, _)| Backing { file: BackingFile::Device(disk), offset: start.saturating_mul(SECTOR) };
+    Ok(start.zip(disk).map(backing))
 }
 
 /// The whole device that a partition is of, or the device itself.
-fn disk_of(host: &HostRoot, device: Device) -> Device {
-    match partition(host, device) {
+pub(super) fn disk_of(host: &HostRoot, device: Device) -> io::Result<Device> {
+    Ok(match partition(host, device)? {
         Some(Backing { file: BackingFile::Device(disk), .. }) => disk,
         _ => device,
-    }
+    })
 }
 
 /// The partitions of a device.
-fn partitions(host: &HostRoot, device: Device) -> Vec<Device> {
+pub(super) fn partitions(host: &HostRoot, device: Device) -> io::Result<Vec<Device>> {
+    let mut parts = Vec::new();
+    for part in devices_in(host, device, ".")? {
+        if has_attribute(host, part, "partition")? {
+            parts.push(part);
+        }
+    }
+    Ok(parts)
+}
+
+/// The devices that a folder of a device in sysfs has.
+pub(super) fn devices_in(host: &HostRoot, device: Device, folder: &str) -> io::Result<Vec<Device>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let folder = format!("sys/dev/block/{device}");
-    let Ok(opened) = open_below(host.root(), &folder, flags, ResolveFlags::empty()) else { return Vec::new() };
-    let is_one = |name: &String| read_text(host, &format!("{folder}/{name}/partition")).is_some();
-    let names = open::names_in(opened.as_fd()).into_iter().filter(is_one);
-    names.filter_map(|name| Device::parse(&read_text(host, &format!("{folder}/{name}/dev"))?)).collect()
+    let folder = format!("sys/dev/block/{device}/{folder}");
+    let Some(opened) = if_there(open_below(host.root(), &folder, flags, ResolveFlags::empty()))? else {
+        return Ok(Vec::new());
+    };
+    let mut devices = Vec::new();
+    for name in open::names_in(opened.as_fd()) {
+        let number = read_text(host, &format!("{folder}/{name}/dev"))?;
+        devices.extend(number.and_then(|text| Device::parse(&text)));
+    }
+    Ok(devices)
 }
 
 /// Whether nobody can write to a block device.
 pub(crate) fn is_read_only(host: &HostRoot, device: Device) -> bool {
-    attribute(host, device, "ro").is_some_and(|text| text == "1")
+    attribute(host, device, "ro").is_ok_and(|text| text.as_deref() == Some("1"))
+}
+
+/// The kernel's own name for the image that a loop device shows.
+pub(super) fn image_of(host: &HostRoot, device: Device) -> io::Result<Option<String>> {
+    attribute(host, device, "loop/backing_file")
 }
 
 /// What sysfs says of a block device.
-fn attribute(host: &HostRoot, device: Device, name: &str) -> Option<String> {
+fn attribute(host: &HostRoot, device: Device, name: &str) -> io::Result<Option<String>> {
     read_text(host, &format!("sys/dev/block/{device}/{name}"))
 }
 
 /// The text of a file of sysfs.
-fn read_text(host: &HostRoot, path: &str) -> Option<String> {
-    let file = open_below(host.root(), path, OFlags::RDONLY, ResolveFlags::empty()).ok()?;
+fn read_text(host: &HostRoot, path: &str) -> io::Result<Option<String>> {
+    let Some(file) = if_there(open_below(host.root(), path, OFlags::RDONLY, ResolveFlags::empty()))? else {
+        return Ok(None);
+    };
     let mut bytes = Vec::new();
-    std::fs::File::from(file).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned())
+    let read = std::fs::File::from(file).read_to_end(&mut bytes);
+    let text = |_| String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned();
+    if_there(read.map(text).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)))
 }
 
-fn has_attribute(host: &HostRoot, device: Device, name: &str) -> bool {
-    open_below(host.root(), format!("sys/dev/block/{device}/{name}"), OFlags::PATH, ResolveFlags::empty()).is_ok()
+fn has_attribute(host: &HostRoot, device: Device, name: &str) -> io::Result<bool> {
+    let path = format!("sys/dev/block/{device}/{name}");
+    Ok(if_there(open_below(host.root(), path, OFlags::PATH, ResolveFlags::empty()))?.is_some())
+}
+
+/// What was found, unless it isn't there, or not any more.
+fn if_there<T>(found: rustix::io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::NODEV | Errno::NXIO) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// The node of a block device, by the kernel's name for it.
 pub(crate) fn node_of(host: &HostRoot, device: Device) -> String {
-    let told = attribute(host, device, "uevent").unwrap_or_default();
+    let told = attribute(host, device, "uevent").ok().flatten().unwrap_or_default();
     let name = told.lines().find_map(|line| line.strip_prefix("DEVNAME="));
     name.map_or_else(|| format!("/dev/block/{device}"), |name| format!("/dev/{name}"))
 }

@@ -17,3 +17,4 @@ pub(crate) mod place;
 pub(crate) mod programs;
 pub mod resolve;
 pub mod root;
+pub(crate) mod storage;

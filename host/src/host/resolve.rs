@@ -281,6 +281,7 @@ fn pinned(path: String, symlinks: Vec<String>, pin: OwnedFd) -> Result<PinnedPat
         kind,
         location: None,
         device: is_device.then_some(Device { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor }),
+        storage: Vec::new(),
         symlinks,
         covering_mount: knows_mount.then_some(stat.stx_mnt_id),
     };

@@ -102,7 +102,7 @@ impl<'t> Mount<'t> {
     }
 
     /// Its paths as text.
-    pub(super) fn paths(&self) -> NodePaths {
+    pub(crate) fn paths(&self) -> NodePaths {
         let escaped = |span: Span| to_text(span.of(self.text));
         NodePaths { root: escaped(self.fields.root), target: escaped(self.fields.target) }
     }

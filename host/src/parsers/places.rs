@@ -27,6 +27,7 @@ pub(super) fn places(data: &[u8]) {
         kind: FileKind::Directory,
         location: snapshot.locate(path).expect("a table that was read can be asked"),
         device: None,
+        storage: Vec::new(),
         symlinks: Vec::new(),
         covering_mount: snapshot.id_covering(path).expect("a table that was read can be asked"),
     };

@@ -283,6 +283,7 @@ impl Found {
             kind: self.kind.unwrap_or(kind),
             location: None,
             device: number.transpose()?,
+            storage: Vec::new(),
             symlinks: self.symlinks.clone(),
             covering_mount: None,
         })

@@ -4,8 +4,8 @@
 //! holds for what lies below it, and for what lies above it, because a mount there hides, shows or changes all below.
 
 use mountgate_sdk::{
-    Code, FileKind, Folders, Kind, Location, Mount, Mounts, Operation, OptionPath, Place, Policy, Problem, Review,
-    Verdict, Via, deny, is_within, last_of, lies_in,
+    Code, FileKind, Folders, Kind, Location, Mount, Mounts, Operation, OptionPath, Place, Policy, Problem,
+    ResolvedPath, Review, Verdict, Via, deny, is_within, last_of, lies_in,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -93,16 +93,13 @@ impl Policy for PathGuard {
     }
 
     fn evaluate(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String> {
-        let denied = target_denied(settings, review, mounts)?;
-        let denied = match denied {
-            Some(verdict) => Some(verdict),
-            None => source_replaced(settings, review, mounts)?,
-        };
-        let denied = match denied {
-            Some(verdict) => Some(verdict),
-            None => source_denied(settings, review, mounts)?,
-        };
-        Ok(denied.unwrap_or(Verdict::Allow))
+        if let Some(denied) = target_denied(settings, review, mounts)? {
+            return Ok(denied);
+        }
+        if let Some(denied) = source_replaced(settings, review, mounts)? {
+            return Ok(denied);
+        }
+        Ok(source_denied(settings, review, mounts)?.unwrap_or(Verdict::Allow))
     }
 }
 
@@ -222,13 +219,25 @@ fn shown(place: &Place) -> String {
 }
 
 /// Something that is mounted from.
-struct Source {
+struct Source<'r> {
     field: String,
     /// As it is shown.
     path: String,
     /// What is shown by it; nothing for what isn't on the host.
     locations: Vec<Location>,
     is_on_host: bool,
+    /// The node, if it's a block device.
+    device: Option<&'r ResolvedPath>,
+}
+
+impl<'r> Source<'r> {
+    /// What the host found. A device is at its node as well, and wherever else its bytes are.
+    fn found(field: String, found: &'r ResolvedPath, mounts: &impl Mounts) -> Self {
+        let device = Some(found).filter(|found| found.kind == FileKind::BlockDevice);
+        let mut locations: Vec<Location> = found.location.iter().chain(&found.storage).cloned().collect();
+        locations.extend(device.and_then(|node| mounts.locate(&[&node.path]).into_iter().next().flatten()));
+        Self { field, path: found.path.clone(), locations, is_on_host: true, device }
+    }
 }
 
 /// A device node gives its device to whoever may open it there, so it's a source by name alone.
@@ -285,8 +294,9 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
     }
     let allowed = Folders::locate(&settings.allow_sources, mounts)?;
     let reach = mounts.around(denied.locations());
-    for Source { field, path, locations, is_on_host } in &sources {
-        if !is_on_host {
+    for source in &sources {
+        let Source { field, path, locations, .. } = source;
+        if !source.is_on_host {
             if let Some(folder) = holding_by_name(&settings.deny_sources, path) {
                 return Ok(Some(deny(&SOURCE_DENIED, field, format!("{path} is denied, as all of {folder}"))));
             }
@@ -307,7 +317,7 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
             let folder = folder.map_or("something", |(folder, _)| folder);
             return Ok(Some(deny(&SOURCE_DENIED, field, format!("{path} holds {folder}, which is denied"))));
         }
-        if !settings.allow_sources.is_empty() && !is_allowed(path, locations, review, &allowed, mounts) {
+        if !settings.allow_sources.is_empty() && !is_allowed(source, &allowed, mounts) {
             let reason = format!("{path} isn't at or below an allowed source");
             return Ok(Some(deny(&SOURCE_NOT_ALLOWED, field, reason)));
         }
@@ -367,33 +377,44 @@ fn holding_by_name<'f>(folders: &'f [String], path: &str) -> Option<&'f String> 
 const MANY: u32 = 1000;
 
 /// Whether a path of the host may be mounted from. A device may show no file system that is also mounted elsewhere.
-fn is_allowed(path: &str, locations: &[Location], review: &Review, allowed: &Folders, mounts: &impl Mounts) -> bool {
+fn is_allowed(source: &Source, allowed: &Folders, mounts: &impl Mounts) -> bool {
     let goes_through = |path: &str| mounts.along(&[path]).first().is_some_and(|way| allowed.holding(way).is_some());
-    let is_device =
-        review.source.as_ref().is_some_and(|found| found.kind == FileKind::BlockDevice && found.path == path);
-    let file_system = locations.iter().find(|location| is_device && location.path == "/");
-    let shown = file_system.map(|location| mounts.by_device(location.device, MANY)).unwrap_or_default();
-    let is_known = shown.len() < MANY as usize;
-    goes_through(path) && is_known && shown.iter().all(|mount| goes_through(&mount.target))
+    let shows_what_is_allowed = |location: &Location| {
+        let shown = mounts.by_device(location.device, MANY);
+        shown.len() < MANY as usize && shown.iter().all(|mount| goes_through(&mount.target))
+    };
+    let is_allowed_device = |node: &ResolvedPath| {
+        let mut file_systems = source.locations.iter().filter(|location| location.path == "/");
+        is_of_the_kernel(node, allowed, mounts) && file_systems.all(shows_what_is_allowed)
+    };
+    goes_through(&source.path) && source.device.is_none_or(is_allowed_device)
+}
+
+/// Whether the kernel, or the operator, says what a node stands for. In a folder that is allowed, whoever may write there could have made one
+/// of any device.
+fn is_of_the_kernel(node: &ResolvedPath, allowed: &Folders, mounts: &impl Mounts) -> bool {
+    let path = node.path.as_str();
+    let mount = node.covering_mount.and_then(|id| mounts.by_id(id));
+    // What is mounted below /dev, such as /dev/shm, isn't the kernel's.
+    let is_below = |mount: &Mount| mount.target != DEVICE_NODES && is_within(&mount.target, DEVICE_NODES);
+    let is_devtmpfs = mount.as_ref().is_some_and(|mount| mount.fstype == "devtmpfs");
+    let is_in_dev = is_within(path, DEVICE_NODES) && !mount.as_ref().is_some_and(is_below);
+    is_devtmpfs || is_in_dev || allowed.paths().contains(&path)
 }
 
 /// All that is mounted from, with the fields that name it. A source without a slash is only a name.
-fn sources(review: &Review, mounts: &impl Mounts) -> Result<Vec<Source>, Verdict> {
+fn sources<'r>(review: &'r Review, mounts: &impl Mounts) -> Result<Vec<Source<'r>>, Verdict> {
     let mut sources = Vec::new();
     let not_plain =
         |field, path: &str| Err(deny(&SOURCE_NOT_PLAIN, field, format!("{path} isn't a whole, plain path")));
     let place = |path: &str| mounts.locate(&[path]).into_iter().flatten();
     match &review.source {
         Some(found) => {
-            let mut locations: Vec<Location> = found.location.iter().cloned().collect();
-            if found.kind == FileKind::BlockDevice {
-                locations.extend(place(&found.path));
-            }
-            let path = found.path.clone();
+            let mut source = Source::found("source".to_owned(), found, mounts);
             // What is mounted below is shown as well.
             let brought = review.places.iter().filter(|place| place.via == Via::BroughtAlong);
-            locations.extend(brought.map(|place| place.location.clone()));
-            sources.push(Source { field: "source".to_owned(), path, locations, is_on_host: true });
+            source.locations.extend(brought.map(|place| place.location.clone()));
+            sources.push(source);
         }
         None => {
             // An export of a server isn't a path on the host.
@@ -403,22 +424,15 @@ fn sources(review: &Review, mounts: &impl Mounts) -> Result<Vec<Source>, Verdict
                 }
                 let is_on_host = path.starts_with('/') && !path.starts_with("//");
                 let locations = if is_on_host { place(path).collect() } else { Vec::new() };
-                sources.push(Source { field: "source".to_owned(), path: path.clone(), locations, is_on_host });
+                let (field, path) = ("source".to_owned(), path.clone());
+                sources.push(Source { field, path, locations, is_on_host, device: None });
             }
         }
     }
-    for OptionPath { option, found } in &review.option_paths {
-        let mut locations: Vec<Location> = found.location.iter().cloned().collect();
-        if found.kind == FileKind::BlockDevice {
-            locations.extend(place(&found.path));
-        }
-        sources.push(Source {
-            field: format!("options.{option}"),
-            path: found.path.clone(),
-            locations,
-            is_on_host: true,
-        });
-    }
+    let in_options = review.option_paths.iter();
+    sources.extend(
+        in_options.map(|OptionPath { option, found }| Source::found(format!("options.{option}"), found, mounts)),
+    );
     Ok(sources)
 }
 

@@ -180,12 +180,13 @@ impl<'r, M: Mounts> Evaluation<'r, M> {
         let first = arguments.first().unwrap_or(&Value::Null);
         Ok(match function {
             Function::Within => {
-                let (around, folder) = (self.mounts.around(&[self.location(first)?]), self.located(text(1)?)?);
+                let (around, folder) = (self.mounts.around(&self.locations(first)?), self.located(text(1)?)?);
                 Value::Bool(around.iter().any(|location| lies_in(location, &folder)))
             }
             Function::Holds => {
-                let (place, folder) = (self.location(first)?, self.located(text(1)?)?);
-                Value::Bool(self.mounts.around(&[folder]).iter().any(|location| lies_in(location, &place)))
+                let (places, folder) = (self.locations(first)?, self.located(text(1)?)?);
+                let is_held = |location: &Location| places.iter().any(|place| lies_in(location, place));
+                Value::Bool(self.mounts.around(&[folder]).iter().any(is_held))
             }
             Function::Through => {
                 let path = first.path().ok_or("a path is expected, and it's null")?;
@@ -229,11 +230,13 @@ impl<'r, M: Mounts> Evaluation<'r, M> {
         })
     }
 
-    fn location(&self, value: &Value<'r>) -> Result<Location, String> {
-        if let Some(location) = value.location() {
-            return Ok(location.clone());
-        }
-        self.located(value.path().ok_or("a path is expected, and it's null")?)
+    /// Where something lies, and where the bytes are that a mount of it shows.
+    fn locations(&self, value: &Value<'r>) -> Result<Vec<Location>, String> {
+        let place = match value.location() {
+            Some(location) => location.clone(),
+            None => self.located(value.path().ok_or("a path is expected, and it's null")?)?,
+        };
+        Ok(std::iter::once(place).chain(value.storage().iter().cloned()).collect())
     }
 
     fn located(&self, path: &str) -> Result<Location, String> {

@@ -137,6 +137,7 @@ pub(crate) enum Field {
     Device,
     Symlinks,
     CoveringMount,
+    Storage,
     Via,
     Major,
     Minor,

@@ -41,6 +41,18 @@ fn holds(condition: &str, review: &Review) -> bool {
 }
 
 #[test]
+fn a_device_lies_wherever_its_bytes_are() {
+    let mut review = mount("ext4", "/dev/loop0", "/mnt");
+    assert!(!holds("path.within(source, '/images')", &review));
+    if let Some(source) = &mut review.source {
+        source.storage = vec![place("/images/a", Via::Target).location];
+    }
+    assert!(holds("path.within(source, '/images') && path.within(source, '/dev')", &review));
+    assert!(holds("path.holds(source, '/images/a/b') && !path.holds(source, '/images')", &review));
+    assert!(holds("source.storage.exists(s, s.path == '/images/a')", &review));
+}
+
+#[test]
 fn folders_are_compared_by_location_and_component() {
     let of = |target: &str| mount("tmpfs", "tmpfs", target);
     assert!(holds("path.within(target, '/foo')", &of("/foo/bar")));

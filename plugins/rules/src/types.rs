@@ -80,6 +80,7 @@ impl Type {
                 ("path", Field::Path, text()),
                 ("kind", Field::Kind, text()),
                 ("location", Field::Location, Self::Location.maybe()),
+                ("storage", Field::Storage, Self::list(Self::Location)),
                 ("device", Field::Device, Self::Device.maybe()),
                 ("symlinks", Field::Symlinks, Self::list(text())),
                 ("covering_mount", Field::CoveringMount, Self::Int.maybe()),

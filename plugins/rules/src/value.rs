@@ -61,6 +61,11 @@ impl<'r> Value<'r> {
         }
     }
 
+    /// The locations of the bytes that a mount of it shows.
+    pub(crate) fn storage(&self) -> &'r [Location] {
+        if let Self::ResolvedPath(found) = self { &found.storage } else { &[] }
+    }
+
     /// A field of it. The types were checked, so only null has none.
     pub(crate) fn field(&self, field: Field) -> Result<Value<'r>, String> {
         Ok(match (self, field) {
@@ -77,6 +82,9 @@ impl<'r> Value<'r> {
                 FileKind::Socket => "socket",
             }),
             (Self::ResolvedPath(found), Field::Location) => found.location.as_ref().map_or(Self::Null, Self::Location),
+            (Self::ResolvedPath(found), Field::Storage) => {
+                Self::List(found.storage.iter().map(Self::Location).collect())
+            }
             (Self::ResolvedPath(found), Field::Device) => found.device.map_or(Self::Null, Self::Device),
             (Self::ResolvedPath(found), Field::Symlinks) => {
                 Self::List(found.symlinks.iter().map(|link| Self::text(link)).collect())

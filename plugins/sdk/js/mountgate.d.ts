@@ -29,6 +29,8 @@ export interface ResolvedPath {
     path: string;
     kind: FileKind;
     location?: Location | null;
+    /** Of a block device or an image that a new mount shows or writes: the locations of its bytes. */
+    storage: Location[];
     device?: Device | null;
     symlinks: string[];
     coveringMount?: number | bigint | null;

@@ -58,7 +58,15 @@ fn review(
 
 fn resolved(path: &str, kind: FileKind) -> ResolvedPath {
     let location = (kind != FileKind::BlockDevice).then(|| location(path));
-    ResolvedPath { path: path.to_owned(), kind, location, device: None, symlinks: Vec::new(), covering_mount: None }
+    ResolvedPath {
+        path: path.to_owned(),
+        kind,
+        location,
+        storage: Vec::new(),
+        device: None,
+        symlinks: Vec::new(),
+        covering_mount: None,
+    }
 }
 
 /// This review with all paths where they lie by a list of mounts. A block device shows the file system with its number.

@@ -190,7 +190,10 @@ impl Facts {
             review.places.iter().partition(|place| place.via == Via::BroughtAlong);
         let locations: Vec<Location> = places.iter().map(|place| place.location.clone()).collect();
         let paths: Vec<&str> = places.iter().map(|place| place.path.as_str()).collect();
-        let mut shown: Vec<Location> = review.source.iter().filter_map(|found| found.location.clone()).collect();
+        let in_options = review.option_paths.iter().map(|path| &path.found);
+        let ends = review.source.iter().chain(in_options);
+        let mut shown: Vec<Location> =
+            ends.flat_map(|found| found.location.iter().chain(&found.storage)).cloned().collect();
         shown.extend(brought.iter().map(|place| place.location.clone()));
         let (mut written, mut fstype) = (request.source.clone(), request.fstype.clone());
         let is_remount = matches!(request.operation, Operation::Remount(_));
@@ -224,7 +227,6 @@ impl Facts {
             None => Vec::new(),
         };
         shown.extend(source_way.first().cloned());
-        shown.extend(review.option_paths.iter().filter_map(|path| path.found.location.clone()));
         let below = match directory {
             Some(found) if !is_copied => mounts.covering(&found.path),
             _ => copied,

@@ -1,5 +1,5 @@
 use mountgate_sdk::MountList;
-use mountgate_sdk::testing::{bind, mount, with_option, with_option_paths};
+use mountgate_sdk::testing::{bind, mount, place, with_option, with_option_paths};
 
 use super::*;
 
@@ -151,6 +151,17 @@ fn a_bind_has_the_type_of_what_it_shows() {
         let verdict = SecureFlags::evaluate(&settings, &bind("/a/b", "/mnt"), &mounts);
         assert_eq!(matches!(verdict, Ok(Verdict::Rewrite(_))), adds, "{fstype}");
     }
+}
+
+#[test]
+fn a_device_is_what_its_bytes_are() {
+    let settings = r#"{"rules": [{"add": ["nosuid"], "sources": ["/images"]}]}"#;
+    let mut review = mount("ext4", "/dev/loop0", "/mnt");
+    assert!(added(settings, &review).is_empty());
+    if let Some(source) = &mut review.source {
+        source.storage = vec![place("/images/a", Via::Target).location];
+    }
+    assert_eq!(added(settings, &review), ["nosuid"]);
 }
 
 #[test]

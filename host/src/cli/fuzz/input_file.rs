@@ -43,6 +43,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Input> {
         kind: FileKind::Directory,
         location: None,
         device: None,
+        storage: Vec::new(),
         symlinks: Vec::new(),
         covering_mount: None,
     });

@@ -133,6 +133,7 @@ fn resolved(found: &ResolvedPath) -> wit::ResolvedPath {
             FileKind::Socket => wit::FileKind::Socket,
         },
         location: found.location.as_ref().map(location),
+        storage: found.storage.iter().map(location).collect(),
         device: found.device.map(device),
         symlinks: found.symlinks.clone(),
         covering_mount: found.covering_mount,

@@ -22,6 +22,7 @@ tests! {
     privileged two_devices_that_show_the_same_are_one_file_system,
     privileged what_a_device_shows_is_judged_under_its_other_names,
     privileged a_node_in_an_allowed_folder_is_not_the_kernels,
+    privileged what_an_image_gets_it_keeps,
     privileged what_is_used_under_another_name_is_not_used_again,
     privileged one_of_many_callers_writes_what_has_two_names,
     privileged a_context_with_commas_reaches_the_kernel_as_it_is_meant,
@@ -368,6 +369,30 @@ fn what_a_device_shows_is_judged_under_its_other_names() -> Result<()> {
         guard \"'$above'\"; sourced mount -t ext4 -o ro,loop /mnt/w/secret/image /mnt/x"
     );
     let output = on_host_with(GUARDED, &["path-guard"], &script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
+}
+
+fn what_an_image_gets_it_keeps() -> Result<()> {
+    let flags = "[host]
+options = [\"loop\"]
+[[policy]]
+name = \"flags\"
+plugin = \"secure-flags.wasm\"
+rewrites = [\"options\"]
+settings = { rules = [{ add = [\"nosuid\"], sources = [\"/mnt/w/b\"] }] }
+";
+    let script = format!(
+        "{WORLD}
+        truncate -s 16M /mnt/w/b/image /mnt/w/a/image; mkfs.ext4 -q /mnt/w/b/image; mkfs.ext4 -q /mnt/w/a/image
+        has() {{ grep \" $1 \" /proc/self/mountinfo | tail -n 1 | grep -q nosuid; }}
+        allowed mount -t ext4 -o loop /mnt/w/b/image /mnt/x; has /mnt/x
+        allowed mount -o remount,bind,suid /mnt/x; has /mnt/x
+        allowed mount -o remount,suid /mnt/x; has /mnt/x
+        allowed mount --bind -o suid /mnt/x /mnt/y; has /mnt/y; umount /mnt/y /mnt/x
+        allowed mount -t ext4 -o loop,suid /mnt/w/a/image /mnt/x; ! has /mnt/x; umount /mnt/x"
+    );
+    let output = on_host_with(flags, &["secure-flags"], &script)?;
     ensure!(output.status.success(), "{}", text_of(&output));
     Ok(())
 }

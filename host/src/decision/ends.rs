@@ -14,7 +14,7 @@ use crate::host::loop_devices::LoopDevices;
 use crate::host::own_state::OwnPlace;
 use crate::host::resolve::{ResolveError, is_automount, resolve, resolve_descriptor, resolve_escaped, resolve_missing};
 use crate::host::root::HostRoot;
-use crate::host::storage::storage;
+use crate::host::storage::{storage, storage_of_mounted};
 use crate::model::ends::{Ends, FileKind, OptionPath, PinnedPath, ResolvedPath};
 use crate::model::image::needs_loop_device;
 use crate::model::location::{Device, Place};
@@ -109,7 +109,10 @@ impl EndFinder<'_> {
                     Ok(found) if matches!(request.operation, Operation::Bind { .. }) && is_automount(&found) => {
                         Err(not_mounted_yet("SOURCE", &found))
                     }
-                    Ok(found) => {
+                    Ok(mut found) => {
+                        if Role::of_source(request) == Role::Place {
+                            found.found.storage = storage_of_mounted(host, snapshot, found.found.location.as_ref())?;
+                        }
                         if let (Some(locks), Some(location)) = (&case.locks, &found.found.location)
                             && needs_loop_device(request, &found.found)
                         {
@@ -175,7 +178,10 @@ impl EndFinder<'_> {
                     _ => &|path| Err(ResolveError::Missing(path.to_owned())),
                 };
                 let found = self.resolve_or(case, host, &request.target, snapshot, (Role::Place, true), otherwise)?;
-                let found = found.map_err(|error| unresolved("TARGET", &error))?;
+                let mut found = found.map_err(|error| unresolved("TARGET", &error))?;
+                if matches!(request.operation, Operation::Remount { .. }) {
+                    found.found.storage = storage_of_mounted(host, snapshot, found.found.location.as_ref())?;
+                }
                 Ok(found)
             }
             Resolution::Recorded { target, .. } => {

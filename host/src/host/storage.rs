@@ -36,8 +36,30 @@ pub(crate) fn storage(
         (FileKind::Regular, _) => Relatives::of_image(host, &found.path, pin),
         _ => return Ok(Vec::new()),
     };
-    let relatives = relatives.map_err(|error| HostError::new("read", "the block devices in /sys", error))?;
-    relatives.locations(snapshot, topology)
+    relatives.map_err(not_read)?.locations(snapshot, topology)
+}
+
+/// Where the bytes of a mounted file system are, if it's on a loop device.
+///
+/// # Errors
+/// When the host can't be asked.
+pub(crate) fn storage_of_mounted(
+    host: &HostRoot,
+    snapshot: &Snapshot,
+    file_system: Option<&Location>,
+) -> Result<Vec<Location>, HostError> {
+    let Some(device) = file_system.map(|location| location.device) else { return Ok(Vec::new()) };
+    let topology = snapshot.topology().map_err(HostError::clone)?;
+    let on_loop = || disk_of(host, device).map(|disk| disk.major == Device::LOOP_MAJOR);
+    // Other disks have the same names as their file systems, and don't have to be looked up.
+    match device.major != 0 && on_loop().map_err(not_read)? {
+        true => Relatives::of_device(host, device, topology).map_err(not_read)?.locations(snapshot, topology),
+        false => Ok(Vec::new()),
+    }
+}
+
+fn not_read(error: io::Error) -> HostError {
+    HostError::new("read", "the block devices in /sys", error)
 }
 
 /// The devices that have some of the same bytes.

@@ -185,7 +185,8 @@ fn opened(review: &Review, denied: &Folders, code: &Code, mounts: &impl Mounts) 
     }
     // A file system that becomes writable does so in all its mounts.
     let others = review.places.iter().filter(|place| place.via == Via::SameFileSystem).map(|place| &place.location);
-    let shown: Vec<Location> = review.target.location.iter().chain(others).cloned().collect();
+    let target = review.target.location.iter().chain(&review.target.storage);
+    let shown: Vec<Location> = target.chain(others).cloned().collect();
     let path = &review.target.path;
     if let Some(folder) = denied.holding(&mounts.around(&shown)) {
         let reason = format!("{path} shows {folder} or what is in it, which is denied");
@@ -411,6 +412,10 @@ fn sources<'r>(review: &'r Review, mounts: &impl Mounts) -> Result<Vec<Source<'r
     match &review.source {
         Some(found) => {
             let mut source = Source::found("source".to_owned(), found, mounts);
+            if review.request.operation != Operation::Mount {
+                // What is mounted is shown already, wherever its image is.
+                source.locations = found.location.iter().cloned().collect();
+            }
             // What is mounted below is shown as well.
             let brought = review.places.iter().filter(|place| place.via == Via::BroughtAlong);
             source.locations.extend(brought.map(|place| place.location.clone()));

@@ -200,7 +200,7 @@ impl Facts {
         let is_copied = matches!(request.operation, Operation::Bind(_) | Operation::Move);
         let mut mount = None;
         if is_remount {
-            shown.extend(review.target.location.clone());
+            shown.extend(review.target.location.iter().chain(&review.target.storage).cloned());
             let target = &review.target.path;
             mount = mounts.covering(target).filter(|mount| mount.target == *target);
             (written, fstype) = mount.as_ref().map(|mount| (mount.source.clone(), mount.fstype.clone())).unzip();

@@ -23,6 +23,7 @@ tests! {
     privileged what_a_device_shows_is_judged_under_its_other_names,
     privileged a_node_in_an_allowed_folder_is_not_the_kernels,
     privileged what_an_image_gets_it_keeps,
+    privileged an_image_that_is_mounted_is_no_device_of_its_user,
     privileged what_is_used_under_another_name_is_not_used_again,
     privileged one_of_many_callers_writes_what_has_two_names,
     privileged a_context_with_commas_reaches_the_kernel_as_it_is_meant,
@@ -393,6 +394,24 @@ settings = { rules = [{ add = [\"nosuid\"], sources = [\"/mnt/w/b\"] }] }
         allowed mount -t ext4 -o loop,suid /mnt/w/a/image /mnt/x; ! has /mnt/x; umount /mnt/x"
     );
     let output = on_host_with(flags, &["secure-flags"], &script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
+}
+
+fn an_image_that_is_mounted_is_no_device_of_its_user() -> Result<()> {
+    let policies = GUARDED.replace("[\"/mnt/w/secret\"]", "[\"/dev\"]");
+    let script = format!(
+        "{WORLD}
+        truncate -s 16M /mnt/w/b/image; mkfs.ext4 -q /mnt/w/b/image
+        denied mount -t ext4 /dev/loop0 /mnt/x
+        # Neither again nor with more rights is it more than an image.
+        allowed mount -t ext4 -o loop,ro,nosuid /mnt/w/b/image /mnt/x; allowed mount -t ext4 -o loop,ro /mnt/w/b/image /mnt/y; umount /mnt/y
+        allowed mount -o remount,bind,suid /mnt/x
+        # Where its device has no node, it's known by the name of its image.
+        mount -t tmpfs tmpfs /dev; mknod -m 666 /dev/null c 1 3
+        allowed mount --bind /mnt/x /mnt/y; umount /mnt/y; allowed mount -o remount,bind,nosuid /mnt/x; umount /mnt/x"
+    );
+    let output = on_host_with(&policies, &["path-guard"], &script)?;
     ensure!(output.status.success(), "{}", text_of(&output));
     Ok(())
 }

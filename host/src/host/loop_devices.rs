@@ -134,8 +134,11 @@ impl<'h> LoopDevices<'h> {
         let mut others = self.below(device)?;
         // The kernel itself keeps a disk and its partitions apart.
         let disk = disk_of(self.host, device)?;
-        let image = image_of(self.host, disk)?;
-        others.extend(self.sharing(&wanted, image.as_deref())?.into_iter().filter(|other| *other != disk));
+        for other in self.all()?.into_iter().filter(|other| *other != disk) {
+            if self.shows_something(other)? && self.may_overlap(&wanted, device, other)? {
+                others.push(other);
+            }
+        }
         let can_only_be_read = is_read_only(self.host, device);
         for other in others {
             let parts = self.parts_within(other, &wanted)?;
@@ -150,28 +153,27 @@ impl<'h> LoopDevices<'h> {
         Ok(None)
     }
 
-    /// The loop devices that show some of these bytes, which are those of an image if that is named.
-    pub(super) fn sharing(&self, wanted: &Bytes, image: Option<&str>) -> io::Result<Vec<Device>> {
-        let mut sharing = Vec::new();
-        for other in self.all()? {
-            if self.shows_something(other)? && self.may_overlap(wanted, image, other)? {
-                sharing.push(other);
+    /// Whether a loop device shows some of these bytes, which are those of `device`.
+    fn may_overlap(&self, wanted: &Bytes, device: Device, other: Device) -> io::Result<bool> {
+        match self.overlaps(wanted, other) {
+            // Without a node it can't be asked. It shows something of the same name, at least.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let disk = disk_of(self.host, device)?;
+                let names =
+                    [image_of(self.host, disk)?, Some(node_of(self.host, device)), Some(node_of(self.host, disk))];
+                let shown = image_of(self.host, other)?;
+                if shown.is_some() && names.contains(&shown) { Err(error) } else { Ok(false) }
             }
+            overlaps => overlaps,
         }
-        Ok(sharing)
     }
 
-    /// Whether a loop device shows some of these bytes.
-    fn may_overlap(&self, wanted: &Bytes, image: Option<&str>, other: Device) -> io::Result<bool> {
-        match self.bytes_of(other) {
-            Ok(storage) => Ok(storage.overlaps(wanted)),
-            // Without a node, or a right to open it, it can't be asked. Its image has the same name, at least.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
-                let is_same = image.is_some() && image_of(self.host, other)?.as_deref() == image;
-                if is_same { Err(error) } else { Ok(false) }
-            }
-            Err(error) => Err(error),
-        }
+    /// Whether a device shows some of these bytes.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    pub(super) fn overlaps(&self, wanted: &Bytes, other: Device) -> io::Result<bool> {
+        Ok(self.bytes_of(other)?.overlaps(wanted))
     }
 
     /// The partitions of a device that have some of these bytes.
@@ -247,7 +249,7 @@ impl<'h> LoopDevices<'h> {
         Ok(Bytes { file: shown.file, start: shown.offset, end: shown.offset.saturating_add(len) })
     }
 
-    fn shows_something(&self, device: Device) -> io::Result<bool> {
+    pub(super) fn shows_something(&self, device: Device) -> io::Result<bool> {
         Ok(device.major == Device::LOOP_MAJOR && has_attribute(self.host, device, "loop/backing_file")?)
     }
 
@@ -259,12 +261,7 @@ impl<'h> LoopDevices<'h> {
         if !self.shows_something(device)? {
             return Ok(None);
         }
-        // A path that is too long for sysfs can't be read.
-        let given = image_of(self.host, device).or_else(|error| match Errno::from_io_error(&error) {
-            Some(Errno::NAMETOOLONG) => Ok(None),
-            _ => Err(error),
-        })?;
-        if let Some(given) = given.filter(|given| self.is_served(given)) {
+        if let Some(given) = image_of(self.host, device)?.filter(|given| self.is_served(given)) {
             let offset =
                 attribute(self.host, device, "loop/offset")?.and_then(|offset| offset.parse().ok()).unwrap_or(0);
             return Ok(Some(Backing { file: BackingFile::Served(given), offset }));
@@ -372,9 +369,17 @@ pub(crate) fn is_read_only(host: &HostRoot, device: Device) -> bool {
     attribute(host, device, "ro").is_ok_and(|text| text.as_deref() == Some("1"))
 }
 
-/// The kernel's own name for the image that a loop device shows.
+/// The kernel's own name for the image that a loop device shows. A path that is too long for sysfs can't be read.
 pub(super) fn image_of(host: &HostRoot, device: Device) -> io::Result<Option<String>> {
-    attribute(host, device, "loop/backing_file")
+    attribute(host, device, "loop/backing_file").or_else(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NAMETOOLONG) => Ok(None),
+        _ => Err(error),
+    })
+}
+
+/// Whether a loop device goes with its last user, as those do that mount(8) and mountgate set up for an image.
+pub(super) fn is_for_its_mount(host: &HostRoot, device: Device) -> io::Result<bool> {
+    Ok(attribute(host, device, "loop/autoclear")?.as_deref() == Some("1"))
 }
 
 /// What sysfs says of a block device.

@@ -1,13 +1,16 @@
 //! The other names of the bytes that a mount of a block device or an image shows. See `Documentation/ABI/stable/sysfs-block` of the kernel
 //! for the holders and slaves of a block device, and loop(4).
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, OFlags, ResolveFlags, StatxFlags, makedev, statx};
+use rustix::io::Errno;
 
 use super::btrfs;
-use super::loop_devices::{BackingFile, Bytes, LoopDevices, devices_in, disk_of, image_of, node_of, partitions};
+use super::loop_devices::{
+    BackingFile, Bytes, LoopDevices, devices_in, disk_of, image_of, is_for_its_mount, node_of, partitions,
+};
 use super::open::open_below;
 use super::root::HostRoot;
 use crate::model::ends::{FileKind, ResolvedPath};
@@ -39,7 +42,7 @@ pub(crate) fn storage(
     relatives.map_err(not_read)?.locations(snapshot, topology)
 }
 
-/// Where the bytes of a mounted file system are, if it's on a loop device.
+/// The images that a mounted file system is in, if it's on a loop device.
 ///
 /// # Errors
 /// When the host can't be asked.
@@ -51,15 +54,19 @@ pub(crate) fn storage_of_mounted(
     let Some(device) = file_system.map(|location| location.device) else { return Ok(Vec::new()) };
     let topology = snapshot.topology().map_err(HostError::clone)?;
     let on_loop = || disk_of(host, device).map(|disk| disk.major == Device::LOOP_MAJOR);
-    // Other disks have the same names as their file systems, and don't have to be looked up.
-    match device.major != 0 && on_loop().map_err(not_read)? {
-        true => Relatives::of_device(host, device, topology).map_err(not_read)?.locations(snapshot, topology),
-        false => Ok(Vec::new()),
+    if device.major == 0 || !on_loop().map_err(not_read)? {
+        return Ok(Vec::new());
     }
+    let relatives = Relatives::of_device(host, device, topology).map_err(not_read)?;
+    let mut images = Vec::new();
+    for device in &relatives.devices {
+        images.extend(relatives.image(*device, snapshot)?);
+    }
+    Ok(images)
 }
 
 fn not_read(error: io::Error) -> HostError {
-    HostError::new("read", "the block devices in /sys", error)
+    HostError::new("look up", "the block devices of the host", error)
 }
 
 /// The devices that have some of the same bytes.
@@ -73,30 +80,32 @@ impl<'h> Relatives<'h> {
     /// Those of a device: what is in it, what it's in, and the loop devices that show the same.
     fn of_device(host: &'h HostRoot, device: Device, topology: &Topology) -> io::Result<Self> {
         let mut relatives = Self { host, loops: LoopDevices::of(host), devices: Vec::new() };
-        if btrfs::file_system_on(host, device, topology).is_some() {
-            relatives.add(btrfs::siblings(host, device));
-        }
         for part in partitions(host, device)?.into_iter().chain([device]) {
             relatives.add(devices_in(host, part, "holders")?);
             relatives.add([part]);
         }
         let mut todo = vec![device];
+        if btrfs::file_system_on(host, device, topology).is_some() {
+            todo.extend(btrfs::siblings(host, device));
+        }
         while let Some(device) = todo.pop() {
             let mut below = devices_in(host, device, "slaves")?;
             below.push(disk_of(host, device)?);
             match relatives.loops.backing_of(device) {
                 Ok(backing) => below.extend(backing.and_then(|backing| backing.file.device())),
-                // Who may not open a device can't mount it either.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(relatives),
+                Err(error) if cannot_be_asked(&error) => {}
                 Err(error) => return Err(error),
             }
             below.retain(|below| !relatives.devices.contains(below));
             todo.extend(&below);
-            relatives.add(below);
+            relatives.add([device].into_iter().chain(below));
             relatives.check_count()?;
         }
-        let bytes = relatives.loops.bytes_of(device)?;
-        relatives.add_sharing(&bytes, image_of(host, disk_of(host, device)?)?.as_deref())?;
+        match relatives.loops.bytes_of(device) {
+            Ok(bytes) => relatives.add_sharing(&bytes, image_of(host, disk_of(host, device)?)?.as_deref())?,
+            Err(error) if cannot_be_asked(&error) => {}
+            Err(error) => return Err(error),
+        }
         Ok(relatives)
     }
 
@@ -111,10 +120,27 @@ impl<'h> Relatives<'h> {
         Ok(relatives)
     }
 
+    /// The loop devices that show these bytes, which are those of an image if that is named.
     fn add_sharing(&mut self, bytes: &Bytes, image: Option<&str>) -> io::Result<()> {
-        for device in self.loops.sharing(bytes, image)? {
-            self.add([device]);
-            self.add(self.loops.parts_within(device, bytes)?);
+        let all = match self.loops.all() {
+            // There is no sysfs, or it has no block devices.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            all => all?,
+        };
+        for device in all {
+            if !self.loops.shows_something(device)? {
+                continue;
+            }
+            match self.loops.overlaps(bytes, device) {
+                Ok(true) => self.add([device].into_iter().chain(self.loops.parts_within(device, bytes)?)),
+                Ok(false) => {}
+                Err(error) if cannot_be_asked(&error) => {
+                    // Its image has the same name, at least.
+                    let is_same = image.is_some() && image_of(self.host, device)?.as_deref() == image;
+                    self.add(is_same.then_some(device));
+                }
+                Err(error) => return Err(error),
+            }
             self.check_count()?;
         }
         Ok(())
@@ -135,7 +161,10 @@ impl<'h> Relatives<'h> {
     fn locations(&self, snapshot: &Snapshot, topology: &Topology) -> Result<Vec<Location>, HostError> {
         let mut locations = Vec::new();
         for device in &self.devices {
-            locations.extend(snapshot.locate(&node_of(self.host, *device))?);
+            // One that was set up for another mount of an image is no device that somebody would name.
+            if !is_for_its_mount(self.host, *device).map_err(not_read)? {
+                locations.extend(snapshot.locate(&node_of(self.host, *device))?);
+            }
             let own = topology.of_device(*device).next().map(|_| *device);
             let mounted = own.or_else(|| btrfs::file_system_on(self.host, *device, topology));
             locations.extend(mounted.map(|device| Location { device, path: "/".to_owned() }));
@@ -148,8 +177,10 @@ impl<'h> Relatives<'h> {
 
     /// Where the image of a loop device is, if it's still at its path.
     fn image(&self, device: Device, snapshot: &Snapshot) -> Result<Option<Location>, HostError> {
-        let fail = |error| HostError::new("read", "the image of a loop device", error);
-        let Some(path) = image_of(self.host, device).map_err(fail)? else { return Ok(None) };
+        let Some(path) = image_of(self.host, device).map_err(not_read)? else {
+            let has_one = self.loops.shows_something(device).map_err(not_read)?;
+            return if has_one { Err(not_read(Errno::NAMETOOLONG.into())) } else { Ok(None) };
+        };
         if self.loops.is_served(&path) {
             // Whoever serves it isn't asked.
             return Ok(self.loops.location_of(&path));
@@ -163,6 +194,11 @@ impl<'h> Relatives<'h> {
         };
         if is_it { snapshot.locate_found(there.as_fd(), &path) } else { Ok(None) }
     }
+}
+
+/// Whether a loop device has no node, or this process may not open it.
+fn cannot_be_asked(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
 /// A file by its numbers. Nobody is asked who might not answer.

@@ -18,7 +18,7 @@ pub struct ResolvedPath {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
     /// Of a block device or an image that a new mount shows or writes: the locations of its bytes. Of what is bound, moved or remounted:
-    /// those of the loop device that its file system is on.
+    /// the images behind the loop device that its file system is on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub storage: Vec<Location>,
     /// The number of the device that a device file stands for.

@@ -127,7 +127,7 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
                 }
             }
         }
-        if let Some(verdict) = opened(review, &denied, &TARGET_DENIED, mounts) {
+        if let Some(verdict) = opened(review, &[], &denied, &TARGET_DENIED, mounts) {
             return Ok(Some(verdict));
         }
     }
@@ -178,14 +178,20 @@ fn source_replaced(settings: &Settings, review: &Review, mounts: &impl Mounts) -
 }
 
 /// A remount that gives a right opens what the mount shows, and that may lie in a denied folder, or hold one.
-fn opened(review: &Review, denied: &Folders, code: &Code, mounts: &impl Mounts) -> Option<Verdict> {
+fn opened(
+    review: &Review,
+    storage: &[Location],
+    denied: &Folders,
+    code: &Code,
+    mounts: &impl Mounts,
+) -> Option<Verdict> {
     let given = RIGHTS.into_iter().any(|(right, taken)| last_of(&review.request.options, right, taken) == Some(right));
     if !given || !matches!(review.request.operation, Operation::Remount(_)) {
         return None;
     }
     // A file system that becomes writable does so in all its mounts.
     let others = review.places.iter().filter(|place| place.via == Via::SameFileSystem).map(|place| &place.location);
-    let target = review.target.location.iter().chain(&review.target.storage);
+    let target = review.target.location.iter().chain(storage);
     let shown: Vec<Location> = target.chain(others).cloned().collect();
     let path = &review.target.path;
     if let Some(folder) = denied.holding(&mounts.around(&shown)) {
@@ -280,7 +286,7 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         return Ok(Some(verdict));
     }
     let denied = Folders::locate(&settings.deny_sources, mounts)?;
-    if let Some(verdict) = opened(review, &denied, &SOURCE_DENIED, mounts) {
+    if let Some(verdict) = opened(review, &review.target.storage, &denied, &SOURCE_DENIED, mounts) {
         return Ok(Some(verdict));
     }
     if let Some(verdict) = opened_elsewhere(settings, review, mounts)? {

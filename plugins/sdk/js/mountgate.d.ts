@@ -29,7 +29,7 @@ export interface ResolvedPath {
     path: string;
     kind: FileKind;
     location?: Location | null;
-    /** Of a block device or an image that a new mount shows or writes: the locations of its bytes. */
+    /** Of a block device or an image that a new mount shows or writes: the locations of its bytes. Of what is bound, moved or remounted: the images behind its loop device. */
     storage: Location[];
     device?: Device | null;
     symlinks: string[];

@@ -365,6 +365,9 @@ fn what_a_device_shows_is_judged_under_its_other_names() -> Result<()> {
         # An image, where its device is denied, and the other way round.
         guard \"'$open'\"; sourced mount -t ext4 -o ro,loop /mnt/w/b/image /mnt/x
         guard \"'/mnt/w/b/image'\"; sourced mount -t ext4 -o ro $open /mnt/x; allowed mount -t ext4 $hidden /mnt/x; umount /mnt/x
+        # A device that goes with its last user, under another node.
+        cp /mnt/w/b/image /mnt/w/b/own; allowed mount -t ext4 -o loop,ro /mnt/w/b/own /mnt/x; own=$(losetup -n -O NAME -j /mnt/w/b/own)
+        mknod /mnt/w/own b $(stat -c '%Hr %Lr' $own); guard \"'$own'\"; sourced mount -t ext4 -o ro /mnt/w/own /mnt/y; umount /mnt/x
         # A partition of the loop device of an image, and a loop device over a loop device of it.
         addpart $hidden 1 2048 8192; guard \"'${{hidden}}p1'\"; sourced mount -t ext4 -o ro,loop,offset=1M /mnt/w/secret/image /mnt/x
         guard \"'$above'\"; sourced mount -t ext4 -o ro,loop /mnt/w/secret/image /mnt/x"
@@ -391,7 +394,7 @@ settings = { rules = [{ add = [\"nosuid\"], sources = [\"/mnt/w/b\"] }] }
         allowed mount -o remount,bind,suid /mnt/x; has /mnt/x
         allowed mount -o remount,suid /mnt/x; has /mnt/x
         allowed mount --bind -o suid /mnt/x /mnt/y; has /mnt/y; umount /mnt/y /mnt/x
-        allowed mount -t ext4 -o loop,suid /mnt/w/a/image /mnt/x; ! has /mnt/x; umount /mnt/x"
+        allowed mount -t ext4 -o loop,suid /mnt/w/a/image /mnt/x; if has /mnt/x; then exit 1; fi; umount /mnt/x"
     );
     let output = on_host_with(flags, &["secure-flags"], &script)?;
     ensure!(output.status.success(), "{}", text_of(&output));
@@ -403,7 +406,7 @@ fn an_image_that_is_mounted_is_no_device_of_its_user() -> Result<()> {
     let script = format!(
         "{WORLD}
         truncate -s 16M /mnt/w/b/image; mkfs.ext4 -q /mnt/w/b/image
-        denied mount -t ext4 /dev/loop0 /mnt/x
+        device=$(losetup -rf --show /mnt/w/b/image); denied mount -t ext4 -o ro $device /mnt/x; losetup -d $device
         # Neither again nor with more rights is it more than an image.
         allowed mount -t ext4 -o loop,ro,nosuid /mnt/w/b/image /mnt/x; allowed mount -t ext4 -o loop,ro /mnt/w/b/image /mnt/y; umount /mnt/y
         allowed mount -o remount,bind,suid /mnt/x

@@ -414,7 +414,11 @@ fn if_there<T>(found: rustix::io::Result<T>) -> io::Result<Option<T>> {
 
 /// The node of a block device, by the kernel's name for it.
 pub(crate) fn node_of(host: &HostRoot, device: Device) -> String {
-    let told = attribute(host, device, "uevent").ok().flatten().unwrap_or_default();
-    let name = told.lines().find_map(|line| line.strip_prefix("DEVNAME="));
-    name.map_or_else(|| format!("/dev/block/{device}"), |name| format!("/dev/{name}"))
+    kernels_node(host, device).ok().flatten().unwrap_or_else(|| format!("/dev/block/{device}"))
+}
+
+/// The node that the kernel makes for a block device, if it knows the device.
+pub(super) fn kernels_node(host: &HostRoot, device: Device) -> io::Result<Option<String>> {
+    let told = attribute(host, device, "uevent")?.unwrap_or_default();
+    Ok(told.lines().find_map(|line| line.strip_prefix("DEVNAME=")).map(|name| format!("/dev/{name}")))
 }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::btrfs;
 use super::loop_devices::{
-    BackingFile, Bytes, LoopDevices, devices_in, disk_of, image_of, is_for_its_mount, node_of, partitions,
+    BackingFile, Bytes, LoopDevices, devices_in, disk_of, image_of, is_for_its_mount, kernels_node, partitions,
 };
 use super::open::open_below;
 use super::root::HostRoot;
@@ -74,12 +74,18 @@ struct Relatives<'h> {
     host: &'h HostRoot,
     loops: LoopDevices<'h>,
     devices: Vec<Device>,
+    /// Those of them that were set up for another mount of the same image: no devices that somebody would name.
+    unnamed: Vec<Device>,
 }
 
 impl<'h> Relatives<'h> {
+    fn none(host: &'h HostRoot) -> Self {
+        Self { host, loops: LoopDevices::of(host), devices: Vec::new(), unnamed: Vec::new() }
+    }
+
     /// Those of a device: what is in it, what it's in, and the loop devices that show the same.
     fn of_device(host: &'h HostRoot, device: Device, topology: &Topology) -> io::Result<Self> {
-        let mut relatives = Self { host, loops: LoopDevices::of(host), devices: Vec::new() };
+        let mut relatives = Self::none(host);
         for part in partitions(host, device)?.into_iter().chain([device]) {
             relatives.add(devices_in(host, part, "holders")?);
             relatives.add([part]);
@@ -111,7 +117,7 @@ impl<'h> Relatives<'h> {
 
     /// The loop devices that show an image.
     fn of_image(host: &'h HostRoot, path: &str, pin: BorrowedFd<'_>) -> io::Result<Self> {
-        let mut relatives = Self { host, loops: LoopDevices::of(host), devices: Vec::new() };
+        let mut relatives = Self::none(host);
         let image = match relatives.loops.is_served(path) {
             true => BackingFile::Served(path.to_owned()),
             false => file(pin)?,
@@ -132,7 +138,12 @@ impl<'h> Relatives<'h> {
                 continue;
             }
             match self.loops.overlaps(bytes, device) {
-                Ok(true) => self.add([device].into_iter().chain(self.loops.parts_within(device, bytes)?)),
+                Ok(true) => {
+                    if !self.devices.contains(&device) && is_for_its_mount(self.host, device)? {
+                        self.unnamed.push(device);
+                    }
+                    self.add([device].into_iter().chain(self.loops.parts_within(device, bytes)?));
+                }
                 Ok(false) => {}
                 Err(error) if cannot_be_asked(&error) => {
                     // Its image has the same name, at least.
@@ -161,9 +172,9 @@ impl<'h> Relatives<'h> {
     fn locations(&self, snapshot: &Snapshot, topology: &Topology) -> Result<Vec<Location>, HostError> {
         let mut locations = Vec::new();
         for device in &self.devices {
-            // One that was set up for another mount of an image is no device that somebody would name.
-            if !is_for_its_mount(self.host, *device).map_err(not_read)? {
-                locations.extend(snapshot.locate(&node_of(self.host, *device))?);
+            if !self.unnamed.contains(device) {
+                let node = kernels_node(self.host, *device).map_err(not_read)?;
+                locations.extend(node.map(|node| snapshot.locate(&node)).transpose()?.flatten());
             }
             let own = topology.of_device(*device).next().map(|_| *device);
             let mounted = own.or_else(|| btrfs::file_system_on(self.host, *device, topology));
@@ -185,8 +196,11 @@ impl<'h> Relatives<'h> {
             // Whoever serves it isn't asked.
             return Ok(self.loops.location_of(&path));
         }
-        let there = open_below(self.host.root(), &path, OFlags::PATH, ResolveFlags::NO_SYMLINKS);
-        let Ok(there) = there else { return Ok(None) };
+        let there = match open_below(self.host.root(), &path, OFlags::PATH, ResolveFlags::NO_SYMLINKS) {
+            Ok(there) => there,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => return Ok(None),
+            Err(errno) => return Err(not_read(errno.into())),
+        };
         // One that may not be asked is taken for what has its name.
         let is_it = match self.loops.backing_of(device) {
             Ok(backing) => backing.is_some_and(|backing| file(there.as_fd()).is_ok_and(|file| file == backing.file)),

@@ -35,7 +35,7 @@ pub(crate) struct Backing {
 /// The bytes that are read and written in the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bytes {
-    pub(super) file: BackingFile,
+    file: BackingFile,
     start: u64,
     end: u64,
 }

@@ -31,7 +31,8 @@ fn diff(old: &[(&str, &str, &str)], new: &[(&str, &str, &str)], arguments: &[&st
     };
     let (old, new, out) = (made(old)?, made(new)?, folder()?);
     let mut diff = mountgate(&["policy", "diff", "--json"]);
-    let output = diff.arg(old.path()).arg(new.path()).arg("--output").arg(out.path()).args(arguments).output()?;
+    let output =
+        diff.arg(old.path()).arg(new.path()).arg("--output").arg(out.path().join("made")).args(arguments).output()?;
     ensure!([0, 5].contains(&status(&output)), "{}", text_of(&output));
     let json: Value = serde_json::from_slice(&output.stdout)?;
     let differences = json["differences"].as_array().context("no differences")?;

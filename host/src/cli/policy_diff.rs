@@ -134,6 +134,7 @@ fn as_json(difference: &Difference, file: &Path) -> Value {
 }
 
 fn write(folder: &Path, number: usize, difference: &Difference) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(folder).with_context(|| format!("{} can't be made", folder.display()))?;
     let path = folder.join(format!("difference-{}.json", number + 1));
     write_whole(&path, &canonical(&difference.input)?)?;
     Ok(path)

@@ -12,6 +12,7 @@ use crate::model::option_paths::paths_in;
 use crate::model::paths::{is_source_path, lexical};
 use crate::model::request::{MountRequest, Operation};
 use crate::model::requester::{Label, Requester};
+use crate::mount_table::snapshot::Snapshot;
 use crate::mount_table::source::Paths;
 
 /// A file of cases.
@@ -123,6 +124,8 @@ struct Found {
     device: Option<String>,
     /// The links on the way.
     symlinks: Vec<String>,
+    /// The other paths of the bytes of a device or an image.
+    storage: Vec<String>,
 }
 
 /// What a path in an option leads to.
@@ -227,17 +230,17 @@ impl TestCase {
     /// What is at the source of a request. Without other words it's a directory, or for a new mount a block device.
     ///
     /// # Errors
-    /// A device number that is none.
-    pub(crate) fn source(&self, request: &MountRequest) -> Result<Option<ResolvedPath>, String> {
+    /// A device number that is none, or storage that leads nowhere.
+    pub(crate) fn source(&self, request: &MountRequest, snapshot: &Snapshot) -> Result<Option<ResolvedPath>, String> {
         let Some(written) = request.source.as_deref() else { return Ok(None) };
         let kind = match request.operation {
             Operation::Mount => FileKind::BlockDevice,
             _ => FileKind::Directory,
         };
         match &self.source {
-            Some(found) => found.resolved(written, kind).map(Some),
+            Some(found) => found.resolved(written, kind, snapshot).map(Some),
             None if request.operation.source_is_path() || is_source_path(written) => {
-                Found::default().resolved(written, kind).map(Some)
+                Found::default().resolved(written, kind, snapshot).map(Some)
             }
             None => Ok(None),
         }
@@ -246,30 +249,33 @@ impl TestCase {
     /// What is at the target: a directory, without other words.
     ///
     /// # Errors
-    /// A device number that is none.
-    pub(crate) fn target(&self, request: &MountRequest) -> Result<ResolvedPath, String> {
-        self.target.clone().unwrap_or_default().resolved(&request.target, FileKind::Directory)
+    /// As [`Self::source`].
+    pub(crate) fn target(&self, request: &MountRequest, snapshot: &Snapshot) -> Result<ResolvedPath, String> {
+        self.target.clone().unwrap_or_default().resolved(&request.target, FileKind::Directory, snapshot)
     }
 
     /// What is at the paths in the options: directories, without other words.
     ///
     /// # Errors
-    /// A device number that is none, or an option that names no path there.
-    pub(crate) fn option_paths(&self, request: &MountRequest) -> Result<Vec<OptionPath>, String> {
+    /// As [`Self::source`], or an option that names no path there.
+    pub(crate) fn option_paths(&self, request: &MountRequest, snapshot: &Snapshot) -> Result<Vec<OptionPath>, String> {
         let mut resolved: Vec<OptionPath> = Vec::new();
         for (i, FoundInOption { option, found }) in self.option_paths.iter().enumerate() {
             let of_name = request.options.iter().filter(|written| written.name == *option);
             let before = resolved.iter().filter(|before| before.option == *option).count();
             let path = of_name.flat_map(paths_in).nth(before).map(|written| written.path);
             let path = path.ok_or_else(|| format!("option-paths[{i}]: {option} names no path there"))?;
-            resolved.push(OptionPath { option: option.clone(), found: found.resolved(&path, FileKind::Directory)? });
+            resolved.push(OptionPath {
+                option: option.clone(),
+                found: found.resolved(&path, FileKind::Directory, snapshot)?,
+            });
         }
         Ok(resolved)
     }
 }
 
 impl Found {
-    fn resolved(&self, written: &str, kind: FileKind) -> Result<ResolvedPath, String> {
+    fn resolved(&self, written: &str, kind: FileKind, snapshot: &Snapshot) -> Result<ResolvedPath, String> {
         let device = |text: &String| {
             let (major, minor) = text.split_once(':')?;
             Some(Device { major: major.parse().ok()?, minor: minor.parse().ok()? })
@@ -278,12 +284,17 @@ impl Found {
             .device
             .as_ref()
             .map(|text| device(text).ok_or_else(|| format!("{text:?} isn't the number of a device, such as 8:1")));
+        let located = |path: &String| match snapshot.locate(path) {
+            Ok(Some(location)) => Ok(location),
+            Ok(None) => Err(format!("storage: {path} leads nowhere")),
+            Err(error) => Err(error.to_string()),
+        };
         Ok(ResolvedPath {
             path: self.path.clone().unwrap_or_else(|| lexical(written)),
             kind: self.kind.unwrap_or(kind),
             location: None,
             device: number.transpose()?,
-            storage: Vec::new(),
+            storage: self.storage.iter().map(located).collect::<Result<_, _>>()?,
             symlinks: self.symlinks.clone(),
             covering_mount: None,
         })
@@ -293,6 +304,8 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::location::Location;
+    use crate::mount_table::table::MountTable;
 
     #[test]
     fn a_mistake_is_told_with_its_line() {
@@ -303,5 +316,20 @@ mod tests {
         assert!(read(&format!("{case}expct = 1\n")).contains("unknown field `expct`"));
         let neither = "\n[[case]]\nname = \"a\"\nexpect = { verdict = \"allow\" }\n";
         assert!(read(neither).starts_with("line 2: case \"a\" needs either"));
+    }
+
+    #[test]
+    fn storage_is_where_the_mount_table_says() {
+        let table = "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 20 8:17 /sub /srv/images rw - ext4 /dev/sdb1 rw\n";
+        let found = Found { storage: vec!["/srv/images/a.img".to_owned()], ..Found::default() };
+        let resolved = |paths: &[(String, Option<String>)]| {
+            let table = MountTable::parse(table.as_bytes().to_vec()).expect("a small one");
+            let snapshot = Snapshot::recorded(table, paths.iter().cloned().collect());
+            found.resolved("/dev/loop0", FileKind::BlockDevice, &snapshot)
+        };
+        let location = Location { device: Device { major: 8, minor: 17 }, path: "/sub/a.img".to_owned() };
+        assert_eq!(resolved(&[]).expect("the table says it").storage, [location]);
+        let error = resolved(&[("/srv/images/a.img".to_owned(), None)]).expect_err("it leads nowhere");
+        assert_eq!(error, "storage: /srv/images/a.img leads nowhere");
     }
 }

@@ -42,15 +42,16 @@ pub(crate) fn decide(
     request: MountRequest,
     table: MountTable,
 ) -> anyhow::Result<Outcome> {
-    let source = case.source(&request).map_err(anyhow::Error::msg)?;
-    let target = Some(case.target(&request).map_err(anyhow::Error::msg)?);
-    let option_paths = case.option_paths(&request).map_err(anyhow::Error::msg)?;
+    let snapshot = Snapshot::recorded(table, case.paths());
+    let source = case.source(&request, &snapshot).map_err(anyhow::Error::msg)?;
+    let target = Some(case.target(&request, &snapshot).map_err(anyhow::Error::msg)?);
+    let option_paths = case.option_paths(&request, &snapshot).map_err(anyhow::Error::msg)?;
     let decided = chain.decide(
         &Case {
             request,
             requester: case.requester(),
             resolution: Resolution::Recorded { source, target, option_paths },
-            snapshot: Arc::new(Snapshot::recorded(table, case.paths())),
+            snapshot: Arc::new(snapshot),
             locks: None,
         },
         false,

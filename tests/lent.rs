@@ -8,6 +8,8 @@ use crate::support::{mountgate, on_host_succeeds, on_host_with, status, text_of}
 tests! {
     plain with_lent_rights_only_the_request_is_the_callers,
     privileged a_set_user_id_bit_and_file_capabilities_lend_rights,
+    privileged what_runs_as_its_caller_keeps_nothing_that_is_the_callers,
+    traced a_caller_ends_no_request_before_it_is_written_down,
     privileged a_policy_is_for_the_user_who_was_lent_the_rights,
     plain what_is_inherited_changes_nothing,
     privileged a_folder_that_is_no_host_is_refused,
@@ -86,6 +88,49 @@ fn a_set_user_id_bit_and_file_capabilities_lend_rights() -> Result<()> {
     )?;
     ensure!(text.contains("set-user-ID or set-group-ID bit") && text.contains("file capabilities"), "{text}");
     ensure!(text.matches("ended with 2").count() == 2, "{text}");
+    Ok(())
+}
+
+fn what_runs_as_its_caller_keeps_nothing_that_is_the_callers() -> Result<()> {
+    on_host_succeeds(
+        r#"
+        mkdir /run/upper /run/work; mount -t overlay -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work overlay /etc
+        mkdir -p /etc/mountgate /var/cache /run/mountgate; mount -t tmpfs -o mode=755 etc /etc/mountgate; cp $P/* /etc/mountgate
+        mount -t tmpfs -o mode=755 cache /var/cache; mount -t tmpfs -o mode=755 tmpfs /mnt/x; cp $M /mnt/x/mg; rmdir /run/mountgate
+        setcap cap_sys_admin,cap_sys_ptrace,cap_dac_override,cap_dac_read_search,cap_sys_chroot+ep /mnt/x/mg
+        ask() { says $1 setpriv --reuid 65534 --regid 65534 --clear-groups env -u MOUNTGATE_CACHE /mnt/x/mg mount -t ${2:-tmpfs} x /mnt/y; }
+        # Neither the cache nor the locks are made for the caller, and what is the caller's is not used.
+        ask 1; echo "$said" | grep 'once as root'; test ! -e /var/cache/mountgate; test ! -e /run/mountgate
+        mkdir -m 700 /run/mountgate; chown 65534 /run/mountgate; ask 1; rmdir /run/mountgate
+        mkdir -m 700 /var/cache/mountgate; chown 65534 /var/cache/mountgate; ask 1; ls -A /var/cache/mountgate | grep . && exit 1
+        rmdir /var/cache/mountgate
+        # Root's are.
+        env -u MOUNTGATE_CACHE $M mount -t tmpfs x /mnt/y; umount /mnt/y
+        ask 3 ramfs; ask 0; test "$(stat -c %u /run/mountgate /run/mountgate/requests.lock /var/cache/mountgate | sort -u)" = 0"#,
+    )
+    .map(drop)
+}
+
+fn a_caller_ends_no_request_before_it_is_written_down() -> Result<()> {
+    let policies = "[host]\naudit = \"/mnt/log/audit.jsonl\"\naudit-required = true\n\
+        [[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"tmpfs\"] }\n";
+    let script = r#"
+        mkdir /run/upper /run/work /mnt/log; mount -t overlay -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work overlay /etc
+        mkdir -p /etc/mountgate; mount -t tmpfs -o mode=755 etc /etc/mountgate; cp $P/* /etc/mountgate
+        mount -t tmpfs -o mode=755 tmpfs /mnt/x; cp $M /mnt/x/mg; chmod 4755 /mnt/x/mg
+        mount -t tmpfs -o mode=755 cache /var/cache; unset MOUNTGATE_CACHE; $M check mount -t tmpfs x /mnt/y > /dev/null
+        # The kernel is slow where the mount is shown. Meanwhile the caller wants to end the request.
+        slow="-e inject=move_mount:delay_exit=1500000"
+        strace -u nobody -f -o /dev/null -e trace=move_mount $slow /mnt/x/mg mount -t tmpfs x /mnt/y & traced=$!
+        until grep ' /mnt/y ' /proc/self/mountinfo; do sleep 0.02; done
+        if setpriv --reuid nobody --clear-groups pkill -KILL -x mg; then exit 1; fi
+        pkill -INT -x mg; sleep 0.1; pkill -INT -x mg
+        wait $traced; test $(wc -l < /mnt/log/audit.jsonl) = 1; umount /mnt/y
+        # What is reserved for others stays when a line is written.
+        $M mount -t tmpfs x /mnt/y; test $(stat -c %b /mnt/log/audit.jsonl) -ge 16384
+    "#;
+    let output = on_host_with(policies, &["fstype-allow"], script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
     Ok(())
 }
 

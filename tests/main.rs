@@ -21,10 +21,12 @@ mod frozen;
 mod fuzz;
 mod gated;
 mod hostile;
+mod images;
 mod inside;
 mod lent;
 mod list;
 mod misbehaving;
+mod names;
 mod operations;
 mod parsers;
 mod pinning;
@@ -77,6 +79,8 @@ fn all_tests() -> Vec<Trial> {
         coverage::tests(),
         fuzz::tests(),
         gated::tests(),
+        images::tests(),
+        names::tests(),
         list::tests(),
         operations::tests(),
         parsers::tests(),

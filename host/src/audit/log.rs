@@ -9,12 +9,14 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, fstatvfs};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::entry::{AuditEntry, hash};
+use crate::host::owner::{may_make, owner};
 
 /// An audit file that is open for one request.
 #[derive(Debug)]
@@ -27,6 +29,9 @@ pub struct AuditLog {
 const RESERVED: u64 = 8 << 20;
 /// A line that is longer is written without the host's mounts: less than what is reserved, or there may be no room for it.
 const MAX_WITH_MOUNTS: u64 = RESERVED;
+/// How long others are waited for that write, and how long between two attempts.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(1);
 /// A line is never longer than this.
 const MAX_LINE: u64 = 64 << 20;
 
@@ -36,10 +41,11 @@ impl AuditLog {
     /// # Errors
     /// When it can't be opened for writing, isn't a plain file, or others could have written it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let makes = if may_make().is_ok() { OFlags::CREATE } else { OFlags::empty() };
+        let flags = OFlags::RDWR | makes | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
         let found = file.metadata()?;
-        let is_private = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
+        let is_private = found.uid() == owner() && found.mode() & 0o022 == 0;
         match (found.is_file(), is_private) {
             (true, true) => Ok(Self { path: path.to_owned(), file }),
             (true, false) => Err(io::Error::other("others could have written it")),
@@ -81,7 +87,7 @@ impl AuditLog {
     /// # Errors
     /// When it can't be written. The file is as it was then.
     pub fn append(mut self, mut entry: AuditEntry) -> io::Result<()> {
-        flock(self.file.as_fd(), FlockOperation::LockExclusive)?;
+        self.lock()?;
         let end = self.file.metadata()?.len();
         let whole = self.end_of_last_line(end)?;
         entry.torn = (whole < end).then_some(end - whole);
@@ -94,7 +100,11 @@ impl AuditLog {
         if line.len() as u64 > MAX_LINE {
             return Err(io::Error::other(format!("its line would have {} bytes", line.len())));
         }
-        self.file.set_len(whole)?;
+        // To set the length also gives back what other requests have reserved behind the end.
+        if whole < end {
+            self.file.set_len(whole)?;
+            let _ = fallocate(&self.file, FallocateFlags::KEEP_SIZE, whole, RESERVED);
+        }
         self.file.seek(SeekFrom::Start(whole))?;
         let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
         if written.is_err() {
@@ -102,6 +112,18 @@ impl AuditLog {
             let _ = self.file.set_len(whole);
         }
         written
+    }
+
+    /// Waits for others that write, but not for ever: whoever can read the file can hold its lock.
+    fn lock(&self) -> io::Result<()> {
+        let end = Instant::now() + MAX_WAIT;
+        loop {
+            match flock(self.file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(PAUSE),
+                Err(Errno::WOULDBLOCK) => return Err(io::Error::other("somebody else holds its lock")),
+                locked => return Ok(locked?),
+            }
+        }
     }
 
     /// Where the last whole line ends.

@@ -30,6 +30,7 @@ pub(super) fn end(global: &Global, request: MountRequest) -> Result<Ending, Erro
     // Opened first: a sandbox may hide the directory.
     let (directory, cache) = global.open_policies()?;
     let requester = global.requester_for(&directory)?;
+    lent::leave_caller()?;
     // Before the host is entered: the file is where this program is.
     let audit = open_audit(&directory.host)?.map(|log| Arc::new(Mutex::new(Some(log))));
     let host = global.open_host()?;

@@ -8,6 +8,7 @@ use rustix::process::{getegid, geteuid, getgid, getgroups, getuid};
 use super::users::Users;
 use crate::error::Error;
 use crate::host::resolve::descriptor;
+use crate::model::host_error::HostError;
 use crate::model::refusals::{Refusal, Refusals};
 use crate::model::request::MountRequest;
 use crate::sys;
@@ -72,6 +73,20 @@ pub(super) fn caller() -> Result<Caller, Error> {
         told.or(known).ok_or_else(|| refused(format!("{name} is {value:?}, and no user is known for it")))?;
     let groups = user.map(|user| users.groups_of(&user)).unwrap_or_default();
     Ok(Caller { uid, gid, groups })
+}
+
+/// From now on the caller can't signal this process, see kill(2): what was done must be written down. A set-user-ID bit leaves the real user
+/// id to the caller.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn leave_caller() -> Result<(), Error> {
+    let root = nix::unistd::Uid::from_raw(0);
+    if geteuid().is_root() && !getuid().is_root() {
+        nix::unistd::setresuid(root, root, root)
+            .map_err(|errno| HostError::new("setresuid", "0", std::io::Error::from(errno)))?;
+    }
+    Ok(())
 }
 
 /// Refuses a source that is named by a descriptor of some process: what is said of it would tell what root has open.

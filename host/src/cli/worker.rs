@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::Builder;
 
+use super::lent;
 use crate::error::Error;
 use crate::executor::watch::Watch;
 use crate::gate::Gate;
@@ -32,7 +33,9 @@ pub(super) fn run<T: Send + 'static>(
 ) -> Result<T, Error> {
     let engine = Engine::for_one_request().map_err(Error::Sandbox)?;
     let clock = engine.clock();
-    let watch = Watch::new(directory.host.timeout).that_holds_signals();
+    let watch = Watch::new(directory.host.timeout);
+    let is_lent = lent::how().is_some();
+    let watch = if is_lent { watch.that_holds_all_signals() } else { watch.that_holds_signals() };
     let work = move |watch: &Arc<Watch>| {
         let gate = Gate::load(&engine, directory, &cache)?;
         watch.policies_are_ready();

@@ -8,6 +8,7 @@ use crate::host::own_state::OwnPlace;
 use crate::model::ends::{Ends, ResolvedPath};
 use crate::model::host_error::HostError;
 use crate::model::location::{Location, Place, Via};
+use crate::model::paths::is_within;
 use crate::model::refusals::{Refusal, Refusals};
 use crate::model::request::{MountRequest, Operation};
 use crate::model::rules::HostRules;
@@ -33,26 +34,27 @@ pub(super) fn check(
     places: &[Place],
     snapshot: &Snapshot,
 ) -> Result<(), Error> {
-    let guarded = Guarded::of(own_state, snapshot)?;
+    // To take another name of the own state away does no harm.
+    let is_by_name = matches!(request.operation, Operation::Unmount(_) | Operation::Remount { mount_point_only: true });
+    let guarded = Guarded::of(own_state, is_by_name, snapshot)?;
     let mut refusals = Vec::new();
     // What is brought along covers nothing. What lies below a target lies, by its own path, in the same
     // folders as the target, or these lie below the target; and what leaves elsewhere with it is a place of its own.
     let is_judged = |place: &&Place| !matches!(place.via, Via::BroughtAlong | Via::Below);
     let places: Vec<&Place> = places.iter().filter(is_judged).collect();
     if guarded.find(&places, snapshot)?.is_some() {
-        let allowed = located(&rules.targets, snapshot)?;
+        let allowed = followed(&rules.targets, snapshot)?;
         // Which one it is must be asked place by place.
         for place in places {
             if let Some(what) = guarded.find(&[place], snapshot)?
-                && !is_allowed(&place.path, &allowed, snapshot)?
+                && !allowed.iter().any(|folder| is_within(&place.path, folder))
             {
                 refusals.push(refusal(place, what));
             }
         }
     }
-    if let Some((own, argument, path)) = guarded.shown(request, ends, snapshot)?
-        && !is_allowed(path, &located(&rules.sources, snapshot)?, snapshot)?
-    {
+    let allowed = followed(&rules.sources, snapshot)?;
+    if let Some((own, argument)) = guarded.shown(request, ends, &allowed, snapshot)? {
         let message = format!("it would show mountgate's own state in {}", own.path);
         refusals.push(Refusal::new(&argument, message, Some(NAME_SOURCE)));
     }
@@ -76,8 +78,9 @@ fn refusal(place: &Place, what: Guard<'_>) -> Refusal {
 struct Guarded {
     system: Vec<(&'static str, Vec<Location>)>,
     own: Vec<OwnPlace>,
-    /// The own state, under all its names.
+    /// The own state with all that it lies in, under all its names, or under the one that is used.
     around_own: Vec<Location>,
+    is_by_name: bool,
 }
 
 /// Something that no request may touch.
@@ -88,7 +91,7 @@ enum Guard<'o> {
 }
 
 impl Guarded {
-    fn of(own: &[OwnPlace], snapshot: &Snapshot) -> Result<Self, HostError> {
+    fn of(own: &[OwnPlace], is_by_name: bool, snapshot: &Snapshot) -> Result<Self, HostError> {
         let system = SYSTEM.iter().map(|path| Ok((*path, snapshot.along(path)?)));
         let system: Vec<(&'static str, Vec<Location>)> = system.collect::<Result<_, HostError>>()?;
         let mut own = own.to_vec();
@@ -101,8 +104,13 @@ impl Guarded {
             let location = snapshot.locate(LOCKS)?.ok_or_else(|| not_located(LOCKS))?;
             own.push(OwnPlace { path: LOCKS.to_owned(), location });
         }
-        let locations = own.iter().map(|own| own.location.clone()).collect();
-        Ok(Self { system, own, around_own: snapshot.around(locations)? })
+        let around_own = if is_by_name {
+            let ways = own.iter().map(|own| own.way(snapshot)).collect::<Result<Vec<_>, HostError>>()?;
+            ways.concat()
+        } else {
+            snapshot.around(own.iter().map(|own| own.location.clone()).collect())?
+        };
+        Ok(Self { system, own, around_own, is_by_name })
     }
 
     /// The first of these that some place lies in, or hides.
@@ -122,7 +130,9 @@ impl Guarded {
         };
         let touched = is_hidden(&self.around_own) || self.own.iter().any(|own| lies_in(&own.location));
         for own in self.own.iter().filter(|_| touched) {
-            if lies_in(&own.location) || is_hidden(&snapshot.around(vec![own.location.clone()])?) {
+            let around =
+                if self.is_by_name { own.way(snapshot)? } else { snapshot.around(vec![own.location.clone()])? };
+            if lies_in(&own.location) || is_hidden(&around) {
                 return Ok(Some(Guard::Own(own)));
             }
         }
@@ -131,12 +141,13 @@ impl Guarded {
 
     /// The own state that a request would show where it can be written, with the argument and the path that it would be shown
     /// through. A read-only copy of a folder above it changes nothing, but can't be made writable again.
-    fn shown<'e>(
+    fn shown(
         &self,
         request: &MountRequest,
-        ends: &'e Ends,
+        ends: &Ends,
+        allowed: &[String],
         snapshot: &Snapshot,
-    ) -> Result<Option<(&OwnPlace, String, &'e str)>, HostError> {
+    ) -> Result<Option<(&OwnPlace, String)>, HostError> {
         for Shown { argument, found, stays_closed, is_copied } in Shown::by(request, ends) {
             let Some(location) = found.location.as_ref() else { continue };
             let is_whole = self.around_own.iter().any(|own| own.is_within(location));
@@ -146,12 +157,34 @@ impl Guarded {
                     (is_copied || !stays_closed) && around.iter().any(|location| location.is_within(&own.location));
                 let shows =
                     || Ok(snapshot.around(vec![own.location.clone()])?.iter().any(|own| own.is_within(location)));
-                if is_part || is_whole && !stays_closed && shows()? {
-                    return Ok(Some((own, argument, &found.path)));
+                // Whoever can read the file of the locks can hold them.
+                let shows_locks = match request.operation {
+                    Operation::Bind { recursive } => {
+                        own.path == LOCKS && (recursive || own.location.is_within(location))
+                    }
+                    _ => false,
+                };
+                let stays_closed = stays_closed && !shows_locks;
+                if (is_part || is_whole && !stays_closed && shows()?) && !own.is_in(&found.path, allowed, snapshot)? {
+                    return Ok(Some((own, argument)));
                 }
             }
         }
         Ok(None)
+    }
+}
+
+impl OwnPlace {
+    /// What its name goes through. Under a name that this process alone has, it's all that it lies in.
+    fn way(&self, snapshot: &Snapshot) -> Result<Vec<Location>, HostError> {
+        let way = snapshot.along(&self.path)?;
+        if way.first() == Some(&self.location) { Ok(way) } else { snapshot.around(vec![self.location.clone()]) }
+    }
+
+    /// Whether it lies in one of these folders, and a path does so too. In such a folder, another one may be mounted by now.
+    fn is_in(&self, path: &str, folders: &[String], snapshot: &Snapshot) -> Result<bool, HostError> {
+        let is_in = folders.iter().any(|folder| is_within(path, folder) && is_within(&self.path, folder));
+        Ok(is_in && snapshot.locate(&self.path)?.as_ref() == Some(&self.location))
     }
 }
 
@@ -195,20 +228,11 @@ fn not_located(path: &str) -> HostError {
     HostError::new("statx", path, io::Error::new(io::ErrorKind::NotFound, "nothing says where it lies"))
 }
 
-/// Paths with their locations. One that leads nowhere has none.
-fn located<'p, P: AsRef<str>>(paths: &'p [P], snapshot: &Snapshot) -> Result<Vec<(&'p str, Location)>, HostError> {
-    let mut located = Vec::new();
+/// The real paths of folders in which more is allowed. They hold by name: whatever is mounted there, nothing else is allowed by it.
+fn followed<P: AsRef<str>>(paths: &[P], snapshot: &Snapshot) -> Result<Vec<String>, HostError> {
+    let mut followed = Vec::new();
     for path in paths {
-        located.extend(snapshot.locate(path.as_ref())?.map(|location| (path.as_ref(), location)));
+        followed.extend(snapshot.follow(path.as_ref())?);
     }
-    Ok(located)
-}
-
-/// Whether a path goes through an allowed one.
-fn is_allowed(path: &str, allowed: &[(&str, Location)], snapshot: &Snapshot) -> Result<bool, HostError> {
-    if allowed.is_empty() {
-        return Ok(false);
-    }
-    let along = snapshot.along(path)?;
-    Ok(along.iter().any(|location| allowed.iter().any(|(_, allowed)| location.is_within(allowed))))
+    Ok(followed)
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, statx};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, major, minor, statx};
 use rustix::io::Errno;
 
 use super::execution::Execution;
@@ -126,13 +126,20 @@ fn used_by(
     let (host, path) = (execution.host, execution.plan.found_source().map_or("", |found| &found.path));
     let stat = rustix::fs::fstat(file)?;
     let devices = LoopDevices::of(host);
+    let number_of = |number| Device { major: major(number), minor: minor(number) };
+    // An overlay has a file of its upper layer under a number of its own.
+    let (own_number, own_upper) = (number_of(stat.st_dev), devices.upper_of(path));
     for device in devices.all()?.into_iter().filter(|device| own != Some(*device)) {
         let backing = devices.backing_of(device).map_err(|error| {
             io::Error::new(error.kind(), format!("{} may show the same image: {error}", node_of(host, device)))
         })?;
         let is_this = backing.is_some_and(|backing| match backing.file {
             BackingFile::Device(_) => false,
-            BackingFile::File(device, inode) => device == stat.st_dev && inode == stat.st_ino,
+            BackingFile::File(number, inode) => {
+                let is_upper =
+                    || own_upper == Some(number_of(number)) || devices.upper_of_image(device) == Some(own_number);
+                inode == stat.st_ino && (number == stat.st_dev || is_upper())
+            }
             BackingFile::Served(other) => other == path,
         });
         if is_this && !(read_only && is_read_only(host, device)) {

@@ -26,6 +26,8 @@ pub(crate) struct Watch {
     changes: AtomicU32,
     /// Whether signals wait while the host is being changed, and whether one came.
     holds_signals: bool,
+    /// Whether a second one doesn't end the process either.
+    holds_all: bool,
     is_interrupted: OnceLock<&'static AtomicBool>,
     /// A mount that is being put somewhere right now.
     attaching: Mutex<Option<Attaching>>,
@@ -75,6 +77,7 @@ impl Watch {
             is_ready: AtomicBool::new(false),
             changes: AtomicU32::new(0),
             holds_signals: false,
+            holds_all: false,
             is_interrupted: OnceLock::new(),
             attaching: Mutex::default(),
         }
@@ -84,6 +87,12 @@ impl Watch {
     /// end it. What was done is taken back.
     pub(crate) fn that_holds_signals(self) -> Self {
         Self { holds_signals: true, ..self }
+    }
+
+    /// The same, where whoever sends the signals must not end the process before it has written down what it did: a second signal doesn't
+    /// end it either.
+    pub(crate) fn that_holds_all_signals(self) -> Self {
+        Self { holds_all: true, ..self.that_holds_signals() }
     }
 
     /// Why the request has to end now, if it has to.
@@ -189,7 +198,7 @@ impl Watch {
             Ok(_) => {
                 if self.holds_signals {
                     // Where no handler can be set, a signal ends the process as before.
-                    let _ = note_interrupts(false).map(|flag| self.is_interrupted.set(flag));
+                    let _ = note_interrupts(self.holds_all).map(|flag| self.is_interrupted.set(flag));
                 }
                 Ok(())
             }

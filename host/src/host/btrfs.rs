@@ -19,10 +19,7 @@ pub(super) fn file_system_on(host: &HostRoot, device: Device, topology: &Topolog
     let mut mounted = mounted.filter(|(_, node)| seen.insert(node.device)).peekable();
     mounted.peek()?;
     let wanted = uuid_of(host, device)?;
-    let is_wanted = |mount: usize| {
-        let uuid = uuid_of_mount(host, topology, mount).or_else(|| uuid_of_source(host, topology.nodes()[mount].id));
-        uuid.is_some_and(|uuid| uuid == wanted)
-    };
+    let is_wanted = |mount: usize| uuid_of_any(host, topology, mount).is_some_and(|uuid| uuid == wanted);
     mounted.find(|(mount, _)| is_wanted(*mount)).map(|(_, node)| node.device)
 }
 
@@ -34,6 +31,13 @@ fn uuid_of(host: &HostRoot, device: Device) -> Option<String> {
 /// The devices of the btrfs that the kernel uses a device for.
 pub(super) fn siblings(host: &HostRoot, device: Device) -> Vec<Device> {
     let Some(wanted) = uuid_of(host, device) else { return Vec::new() };
+    known(host).into_iter().flatten().filter(|(uuid, _)| *uuid == wanted).map(|(_, device)| device).collect()
+}
+
+/// The devices of the mounted btrfs with this number.
+pub(super) fn devices_of(host: &HostRoot, topology: &Topology, file_system: Device) -> Vec<Device> {
+    let uuid = topology.of_device(file_system).find_map(|mount| uuid_of_any(host, topology, mount));
+    let Some(wanted) = uuid else { return Vec::new() };
     known(host).into_iter().flatten().filter(|(uuid, _)| *uuid == wanted).map(|(_, device)| device).collect()
 }
 
@@ -60,6 +64,11 @@ fn known(host: &HostRoot) -> Option<impl Iterator<Item = (String, Device)>> {
             Some((uuid.clone(), device))
         })
     }))
+}
+
+/// The UUID of a mounted btrfs.
+fn uuid_of_any(host: &HostRoot, topology: &Topology, mount: usize) -> Option<String> {
+    uuid_of_mount(host, topology, mount).or_else(|| uuid_of_source(host, topology.nodes()[mount].id))
 }
 
 /// The UUID of a mounted btrfs, where its mount can be reached.

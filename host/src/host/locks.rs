@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::lock_holders::holder;
 use super::open::open_below;
+use super::owner::{may_make, owner};
 use super::root::HostRoot;
 use crate::model::host_error::HostError;
 
@@ -209,6 +210,7 @@ fn open(host: &HostRoot) -> io::Result<OwnedFd> {
     let open_folder = || openat(&run, FOLDER, folder | OFlags::NOFOLLOW, Mode::empty());
     let folder = match open_folder() {
         Err(rustix::io::Errno::NOENT) => {
+            may_make()?;
             match mkdirat(&run, FOLDER, Mode::RWXU) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
@@ -218,11 +220,15 @@ fn open(host: &HostRoot) -> io::Result<OwnedFd> {
         folder => folder?,
     };
     let stat = fstat(&folder)?;
-    if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
+    if stat.st_uid != owner() || stat.st_mode & 0o077 != 0 {
         return Err(io::Error::other("others have access to it"));
     }
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(openat(&folder, FILE, flags, Mode::RUSR | Mode::WUSR)?)
+    let makes = if may_make().is_ok() { OFlags::CREATE } else { OFlags::empty() };
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(&folder, FILE, flags | makes, Mode::RUSR | Mode::WUSR) {
+        Err(rustix::io::Errno::NOENT) => Err(may_make().err().unwrap_or(io::ErrorKind::NotFound.into())),
+        file => Ok(file?),
+    }
 }
 
 /// The byte of the file that stands for a place.

@@ -287,6 +287,18 @@ impl<'h> LoopDevices<'h> {
         self.covering(path).is_some_and(|mount| is_served(&String::from_utf8_lossy(&mount.fstype())))
     }
 
+    /// The number of the file system to which a file is written that lies in an overlay, as far as its name tells.
+    pub(crate) fn upper_of(&self, path: &str) -> Option<Device> {
+        let mount = self.covering(path).filter(|mount| *mount.fstype() == *b"overlay")?.to_text();
+        let upper = mount.super_options.iter().find_map(|option| option.strip_prefix("upperdir="))?;
+        Some(self.location_of(upper)?.device)
+    }
+
+    /// As [`Self::upper_of`], of the image that a loop device shows.
+    pub(crate) fn upper_of_image(&self, device: Device) -> Option<Device> {
+        self.upper_of(&image_of(self.host, device).ok().flatten()?)
+    }
+
     /// The location of a real path, as the mount table has it.
     pub(super) fn location_of(&self, path: &str) -> Option<Location> {
         let mount = self.covering(path)?;

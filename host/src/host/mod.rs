@@ -13,6 +13,7 @@ pub(crate) mod loop_devices;
 pub(crate) mod namespaces;
 mod open;
 pub mod own_state;
+pub(crate) mod owner;
 pub(crate) mod place;
 pub(crate) mod programs;
 pub mod resolve;

@@ -2,9 +2,9 @@
 //! for the holders and slaves of a block device, and loop(4).
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, OFlags, ResolveFlags, StatxFlags, makedev, statx};
+use rustix::fs::{AtFlags, OFlags, ResolveFlags, StatxFlags, major, makedev, minor, statx};
 use rustix::io::Errno;
 
 use super::btrfs;
@@ -37,12 +37,21 @@ pub(crate) fn storage(
     let relatives = match (found.kind, found.device) {
         (FileKind::BlockDevice, Some(device)) => Relatives::of_device(host, device, topology),
         (FileKind::Regular, _) => Relatives::of_image(host, &found.path, pin),
+        // A layer of an overlay.
+        (FileKind::Directory, _) => return storage_of_mounted(host, snapshot, found.location.as_ref()),
         _ => return Ok(Vec::new()),
     };
-    relatives.map_err(not_read)?.locations(snapshot, topology)
+    let mut locations = relatives.map_err(not_read)?.locations(snapshot, topology)?;
+    // An image may lie in the file system of another image.
+    let own = found.location.iter().filter(|_| found.kind == FileKind::Regular);
+    let file_systems = locations.iter().chain(own).map(|location| location.device).collect();
+    locations.extend(images_below(host, snapshot, file_systems)?);
+    locations.sort();
+    locations.dedup();
+    Ok(locations)
 }
 
-/// The images that a mounted file system is in, if it's on a loop device.
+/// The images that a mounted file system is in, if it's on a loop device, and those that these are in.
 ///
 /// # Errors
 /// When the host can't be asked.
@@ -51,18 +60,41 @@ pub(crate) fn storage_of_mounted(
     snapshot: &Snapshot,
     file_system: Option<&Location>,
 ) -> Result<Vec<Location>, HostError> {
-    let Some(device) = file_system.map(|location| location.device) else { return Ok(Vec::new()) };
-    let topology = snapshot.topology().map_err(HostError::clone)?;
-    let on_loop = || disk_of(host, device).map(|disk| disk.major == Device::LOOP_MAJOR);
-    if device.major == 0 || !on_loop().map_err(not_read)? {
-        return Ok(Vec::new());
-    }
-    let relatives = Relatives::of_device(host, device, topology).map_err(not_read)?;
+    images_below(host, snapshot, file_system.map(|location| location.device).into_iter().collect())
+}
+
+/// The images that file systems are in, whose numbers these are.
+fn images_below(host: &HostRoot, snapshot: &Snapshot, mut todo: Vec<Device>) -> Result<Vec<Location>, HostError> {
     let mut images = Vec::new();
-    for device in &relatives.devices {
-        images.extend(relatives.image(*device, snapshot)?);
+    let mut seen = Vec::new();
+    while let Some(file_system) = todo.pop() {
+        if seen.contains(&file_system) {
+            continue;
+        }
+        seen.push(file_system);
+        for device in devices_of(host, snapshot, file_system)? {
+            if disk_of(host, device).map_err(not_read)?.major != Device::LOOP_MAJOR {
+                continue;
+            }
+            let topology = snapshot.topology().map_err(HostError::clone)?;
+            let relatives = Relatives::of_device(host, device, topology).map_err(not_read)?;
+            for device in &relatives.devices {
+                images.extend(relatives.image(*device, snapshot, topology)?);
+            }
+        }
+        todo.extend(images.iter().map(|image: &Location| image.device));
     }
     Ok(images)
+}
+
+/// The block devices that a mounted file system is on. A btrfs has a number of its own.
+fn devices_of(host: &HostRoot, snapshot: &Snapshot, file_system: Device) -> Result<Vec<Device>, HostError> {
+    if file_system.major != 0 {
+        return Ok(vec![file_system]);
+    }
+    let topology = snapshot.topology().map_err(HostError::clone)?;
+    let is_btrfs = topology.of_device(file_system).any(|mount| topology.nodes()[mount].is_btrfs);
+    Ok(if is_btrfs { btrfs::devices_of(host, topology, file_system) } else { Vec::new() })
 }
 
 fn not_read(error: io::Error) -> HostError {
@@ -179,15 +211,13 @@ impl<'h> Relatives<'h> {
             let own = topology.of_device(*device).next().map(|_| *device);
             let mounted = own.or_else(|| btrfs::file_system_on(self.host, *device, topology));
             locations.extend(mounted.map(|device| Location { device, path: "/".to_owned() }));
-            locations.extend(self.image(*device, snapshot)?);
+            locations.extend(self.image(*device, snapshot, topology)?);
         }
-        locations.sort();
-        locations.dedup();
         Ok(locations)
     }
 
-    /// Where the image of a loop device is, if it's still at its path.
-    fn image(&self, device: Device, snapshot: &Snapshot) -> Result<Option<Location>, HostError> {
+    /// Where the image of a loop device is. If it's no longer at its path, or something hides it there, it's somewhere in its file system.
+    fn image(&self, device: Device, snapshot: &Snapshot, topology: &Topology) -> Result<Option<Location>, HostError> {
         let Some(path) = image_of(self.host, device).map_err(not_read)? else {
             let has_one = self.loops.shows_something(device).map_err(not_read)?;
             return if has_one { Err(not_read(Errno::NAMETOOLONG.into())) } else { Ok(None) };
@@ -197,16 +227,27 @@ impl<'h> Relatives<'h> {
             return Ok(self.loops.location_of(&path));
         }
         let there = match open_below(self.host.root(), &path, OFlags::PATH, ResolveFlags::NO_SYMLINKS) {
-            Ok(there) => there,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => return Ok(None),
+            Ok(there) => Some(there),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => None,
             Err(errno) => return Err(not_read(errno.into())),
         };
-        // One that may not be asked is taken for what has its name.
-        let is_it = match self.loops.backing_of(device) {
-            Ok(backing) => backing.is_some_and(|backing| file(there.as_fd()).is_ok_and(|file| file == backing.file)),
-            Err(_) => true,
+        let backing = match self.loops.backing_of(device) {
+            Ok(Some(backing)) => Some(backing.file),
+            Ok(None) => return Ok(None),
+            // One that may not be asked is taken for what has its name.
+            Err(_) => None,
         };
-        if is_it { snapshot.locate_found(there.as_fd(), &path) } else { Ok(None) }
+        let is_it =
+            |there: &OwnedFd| backing.as_ref().is_none_or(|shown| file(there.as_fd()).is_ok_and(|file| file == *shown));
+        match (there.filter(is_it), &backing) {
+            (Some(there), _) => snapshot.locate_found(there.as_fd(), &path),
+            (None, Some(BackingFile::File(number, _))) => {
+                let device = Device { major: major(*number), minor: minor(*number) };
+                let is_mounted = topology.of_device(device).next().is_some();
+                Ok(is_mounted.then(|| Location { device, path: "/".to_owned() }))
+            }
+            (None, _) => Ok(None),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) enum Question {
     ByDevice { device: Device, limit: u32 },
     ById(u64),
     Locate(String),
+    Follow(String),
     Along(String),
     Around(Vec<Location>),
     Names { location: Location, limit: u32 },
@@ -34,6 +35,7 @@ pub(crate) enum Answer {
     Mounts(Vec<MountText>),
     Location(Option<Location>),
     Locations(Vec<Location>),
+    Path(Option<String>),
     Names(Vec<String>),
 }
 

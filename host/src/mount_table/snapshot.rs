@@ -131,6 +131,14 @@ impl Snapshot {
         self.location_of(self.source.reach_found(found, path))
     }
 
+    /// The real path of a path; none where it leads nowhere.
+    pub(crate) fn follow(&self, path: &str) -> Result<Option<String>, HostError> {
+        match self.ask(Question::Follow(path.to_owned()))? {
+            Answer::Path(path) => Ok(path),
+            _ => Ok(None),
+        }
+    }
+
     /// The locations that a path goes through, see [`Topology::along`]. Links are followed.
     pub(crate) fn along(&self, path: &str) -> Result<Vec<Location>, HostError> {
         match self.ask(Question::Along(path.to_owned()))? {
@@ -235,6 +243,7 @@ impl Snapshot {
             Question::ByDevice { device, limit } => some(table()?.by_device(device.major, device.minor), *limit),
             Question::ById(id) => Answer::Mount(table()?.by_id(*id).map(|mount| mount.to_text())),
             Question::Locate(path) => Answer::Location(self.location_of(self.reach(path))?),
+            Question::Follow(path) => Answer::Path(self.reach(path).map(|reached| reached.real)),
             Question::Along(path) => Answer::Locations(self.find_along(path)?),
             Question::Around(locations) => {
                 Answer::Locations(self.topology().map_err(HostError::clone)?.around(locations))

@@ -72,8 +72,8 @@ pub(crate) fn mountinfo_id(id: u64) -> io::Result<u64> {
 /// `NotFound` and `Unsupported` as [`mount`] has them. Linux 6.8 knows all of this.
 pub(crate) fn node(id: u64, namespace: Option<u64>) -> io::Result<Node> {
     // As far as the last of these fields.
-    let mut words = [0; Offset::MntMaster as usize / 8 + 1];
-    sys::statmount(id, namespace, SB_BASIC | MNT_BASIC, &mut words).map_err(unsupported)?;
+    let mut words = [0; Offset::PropagateFrom as usize / 8 + 1];
+    sys::statmount(id, namespace, SB_BASIC | MNT_BASIC | PROPAGATE_FROM, &mut words).map_err(unsupported)?;
     let long = |offset: Offset| words[offset as usize / 8];
     let short = |offset: Offset| {
         let bytes = long(offset).to_ne_bytes();
@@ -89,6 +89,7 @@ pub(crate) fn node(id: u64, namespace: Option<u64>) -> io::Result<Node> {
         device: Device { major: short(Offset::SbDevMajor), minor: short(Offset::SbDevMinor) },
         group: group(SHARED, Offset::MntPeerGroup),
         master: group(SLAVE, Offset::MntMaster),
+        from: group(SLAVE, Offset::PropagateFrom),
         is_btrfs: long(Offset::SbMagic) == BTRFS_SUPER_MAGIC,
     })
 }

@@ -39,6 +39,8 @@ pub(crate) struct Node {
     pub(crate) group: u64,
     /// The peer group that it's a slave of, or 0.
     pub(crate) master: u64,
+    /// The nearest peer group in this namespace from which changes come to it, where its own master has no mount here, or 0.
+    pub(crate) from: u64,
     /// Whether its file system is btrfs, whose number isn't that of a block device.
     pub(crate) is_btrfs: bool,
 }
@@ -76,6 +78,7 @@ impl Topology {
                 device: Device { major: mount.major(), minor: mount.minor() },
                 group: group(b"shared:"),
                 master: group(b"master:"),
+                from: group(b"propagate_from:"),
                 is_btrfs: *mount.fstype() == *b"btrfs",
             });
             paths.push(mount.paths());
@@ -234,7 +237,8 @@ impl Topology {
             let is_wanted =
                 |group: u64| group != 0 && only.map_or_else(|| wanted.contains(&group), |only| only == group);
             for (i, node) in self.nodes.iter().enumerate() {
-                if !(is_wanted(node.group) || is_wanted(node.master)) || !seen.insert(i) {
+                let is_receiver = [node.group, node.master, node.from].into_iter().any(is_wanted);
+                if !is_receiver || !seen.insert(i) {
                     continue;
                 }
                 receivers.push((i, if node.group == first { Via::Peer } else { Via::Slave }));
@@ -352,6 +356,10 @@ mod tests {
         );
         assert_eq!(*chain.receivers(0), [(1, Via::Slave), (2, Via::Slave), (3, Via::Slave)]);
         assert_eq!(*chain.receivers(1), [(2, Via::Peer), (3, Via::Slave)]);
+        // The group between them has mounts in another namespace only.
+        let gap =
+            topology("1 0 8:1 / / rw shared:1 - ext4 a rw\n2 1 8:1 / /a rw master:5 propagate_from:1 - ext4 a rw\n");
+        assert_eq!(*gap.receivers(0), [(1, Via::Slave)]);
     }
 
     #[test]

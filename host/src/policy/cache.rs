@@ -18,6 +18,7 @@ use wasmtime::component::Component;
 use super::directory::record::Record;
 use super::whole_file::replace;
 use crate::host::foreign::foreign;
+use crate::host::owner::{may_make, owner};
 use crate::sys;
 
 /// Where compiled plugins are kept, if anywhere.
@@ -160,6 +161,7 @@ fn open_private(path: &Path) -> anyhow::Result<OwnedFd> {
     let folder = match open() {
         Ok(folder) => folder,
         Err(rustix::io::Errno::NOENT) => {
+            may_make()?;
             DirBuilder::new().recursive(true).mode(0o700).create(path)?;
             open()?
         }
@@ -176,11 +178,7 @@ fn open_private(path: &Path) -> anyhow::Result<OwnedFd> {
 fn check_private(file: &OwnedFd, kind: FileType) -> anyhow::Result<()> {
     let stat = fstat(file.as_fd())?;
     anyhow::ensure!(FileType::from_raw_mode(stat.st_mode) == kind, "it isn't a {kind:?}");
-    anyhow::ensure!(
-        stat.st_uid == rustix::process::geteuid().as_raw(),
-        "it belongs to user {}, not to the caller",
-        stat.st_uid
-    );
+    anyhow::ensure!(stat.st_uid == owner(), "it belongs to user {}, not to the one whose it must be", stat.st_uid);
     anyhow::ensure!(stat.st_mode & 0o077 == 0, "others have access to it (mode {:04o})", stat.st_mode & 0o7777);
     Ok(())
 }

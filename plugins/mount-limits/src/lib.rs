@@ -2,8 +2,8 @@
 //! mount of a block device.
 
 use mountgate_sdk::{
-    Code, Device, FileKind, Folders, Kind, Location, Mount, Mounts, Operation, Place, Policy, Problem, ResolvedPath,
-    Review, Verdict, Via, deny, is_within, lies_in,
+    Code, Device, FileKind, Folders, Kind, Location, Mount, Mounts, NamedFolders, Operation, Place, Policy, Problem,
+    ResolvedPath, Review, Verdict, Via, deny, is_within, lies_in,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,7 +18,7 @@ pub struct Settings {
     pub deny_hiding: bool,
     /// How many mounts may be below a path.
     pub below: Vec<Below>,
-    /// How many mounts one source may have.
+    /// How many mounts one disk, image or export may have. Binds don't count: what they show is mounted already.
     pub max_per_source: Option<u64>,
     /// Whether a block device may be mounted writable more than once.
     pub allow_second_writer: bool,
@@ -105,22 +105,27 @@ fn too_many_below(settings: &Settings, review: &Review, mounts: &impl Mounts) ->
         return Ok(None);
     }
     let limited: Vec<String> = settings.below.iter().map(|below| below.path.clone()).collect();
-    let folders = Folders::locate(&limited, mounts)?;
+    let (folders, names) = (Folders::locate(&limited, mounts)?, NamedFolders::follow(&limited, mounts)?);
     // Every mount that comes along is carried to the peers as well.
     let brought = review.places.iter().filter(|place| place.via == Via::BroughtAlong).count() as u64;
     let paths: Vec<&str> = review.places.iter().map(|place| place.path.as_str()).collect();
     let ways = mounts.along(&paths);
-    for (below, location) in settings.below.iter().zip(folders.locations()) {
+    for ((below, location), name) in settings.below.iter().zip(folders.locations()).zip(names.real_paths()) {
         // The place itself isn't below it.
-        let is_below =
-            |way: &&Vec<Location>| way.iter().any(|step| lies_in(step, location)) && way.first() != Some(location);
-        let new = review.places.iter().zip(&ways).filter(|(_, way)| is_below(way));
+        let is_below = |place: &Place, way: &Vec<Location>| {
+            let is_named = place.path != *name && is_within(&place.path, name);
+            is_named || way.iter().any(|step| lies_in(step, location)) && way.first() != Some(location)
+        };
+        let new = review.places.iter().zip(&ways).filter(|(place, way)| is_below(place, way));
         let count_of = |place: &Place| if let Via::Peer | Via::Slave = place.via { 1 + brought } else { 1 };
         let new: u64 = new.map(|(place, _)| count_of(place)).sum();
         if new == 0 {
             continue;
         }
-        let count = mounts.count_in(location);
+        // What is mounted on the folder hides what was there, which still counts.
+        let is_covered = || mounts.covering(name).is_some_and(|mount| mount.target == *name);
+        let named = if name != "/" && is_covered() { mounts.count_below(name) } else { 0 };
+        let count = mounts.count_in(location).max(named);
         if count.saturating_add(new) > below.max {
             let reason = format!("there are {count} mounts below {}, and at most {} may be", below.path, below.max);
             return Ok(Some(deny(&TOO_MANY_BELOW, "target", reason)));
@@ -133,16 +138,21 @@ fn too_many_of_source(settings: &Settings, review: &Review, mounts: &impl Mounts
     let (Operation::Mount, Some(max)) = (&review.request.operation, settings.max_per_source) else { return None };
     let found = review.source.as_ref();
     let source = found.map(|found| &found.path).or(review.request.source.as_ref())?;
+    let of_device = |device| mounts.by_device(device, MANY).len() as u64;
+    let images = found.filter(|found| found.kind == FileKind::Regular);
+    // The file systems that are mounted from it through loop devices.
+    let roots = images.iter().flat_map(|found| &found.storage).filter(|location| location.path == "/");
+    let of_image: u64 = roots.map(|root| of_device(root.device)).sum();
     let count = match found.filter(|found| found.kind == FileKind::BlockDevice) {
         // Under whatever name: by the number of the file system.
-        Some(found) => file_system(found).map_or(0, |device| mounts.by_device(device, MANY).len() as u64),
+        Some(found) => file_system(found).map_or(0, of_device),
         // A source without a slash is only a name. Two tmpfs mounts with the same name aren't related.
         None if source.contains('/') => {
             // A helper writes down the name that it was given, and a folder has one for each mount that shows it.
             let location = found.and_then(|found| found.location.as_ref());
             let names = location.map(|location| mounts.names(location, u32::MAX)).unwrap_or_default();
             let others = names.iter().filter(|name| *name != source).map(|name| mounts.count_by_source(name));
-            mounts.count_by_source(source) + others.sum::<u64>()
+            mounts.count_by_source(source) + others.sum::<u64>() + of_image
         }
         None => return None,
     };

@@ -4,8 +4,8 @@
 //! holds for what lies below it, and for what lies above it, because a mount there hides, shows or changes all below.
 
 use mountgate_sdk::{
-    Code, FileKind, Folders, Kind, Location, Mount, Mounts, Operation, OptionPath, Place, Policy, Problem,
-    ResolvedPath, Review, Verdict, Via, deny, is_within, last_of, lies_in,
+    Code, FileKind, Folders, Kind, Location, Mount, Mounts, NamedFolders, Operation, OptionPath, Place, Policy,
+    Problem, ResolvedPath, Review, Verdict, Via, deny, is_export_within, is_on_host, is_within, last_of, lies_in,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -105,7 +105,7 @@ impl Policy for PathGuard {
 
 fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
     let denied = Folders::locate(&settings.deny_targets, mounts)?;
-    let allowed = Folders::locate(&settings.allow_targets, mounts)?;
+    let allowed = NamedFolders::follow(&settings.allow_targets, mounts)?;
     // What is brought along covers nothing.
     let is_judged = |place: &&Place| place.via != Via::BroughtAlong;
     let places = || review.places.iter().filter(is_judged);
@@ -132,9 +132,7 @@ fn target_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         }
     }
     if !allowed.paths().is_empty() {
-        let paths: Vec<&str> = places().map(|place| place.path.as_str()).collect();
-        let outside = places().zip(mounts.along(&paths)).find(|(_, way)| allowed.holding(way).is_none());
-        if let Some((place, _)) = outside {
+        if let Some(place) = places().find(|place| allowed.holding(&place.path).is_none()) {
             let reason = format!("{} isn't at or below an allowed target", shown(place));
             return Ok(Some(deny(&TARGET_NOT_ALLOWED, field_of(place), reason)));
         }
@@ -204,6 +202,33 @@ fn opened(
     Some(deny(code, "target", format!("{path} shows {folder}, which is denied")))
 }
 
+/// Where the bytes are of a mount that is given a right, by a remount, or by a bind where it lacks that right.
+fn opened_bytes(review: &Review, denied: &Folders, mounts: &impl Mounts) -> Vec<Location> {
+    let gives = |(right, taken): (&str, &str)| last_of(&review.request.options, right, taken) == Some(right);
+    let given: Vec<(&str, &str)> = RIGHTS.into_iter().filter(|right| gives(*right)).collect();
+    let found = match (review.request.operation, &review.source) {
+        (Operation::Remount(_), _) => &review.target,
+        (Operation::Bind(_), Some(found)) => found,
+        _ => return Vec::new(),
+    };
+    let is_bind = matches!(review.request.operation, Operation::Bind(_));
+    let lacks_one = |mount: &Mount| given.iter().any(|(_, taken)| mount.options.iter().any(|option| option == taken));
+    let mount = mounts.covering(&found.path).filter(|mount| !is_bind || lacks_one(mount));
+    let Some(mount) = mount.filter(|_| !given.is_empty()) else { return Vec::new() };
+    let mut bytes = found.storage.clone();
+    if is_on_host(&mount.source) {
+        // All devices are in one folder: one of them must be named itself.
+        let is_on_device = mount.device.major != 0 || mount.fstype == "btrfs";
+        let source = mounts.locate(&[&mount.source]).into_iter().flatten();
+        bytes.extend(source.filter(|source| !is_on_device || denied.locations().contains(source)));
+        // Of a file without a device, only the name is known that it had.
+        let named = denied.paths().iter().zip(denied.locations());
+        let named = named.filter(|(path, _)| !is_on_device && is_within(&mount.source, path));
+        bytes.extend(named.map(|(_, location)| location.clone()));
+    }
+    bytes
+}
+
 fn denied_as(path: &str, folder: &str) -> String {
     if path == folder { format!("{path} is denied") } else { format!("{path} is denied, as all of {folder}") }
 }
@@ -241,7 +266,9 @@ impl<'r> Source<'r> {
     /// What the host found. A device is at its node as well, and wherever else its bytes are.
     fn found(field: String, found: &'r ResolvedPath, mounts: &impl Mounts) -> Self {
         let device = Some(found).filter(|found| found.kind == FileKind::BlockDevice);
-        let mut locations: Vec<Location> = found.location.iter().chain(&found.storage).cloned().collect();
+        // What a folder shows is mounted already, wherever its image is.
+        let storage = found.storage.iter().filter(|_| found.kind != FileKind::Directory);
+        let mut locations: Vec<Location> = found.location.iter().chain(storage).cloned().collect();
         locations.extend(device.and_then(|node| mounts.locate(&[&node.path]).into_iter().next().flatten()));
         Self { field, path: found.path.clone(), locations, is_on_host: true, device }
     }
@@ -266,12 +293,26 @@ fn folder_of_nodes_denied(
     review: &Review,
     mounts: &impl Mounts,
 ) -> Result<Option<Verdict>, String> {
-    let is_bind = matches!(review.request.operation, Operation::Bind(_)) && settings.allow_device_nodes.is_some();
-    let Some(found) = review.source.as_ref().filter(|found| is_bind && found.kind == FileKind::Directory) else {
+    if settings.allow_device_nodes.is_none() {
         return Ok(None);
-    };
+    }
+    let layers = review.option_paths.iter().filter(|path| path.found.kind == FileKind::Directory);
+    let layers: Vec<(&OptionPath, &Location)> =
+        layers.filter_map(|layer| Some((layer, layer.found.location.as_ref()?))).collect();
+    let is_bind = matches!(review.request.operation, Operation::Bind(_));
+    let bound = review.source.as_ref().filter(|found| is_bind && found.kind == FileKind::Directory);
+    if bound.is_none() && layers.is_empty() {
+        return Ok(None);
+    }
     let folder = [DEVICE_NODES.to_owned()];
     let nodes = Folders::locate(&folder, mounts)?;
+    // A layer shows nothing that is mounted in it.
+    let of_nodes = |layer: &Location| nodes.holding(&mounts.around(std::slice::from_ref(layer))).is_some();
+    if let Some((OptionPath { option, found }, _)) = layers.into_iter().find(|(_, layer)| of_nodes(layer)) {
+        let reason = format!("{} is a folder of device nodes, which may not be shown", found.path);
+        return Ok(Some(deny(&DEVICE_NOT_ALLOWED, &format!("options.{option}"), reason)));
+    }
+    let Some(found) = bound else { return Ok(None) };
     let brought = review.places.iter().filter(|place| place.via == Via::BroughtAlong).map(|place| &place.location);
     let shown: Vec<Location> = found.location.iter().chain(brought).cloned().collect();
     let around = mounts.around(nodes.locations());
@@ -286,20 +327,21 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         return Ok(Some(verdict));
     }
     let denied = Folders::locate(&settings.deny_sources, mounts)?;
-    if let Some(verdict) = opened(review, &review.target.storage, &denied, &SOURCE_DENIED, mounts) {
+    let bytes = opened_bytes(review, &denied, mounts);
+    if let Some(verdict) = opened(review, &bytes, &denied, &SOURCE_DENIED, mounts) {
         return Ok(Some(verdict));
     }
     if let Some(verdict) = opened_elsewhere(settings, review, mounts)? {
         return Ok(Some(verdict));
     }
-    let sources = match sources(review, mounts) {
+    let sources = match sources(review, bytes, mounts) {
         Ok(sources) => sources,
         Err(verdict) => return Ok(Some(verdict)),
     };
     if sources.is_empty() {
         return Ok(None);
     }
-    let allowed = Folders::locate(&settings.allow_sources, mounts)?;
+    let allowed = NamedFolders::follow(&settings.allow_sources, mounts)?;
     let reach = mounts.around(denied.locations());
     for source in &sources {
         let Source { field, path, locations, .. } = source;
@@ -355,13 +397,13 @@ fn opened_elsewhere(settings: &Settings, review: &Review, mounts: &impl Mounts) 
     if !is_opened(&mount) {
         return Ok(None);
     }
-    let allowed = Folders::locate(&settings.allow_sources, mounts)?;
-    let goes_through = |path: &str| mounts.along(&[path]).first().is_some_and(|way| allowed.holding(way).is_some());
+    let allowed = NamedFolders::follow(&settings.allow_sources, mounts)?;
+    let goes_through = |path: &str| allowed.holding(path).is_some();
     // All of the file system could be mounted from.
     let is_all_allowed = || {
         let all = mounts.by_device(mount.device, MANY);
-        let is_path = mount.source.starts_with('/') && !mount.source.starts_with("//");
-        let is_from_elsewhere = is_path && !goes_through(&mount.source);
+        let source = || mounts.follow(&[&mount.source]).into_iter().flatten().next();
+        let is_from_elsewhere = is_on_host(&mount.source) && !source().is_some_and(|source| goes_through(&source));
         !is_from_elsewhere && all.len() < MANY as usize && all.iter().all(|mount| goes_through(&mount.target))
     };
     let has_other_name = |location: &Location| {
@@ -377,15 +419,15 @@ fn opened_elsewhere(settings: &Settings, review: &Review, mounts: &impl Mounts) 
 
 /// The folder of a server that holds what isn't on the host.
 fn holding_by_name<'f>(folders: &'f [String], path: &str) -> Option<&'f String> {
-    folders.iter().find(|folder| !folder.starts_with('/') && is_within(path, folder))
+    folders.iter().find(|folder| !is_on_host(folder) && is_export_within(path, folder))
 }
 
 /// The most mounts that are looked at in one question.
 const MANY: u32 = 1000;
 
 /// Whether a path of the host may be mounted from. A device may show no file system that is also mounted elsewhere.
-fn is_allowed(source: &Source, allowed: &Folders, mounts: &impl Mounts) -> bool {
-    let goes_through = |path: &str| mounts.along(&[path]).first().is_some_and(|way| allowed.holding(way).is_some());
+fn is_allowed(source: &Source, allowed: &NamedFolders, mounts: &impl Mounts) -> bool {
+    let goes_through = |path: &str| allowed.holding(path).is_some();
     let shows_what_is_allowed = |location: &Location| {
         let shown = mounts.by_device(location.device, MANY);
         shown.len() < MANY as usize && shown.iter().all(|mount| goes_through(&mount.target))
@@ -399,7 +441,7 @@ fn is_allowed(source: &Source, allowed: &Folders, mounts: &impl Mounts) -> bool 
 
 /// Whether the kernel, or the operator, says what a node stands for. In a folder that is allowed, whoever may write there could have made one
 /// of any device.
-fn is_of_the_kernel(node: &ResolvedPath, allowed: &Folders, mounts: &impl Mounts) -> bool {
+fn is_of_the_kernel(node: &ResolvedPath, allowed: &NamedFolders, mounts: &impl Mounts) -> bool {
     let path = node.path.as_str();
     let mount = node.covering_mount.and_then(|id| mounts.by_id(id));
     // What is mounted below /dev, such as /dev/shm, isn't the kernel's.
@@ -410,7 +452,7 @@ fn is_of_the_kernel(node: &ResolvedPath, allowed: &Folders, mounts: &impl Mounts
 }
 
 /// All that is mounted from, with the fields that name it. A source without a slash is only a name.
-fn sources<'r>(review: &'r Review, mounts: &impl Mounts) -> Result<Vec<Source<'r>>, Verdict> {
+fn sources<'r>(review: &'r Review, opened: Vec<Location>, mounts: &impl Mounts) -> Result<Vec<Source<'r>>, Verdict> {
     let mut sources = Vec::new();
     let not_plain =
         |field, path: &str| Err(deny(&SOURCE_NOT_PLAIN, field, format!("{path} isn't a whole, plain path")));
@@ -419,8 +461,8 @@ fn sources<'r>(review: &'r Review, mounts: &impl Mounts) -> Result<Vec<Source<'r
         Some(found) => {
             let mut source = Source::found("source".to_owned(), found, mounts);
             if review.request.operation != Operation::Mount {
-                // What is mounted is shown already, wherever its image is.
-                source.locations = found.location.iter().cloned().collect();
+                // What is mounted is shown already, wherever its image is, unless a right is given that it lacks there.
+                source.locations = found.location.iter().cloned().chain(opened).collect();
             }
             // What is mounted below is shown as well.
             let brought = review.places.iter().filter(|place| place.via == Via::BroughtAlong);
@@ -433,7 +475,7 @@ fn sources<'r>(review: &'r Review, mounts: &impl Mounts) -> Result<Vec<Source<'r
                 if path.split('/').any(|part| part == "..") {
                     return not_plain("source", path);
                 }
-                let is_on_host = path.starts_with('/') && !path.starts_with("//");
+                let is_on_host = is_on_host(path);
                 let locations = if is_on_host { place(path).collect() } else { Vec::new() };
                 let (field, path) = ("source".to_owned(), path.clone());
                 sources.push(Source { field, path, locations, is_on_host, device: None });

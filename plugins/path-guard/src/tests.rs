@@ -88,6 +88,20 @@ fn sources_are_guarded_and_plain_names_are_not() {
 }
 
 #[test]
+fn exports_of_servers_are_guarded_however_they_are_spelled() {
+    let denied = Settings { deny_sources: list(&["//win/secret", "filer:/secret"]), ..Settings::default() };
+    for source in ["//win/secret", "//WIN/./secret/a", "filer:/secret", "filer://secret", "FILER.:/secret/a"] {
+        assert_eq!(judge(&denied, &mount("nfs", source, "/mnt")), "source-denied source", "{source}");
+    }
+    for source in ["//win/secrets", "filer:/secrets", "other:/secret"] {
+        assert_eq!(judge(&denied, &mount("nfs", source, "/mnt")), "allow", "{source}");
+    }
+    let allowed = Settings { allow_sources: list(&["//win/share"]), ..Settings::default() };
+    assert_eq!(judge(&allowed, &mount("cifs", "//win/share/a", "/mnt")), "allow");
+    assert_eq!(judge(&allowed, &mount("cifs", "//win/other", "/mnt")), "source-not-allowed source");
+}
+
+#[test]
 fn settings_that_could_never_match_are_refused() {
     let settings = Settings { deny_targets: list(&["etc", "/a/../b", ""]), ..Settings::default() };
     let paths: Vec<String> = PathGuard::problems(&settings).into_iter().map(|problem| problem.path).collect();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use mountgate_sdk::{Location, Mounts, Review, last_of, lies_in};
+use mountgate_sdk::{Location, Mounts, Review, is_within, last_of, lies_in};
 
 use crate::expression::{Binary, Fold, Function, Node, Part, Text};
 use crate::facts::REQUESTER;
@@ -190,8 +190,9 @@ impl<'r, M: Mounts> Evaluation<'r, M> {
             }
             Function::Through => {
                 let path = first.path().ok_or("a path is expected, and it's null")?;
-                let (way, folder) = (self.mounts.along(&[path]).concat(), self.located(text(1)?)?);
-                Value::Bool(way.iter().any(|location| lies_in(location, &folder)))
+                // What the host found is a real path already. It may be one that another mount hides.
+                let real = if let Value::Text(path) = first { self.followed(path)? } else { path.to_owned() };
+                Value::Bool(is_within(&real, &self.followed(text(1)?)?))
             }
             Function::Glob => {
                 let path = first.path().ok_or("a path is expected, and it's null")?;
@@ -237,6 +238,11 @@ impl<'r, M: Mounts> Evaluation<'r, M> {
             None => self.located(value.path().ok_or("a path is expected, and it's null")?)?,
         };
         Ok(std::iter::once(place).chain(value.storage().iter().cloned()).collect())
+    }
+
+    fn followed(&self, path: &str) -> Result<String, String> {
+        let found = self.mounts.follow(&[path]).into_iter().next().flatten();
+        found.ok_or_else(|| format!("{path} leads nowhere on this host"))
     }
 
     fn located(&self, path: &str) -> Result<Location, String> {

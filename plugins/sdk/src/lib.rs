@@ -29,10 +29,10 @@ pub use bindings::mountgate::policy::types::{
     Via,
 };
 pub use denials::{Code, deny, deny_with_hint};
-pub use locations::{Folders, lies_in};
+pub use locations::{Folders, NamedFolders, lies_in};
 pub use mounts::{HostMounts, MountList, Mounts};
 pub use options::last_of;
-pub use paths::is_within;
+pub use paths::{is_export_within, is_on_host, is_within};
 pub use settings::{parse, schema};
 
 /// A policy plugin.

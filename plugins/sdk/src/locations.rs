@@ -1,6 +1,6 @@
 //! Compares places by what they are, not by their names.
 
-use crate::{Location, Mounts};
+use crate::{Location, Mounts, is_on_host, is_within};
 
 /// Whether a location is a folder's or lies below it, in the same file system.
 pub fn lies_in(location: &Location, folder: &Location) -> bool {
@@ -29,16 +29,13 @@ impl<'s> Folders<'s> {
     /// # Errors
     /// A path that leads nowhere, so that nothing can be compared with it.
     pub fn locate(paths: &'s [String], mounts: &impl Mounts) -> Result<Self, String> {
-        let paths: Vec<&str> = paths.iter().map(String::as_str).filter(|path| path.starts_with('/')).collect();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).filter(|path| is_on_host(path)).collect();
         if paths.is_empty() {
             return Ok(Self { paths, locations: Vec::new() });
         }
         let located = mounts.locate(&paths).into_iter().zip(&paths);
-        let locations: Result<_, String> = located
-            .map(|(location, path)| {
-                location.ok_or_else(|| format!("{path} of the settings leads nowhere on this host"))
-            })
-            .collect();
+        let locations: Result<_, String> =
+            located.map(|(location, path)| location.ok_or_else(|| leads_nowhere(path))).collect();
         Ok(Self { locations: locations?, paths })
     }
 
@@ -58,6 +55,50 @@ impl<'s> Folders<'s> {
         let holds = |folder: &Location| locations.iter().any(|location| lies_in(location, folder));
         self.locations.iter().zip(&self.paths).find(|(folder, _)| holds(folder)).map(|(_, path)| *path)
     }
+}
+
+/// Paths of a policy's settings that hold by name. Allow by these: if something else is mounted on such a path, what that shows
+/// elsewhere isn't allowed.
+#[derive(Debug)]
+pub struct NamedFolders<'s> {
+    paths: Vec<&'s str>,
+    real: Vec<String>,
+}
+
+impl<'s> NamedFolders<'s> {
+    /// Follows the links in the absolute paths of a list. Others, such as the exports of a server, aren't on the host.
+    ///
+    /// # Errors
+    /// A path that leads nowhere.
+    pub fn follow(paths: &'s [String], mounts: &impl Mounts) -> Result<Self, String> {
+        let paths: Vec<&str> = paths.iter().map(String::as_str).filter(|path| is_on_host(path)).collect();
+        if paths.is_empty() {
+            return Ok(Self { paths, real: Vec::new() });
+        }
+        let followed = mounts.follow(&paths).into_iter().zip(&paths);
+        let real: Result<_, String> = followed.map(|(real, path)| real.ok_or_else(|| leads_nowhere(path))).collect();
+        Ok(Self { real: real?, paths })
+    }
+
+    /// The paths.
+    pub fn paths(&self) -> &[&'s str] {
+        &self.paths
+    }
+
+    /// Where they lead.
+    pub fn real_paths(&self) -> &[String] {
+        &self.real
+    }
+
+    /// The first of them that a real path is at or below.
+    pub fn holding(&self, path: &str) -> Option<&'s str> {
+        let found = self.real.iter().zip(&self.paths).find(|(real, _)| is_within(path, real));
+        found.map(|(_, path)| *path)
+    }
+}
+
+fn leads_nowhere(path: &str) -> String {
+    format!("{path} of the settings leads nowhere on this host")
 }
 
 #[cfg(test)]

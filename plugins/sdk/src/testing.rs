@@ -2,12 +2,12 @@
 
 use crate::{
     Device, FileKind, Location, MountList, MountOption, Mounts, Operation, OptionPath, Place, Request, Requester,
-    ResolvedPath, Review, Via,
+    ResolvedPath, Review, Via, is_on_host,
 };
 
 /// A review of a new mount. A source that begins with `/` is a block device.
 pub fn mount(fstype: &str, source: &str, target: &str) -> Review {
-    let found = source.starts_with('/').then(|| resolved(source, FileKind::BlockDevice));
+    let found = is_on_host(source).then(|| resolved(source, FileKind::BlockDevice));
     review(Operation::Mount, Some(fstype), source, found, target)
 }
 

@@ -2,8 +2,8 @@
 //! sources are compared by location, under every name.
 
 use mountgate_sdk::{
-    Code, Edit, FileKind, Folders, Kind, Location, Mount, MountOption, Mounts, Operation, Place, Policy, Problem,
-    Review, Verdict, Via, deny, is_within, last_of, lies_in,
+    Code, Edit, FileKind, Folders, Kind, Location, Mount, MountOption, Mounts, NamedFolders, Operation, Place, Policy,
+    Problem, ResolvedPath, Review, Verdict, Via, deny, is_export_within, is_on_host, last_of, lies_in,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -164,19 +164,26 @@ struct Facts {
     seen: Vec<Location>,
     /// The same, under all their names.
     places: Vec<Location>,
-    /// Each place as the request reaches it.
-    ways: Vec<Vec<Location>>,
+    /// The real path of each place.
+    paths: Vec<String>,
     /// What is mounted or shown.
     shown: Vec<Location>,
     /// The same, under all its names.
     source: Vec<Location>,
-    /// The source as the request reaches it, if it's a path.
-    source_way: Vec<Location>,
-    /// The flags of the mount that the source lies on.
+    /// The real path of the source, if it's one.
+    source_path: Option<String>,
+    /// Where the bytes of a device or an image are.
+    storage: Vec<Location>,
+    /// The flags of the mount that the source lies on, or that is remounted.
     flags: Vec<String>,
     /// The source as it's written.
     written: Option<String>,
     fstype: Option<String>,
+    /// The types of what the layers of an overlay lie on.
+    layers: Vec<String>,
+    /// Whether nothing tells any more what an existing mount shows: the layers of an overlay, and the file of an image without a device,
+    /// are known by the names that they had.
+    is_from_names: bool,
     /// Whether it's bound or moved.
     is_copied: bool,
     is_remount: bool,
@@ -189,9 +196,8 @@ impl Facts {
         let (brought, places): (Vec<&Place>, Vec<&Place>) =
             review.places.iter().partition(|place| place.via == Via::BroughtAlong);
         let locations: Vec<Location> = places.iter().map(|place| place.location.clone()).collect();
-        let paths: Vec<&str> = places.iter().map(|place| place.path.as_str()).collect();
-        let in_options = review.option_paths.iter().map(|path| &path.found);
-        let ends = review.source.iter().chain(in_options);
+        let layers: Vec<&ResolvedPath> = review.option_paths.iter().map(|path| &path.found).collect();
+        let ends = review.source.iter().chain(layers.iter().copied());
         let mut shown: Vec<Location> =
             ends.flat_map(|found| found.location.iter().chain(&found.storage)).cloned().collect();
         shown.extend(brought.iter().map(|place| place.location.clone()));
@@ -211,7 +217,7 @@ impl Facts {
         if is_copied {
             fstype = copied.as_ref().map(|mount| mount.fstype.clone());
         }
-        let device = copied.as_ref().map(|mount| mount.source.as_str()).filter(|source| source.starts_with('/'));
+        let device = copied.as_ref().map(|mount| mount.source.as_str()).filter(|source| is_on_host(source));
         shown.extend(device.and_then(|device| mounts.locate(&[device]).into_iter().next().flatten()));
         // The source of a tmpfs or of an overlay is only a name, whatever it looks like. It's exempt by no path, nor by its layers.
         let is_fuse = fstype.as_ref().is_some_and(|fstype| fstype.starts_with("fuse"));
@@ -222,33 +228,45 @@ impl Facts {
             }
         };
         let path = review.source.as_ref().map(|found| found.path.as_str()).or(written.as_deref());
-        let source_way = match path.filter(|path| path.starts_with('/')) {
-            Some(path) => mounts.along(&[path]).into_iter().next().unwrap_or_default(),
-            None => Vec::new(),
+        let path = path.filter(|path| is_on_host(path));
+        shown.extend(path.and_then(|path| mounts.locate(&[path]).into_iter().next().flatten()));
+        let source_path = path.filter(|_| is_path).and_then(|path| mounts.follow(&[path]).into_iter().next().flatten());
+        let existing = mount.as_ref().or(copied.as_ref());
+        let is_from_names = existing
+            .is_some_and(|mount| mount.fstype == "overlay" || mount.fstype == "erofs" && mount.device.major == 0);
+        let storage = match &review.source {
+            Some(found) => found.storage.clone(),
+            None => review.target.storage.clone(),
         };
-        shown.extend(source_way.first().cloned());
         let below = match directory {
             Some(found) if !is_copied => mounts.covering(&found.path),
-            _ => copied,
+            _ => existing.filter(|_| is_copied || is_from_names).cloned(),
         };
+        let of_layers = layers.iter().filter(|found| found.kind == FileKind::Directory);
+        let of_layers = of_layers.filter_map(|found| mounts.covering(&found.path)).map(|mount| mount.fstype).collect();
         Self {
             places: mounts.around(&locations),
             seen: locations,
-            ways: mounts.along(&paths),
+            paths: places.iter().map(|place| place.path.clone()).collect(),
             source: mounts.around(&shown),
             shown,
-            source_way: if is_path { source_way } else { Vec::new() },
+            source_path,
+            storage,
             flags: below.map(|mount| mount.options).unwrap_or_default(),
             written,
             fstype,
+            layers: of_layers,
+            is_from_names,
             is_copied,
             is_remount,
         }
     }
 
     /// Whether some place is in one of these folders, or one of these below it, under whatever name.
-    fn touches(&self, folders: &Folders<'_>, mounts: &impl Mounts) -> bool {
-        folders.holding(&self.places).is_some() || self.hold(&self.seen, folders, mounts)
+    fn touches(&self, folders: &Folders<'_>, names: &NamedFolders<'_>, mounts: &impl Mounts) -> bool {
+        folders.holding(&self.places).is_some()
+            || self.paths.iter().any(|path| names.holding(path).is_some())
+            || self.hold(&self.seen, folders, mounts)
     }
 
     /// Whether some folder, under whatever name, lies in one of these locations, and isn't already seen there.
@@ -257,51 +275,60 @@ impl Facts {
         !self.is_remount && mounts.around(folders.locations()).iter().any(is_in)
     }
 
-    /// Whether every place is reached through one of these folders.
-    fn stays_in(&self, folders: &Folders<'_>) -> bool {
-        !self.ways.is_empty() && self.ways.iter().all(|way| folders.holding(way).is_some())
+    /// Whether every place is in one of these folders.
+    fn stays_in(&self, folders: &NamedFolders<'_>) -> bool {
+        !self.paths.is_empty() && self.paths.iter().all(|path| folders.holding(path).is_some())
     }
 
     /// Whether the source is among these, which may name exports of servers.
     fn is_from(&self, written: &[String], folders: &Folders<'_>, mounts: &impl Mounts) -> bool {
-        self.is_named(written) || folders.holding(&self.source).is_some() || self.hold(&self.shown, folders, mounts)
+        // An image that isn't at its name any more may be anywhere in its file system.
+        let holds = |folder: &Location| self.storage.iter().any(|bytes| lies_in(folder, bytes));
+        self.is_named(written)
+            || folders.holding(&self.source).is_some()
+            || self.hold(&self.shown, folders, mounts)
+            || !self.storage.is_empty() && mounts.around(folders.locations()).iter().any(holds)
     }
 
-    /// Whether the source is among these, as the request reaches it.
-    fn is_exempt(&self, written: &[String], folders: &Folders<'_>) -> bool {
-        self.is_named(written) || folders.holding(&self.source_way).is_some()
+    /// Whether the source is among these, as the request reaches it, and so is all that a device of it shows.
+    fn is_exempt(&self, written: &[String], folders: &NamedFolders<'_>, mounts: &impl Mounts) -> bool {
+        let is_in = |path: &String| folders.holding(path).is_some();
+        let has_name_in = |location: &Location| mounts.names(location, MANY).iter().any(is_in);
+        // The roots of file systems that are mounted from it are no names of it.
+        let mut bytes = self.storage.iter().filter(|location| location.path != "/");
+        self.is_named(written) || self.source_path.as_ref().is_some_and(is_in) && bytes.all(has_name_in)
     }
 
     fn is_named(&self, written: &[String]) -> bool {
-        let mut remote = written.iter().filter(|folder| !folder.starts_with('/'));
-        self.written.as_ref().is_some_and(|source| remote.any(|from| is_within(source, from)))
+        let mut remote = written.iter().filter(|folder| !is_on_host(folder));
+        self.written.as_ref().is_some_and(|source| remote.any(|from| is_export_within(source, from)))
     }
 }
 
 impl Rule {
     fn applies(&self, facts: &Facts, mounts: &impl Mounts) -> Result<Applies, String> {
-        let is_type = |list: &[String]| facts.fstype.as_ref().is_some_and(|fstype| list.contains(fstype));
+        let is_one = |fstype: &String| self.fstypes.contains(fstype);
+        let is_type = self.fstypes.is_empty() || facts.fstype.iter().chain(&facts.layers).any(is_one);
         // Another type may be mounted below what is bound or moved.
-        let is_exempt_type = !facts.is_copied && is_type(&self.except_fstypes);
-        if !self.fstypes.is_empty() && !is_type(&self.fstypes) || is_exempt_type {
+        let is_exempt_type = !facts.is_copied && facts.fstype.iter().any(|own| self.except_fstypes.contains(own));
+        if !is_type && !facts.is_from_names || is_exempt_type {
             return Ok(Applies::Not);
         }
-        let targets = Folders::locate(&self.targets, mounts)?;
-        if !self.targets.is_empty() && !facts.touches(&targets, mounts) {
+        let (targets, names) = (Folders::locate(&self.targets, mounts)?, NamedFolders::follow(&self.targets, mounts)?);
+        if !self.targets.is_empty() && !facts.touches(&targets, &names, mounts) {
             return Ok(Applies::Not);
         }
         let sources = Folders::locate(&self.sources, mounts)?;
-        if !self.sources.is_empty() && !facts.is_from(&self.sources, &sources, mounts) {
+        let is_source = self.sources.is_empty() || facts.is_from(&self.sources, &sources, mounts);
+        if !is_source && !facts.is_from_names {
             return Ok(Applies::Not);
         }
-        let except_targets = Folders::locate(&self.except_targets, mounts)?;
-        let except_sources = Folders::locate(&self.except_sources, mounts)?;
-        let is_exempt = facts.is_exempt(&self.except_sources, &except_sources);
-        Ok(match facts.stays_in(&except_targets) {
-            true => Applies::Not,
-            false if is_exempt => Applies::ToTakenRights,
-            false => Applies::Whole,
-        })
+        if facts.stays_in(&NamedFolders::follow(&self.except_targets, mounts)?) {
+            return Ok(Applies::Not);
+        }
+        let except_sources = NamedFolders::follow(&self.except_sources, mounts)?;
+        let is_exempt = facts.is_exempt(&self.except_sources, &except_sources, mounts);
+        Ok(if is_type && is_source && !is_exempt { Applies::Whole } else { Applies::ToTakenRights })
     }
 }
 

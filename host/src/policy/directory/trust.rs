@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::host::foreign::foreign;
 use crate::host::links::follow;
+use crate::host::owner::owner;
 use crate::model::hint::Hint;
 
 /// Why what lies at a path isn't believed.
@@ -53,7 +54,7 @@ pub(super) fn trusted_place(path: &Path) -> Result<PathBuf, Untrusted> {
 
 /// Whether what belongs to this user is believed.
 pub(super) fn is_trusted_owner(uid: u32) -> bool {
-    uid == 0 || uid == rustix::process::geteuid().as_raw() || (uid == OVERFLOW && is_in_user_namespace())
+    uid == 0 || uid == owner() || (uid == OVERFLOW && is_in_user_namespace())
 }
 
 /// What the kernel shows for every owner who isn't mapped into a user namespace, the host's root among them; see

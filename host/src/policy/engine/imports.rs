@@ -132,6 +132,16 @@ impl mount_table::Host for HostState {
         Ok(located)
     }
 
+    fn follow(&mut self, paths: Vec<String>) -> wasmtime::Result<Vec<Option<String>>> {
+        self.count_call()?;
+        let mut real = Vec::with_capacity(paths.len());
+        for path in paths {
+            let answer = self.ask_uncounted(Question::Follow(path))?;
+            real.push(if let Answer::Path(path) = answer { path } else { None });
+        }
+        Ok(real)
+    }
+
     fn along(&mut self, paths: Vec<String>) -> wasmtime::Result<Vec<Vec<types::Location>>> {
         self.count_call()?;
         let mut ways = Vec::with_capacity(paths.len());

@@ -1,0 +1,141 @@
+//! What a policy or the host allows by name: whatever a caller mounts on such a name, or over it, nothing else is allowed by it.
+
+use anyhow::{Result, ensure};
+
+use crate::support::{on_host_with, text_of};
+
+tests! {
+    privileged a_mount_on_an_exempt_folder_opens_nothing_else,
+    privileged a_mount_on_an_allowed_target_allows_no_other_place,
+    privileged a_place_that_is_hidden_is_judged_by_its_own_name,
+    privileged a_mount_that_is_hidden_is_judged_by_its_own_name,
+    privileged another_name_of_the_own_state_is_taken_away_again,
+    privileged what_is_hidden_below_a_limited_folder_still_counts,
+    privileged changes_that_come_through_another_namespace_are_places,
+    privileged an_exempt_source_is_exempt_by_its_name,
+}
+
+const WORLD: &str = r#"
+    mount --make-rshared /
+    mkdir -p /mnt/a /mnt/b /mnt/s/data /mnt/s/disk /mnt/pods /mnt/view; echo evil > /mnt/f
+"#;
+
+fn holds(policies: &str, plugin: &str, script: &str) -> Result<()> {
+    let output = on_host_with(policies, &[plugin], &format!("{WORLD}\n{script}"))?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
+}
+
+fn guard(settings: &str) -> String {
+    format!("[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = {{ {settings} }}\n")
+}
+
+fn a_mount_on_an_exempt_folder_opens_nothing_else() -> Result<()> {
+    let policies = format!("[host]\ntargets = [\"/dev/shm\"]\nsources = [\"/mnt/e\"]\n{}", guard("deny-targets = []"));
+    holds(
+        &policies,
+        "path-guard",
+        "mkdir /mnt/e; refused mount --bind /mnt/s $P; refused mount --bind / /mnt/x
+        allowed mount --bind -o ro / /mnt/e
+        refused mount --bind / /mnt/x; refused mount --bind $P /mnt/x; refused mount --bind -o rw /mnt/e$P /mnt/x
+        umount /mnt/e
+        allowed mount --bind /dev /dev/shm
+        refused mount --bind /mnt/f /dev/null; refused mount --bind /mnt/s /proc/sys; refused mount --bind /mnt/s $P
+        umount /dev/shm; allowed mount --bind -o ro / /dev/shm
+        refused mount --bind /mnt/f /dev/null; refused mount --bind /mnt/s /proc/sys; refused mount --bind /mnt/s $P",
+    )
+}
+
+fn a_mount_on_an_allowed_target_allows_no_other_place() -> Result<()> {
+    holds(
+        &guard("allow-targets = [\"/mnt/a\"]"),
+        "path-guard",
+        "mount -t tmpfs tmpfs /mnt/s/disk
+        denied umount /mnt/s/disk; denied mount -t tmpfs tmpfs /mnt/s/data
+        allowed mount --bind /mnt/s /mnt/a; allowed mount -t tmpfs tmpfs /mnt/a/data
+        denied umount /mnt/s/disk; denied mount -t tmpfs tmpfs /mnt/s/data",
+    )
+}
+
+fn a_place_that_is_hidden_is_judged_by_its_own_name() -> Result<()> {
+    holds(
+        &guard("allow-targets = [\"/mnt/a\"]"),
+        "path-guard",
+        "mkdir -p /mnt/a/d /mnt/b/c; mount -t tmpfs tmpfs /mnt/a/d; mkdir /mnt/a/d/p; mount --bind /mnt/a/d /mnt/b/c
+        denied mount -t tmpfs tmpfs /mnt/a/d/p
+        # Whoever may mount on /mnt/b hides what is there, and a link leads to an allowed folder.
+        mkdir -p /mnt/s/x/c; ln -s /mnt/a/d/p /mnt/s/x/c/p; mount --bind /mnt/s/x /mnt/b; mount --make-private /mnt/b
+        denied mount -t tmpfs tmpfs /mnt/a/d/p; echo \"$said\" | grep -q '/mnt/b/c/p'",
+    )
+}
+
+fn a_mount_that_is_hidden_is_judged_by_its_own_name() -> Result<()> {
+    holds(
+        &guard("allow-targets = [\"/mnt/pods\", \"/mnt/view\", \"/mnt/x\"], allow-sources = [\"/mnt/s\", \"/mnt/view\", \"/dev\"]"),
+        "path-guard",
+        "mkdir -p /mnt/pods/p/v /mnt/s/evil/p/v; mount -t tmpfs tmpfs /mnt/pods/p/v; mount --bind /mnt/pods/p/v /mnt/view
+        mount -o remount,bind,ro /mnt/view
+        truncate -s 16M /mnt/image; mkfs.ext4 -q /mnt/image; device=$(losetup -f --show /mnt/image); trap 'losetup -d $device' EXIT
+        mkdir /mnt/pods/p/w; mount -o ro $device /mnt/pods/p/w
+        closed() { denied mount -o remount,bind,rw /mnt/view; denied mount -t ext4 -o ro $device /mnt/x; }
+        closed; allowed mount --bind /mnt/s/evil /mnt/pods; closed; umount /mnt/pods; umount /mnt/pods/p/w",
+    )
+}
+
+fn another_name_of_the_own_state_is_taken_away_again() -> Result<()> {
+    holds(
+        &guard("deny-targets = []"),
+        "path-guard",
+        // Whoever can read the file of the locks can hold them.
+        "allowed mount -t tmpfs tmpfs /mnt/y; umount /mnt/y; refused mount --bind -o ro /run /mnt/x; refused mount --rbind -o ro / /mnt/x
+        mkdir /mnt/o; mount --bind ${P%/*} /mnt/o; mount --make-private /mnt/o; allowed mount --bind -o ro ${P%/*} /mnt/x
+        allowed mount -o remount,bind,ro,nosuid /mnt/x; refused mount -o remount,bind,rw /mnt/x; allowed umount /mnt/x; absent /mnt/x
+        # What the own state is found by stays.
+        mount --bind ${P%/*} ${P%/*}; refused umount ${P%/*}; umount ${P%/*}",
+    )
+}
+
+fn what_is_hidden_below_a_limited_folder_still_counts() -> Result<()> {
+    let policies = "[[policy]]\nname = \"limits\"\nplugin = \"mount-limits.wasm\"\n\
+        settings = { below = [{ path = \"/mnt/a\", max = 2 }] }\n";
+    holds(
+        policies,
+        "mount-limits",
+        "mkdir /mnt/a/1 /mnt/a/2 /mnt/a/3 /mnt/s/1 /mnt/s/2 /mnt/s/3
+        allowed mount -t tmpfs tmpfs /mnt/a/1; allowed mount -t tmpfs tmpfs /mnt/a/2; denied mount -t tmpfs tmpfs /mnt/a/3
+        mount --bind /mnt/s /mnt/a; denied mount -t tmpfs tmpfs /mnt/a/3",
+    )
+}
+
+fn changes_that_come_through_another_namespace_are_places() -> Result<()> {
+    holds(
+        &guard("allow-targets = [\"/mnt/s\"]"),
+        "path-guard",
+        "mkdir /mnt/c; mount -t tmpfs tmpfs /mnt/s; mkdir /mnt/s/p
+        mount --bind /mnt/s /mnt/b; mount --make-slave /mnt/b; mount --make-shared /mnt/b
+        mount --bind /mnt/b /mnt/c; mount --make-slave /mnt/c
+        denied mount -t tmpfs tmpfs /mnt/s/p
+        # Now the group between them has a mount in another namespace only.
+        unshare --mount --propagation unchanged sh -euc 'mount --make-private /mnt; : > /mnt/ready; exec sleep 60' & other=$!
+        until test -e /mnt/ready; do sleep 0.05; done
+        umount /mnt/b; grep ' /mnt/c ' /proc/self/mountinfo | grep -q propagate_from
+        denied mount -t tmpfs tmpfs /mnt/s/p; echo \"$said\" | grep -q /mnt/c/p; kill $other",
+    )
+}
+
+fn an_exempt_source_is_exempt_by_its_name() -> Result<()> {
+    let policies = "[host]\noptions = [\"loop\"]\n[[policy]]\nname = \"flags\"\nplugin = \"secure-flags.wasm\"\nrewrites = [\"options\"]\n\
+        settings = { rules = [{ add = [\"nosuid\"], except-sources = [\"/dev\"] }, { add = [\"noexec\"], except-targets = [\"/mnt/a\"] }] }\n";
+    holds(
+        policies,
+        "secure-flags",
+        "truncate -s 16M /mnt/image; mkfs.ext4 -q /mnt/image
+        has() { grep \" $1 \" /proc/self/mountinfo | tail -n 1 | grep -q $2; }
+        allowed mount -t ext4 -o loop /mnt/image /mnt/x; has /mnt/x nosuid
+        allowed mount -o remount,bind,suid /mnt/x; has /mnt/x nosuid
+        device=$(losetup -j /mnt/image | cut -d: -f1); allowed mount -t ext4 $device /mnt/y; has /mnt/y nosuid; umount /mnt/x /mnt/y
+        # A bind on an exempt target exempts nothing elsewhere.
+        mount --bind /mnt/s /mnt/a; mount --make-private /mnt/a; allowed mount -t tmpfs tmpfs /mnt/s/data; has /mnt/s/data noexec
+        allowed mount -t tmpfs tmpfs /mnt/a/disk; if has /mnt/a/disk noexec; then exit 1; fi",
+    )
+}

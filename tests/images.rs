@@ -11,6 +11,10 @@ tests! {
     privileged an_image_that_is_hidden_is_not_forgotten,
     privileged an_image_in_an_image_gets_its_flags,
     privileged an_overlay_gets_and_keeps_the_flags_of_its_layers,
+    privileged a_remount_above_a_folder_gives_nothing_back,
+    privileged a_device_keeps_its_other_names_when_it_is_mounted,
+    privileged an_overlay_gives_no_right_that_a_bind_may_not_give,
+    privileged an_image_that_is_gone_is_only_in_its_own_file_system,
     privileged an_image_is_not_written_through_an_overlay_as_well,
     privileged an_overlay_hands_out_no_device_nodes,
     privileged mounts_of_an_image_are_counted,
@@ -23,7 +27,7 @@ options = [\"loop\"]
 name = \"flags\"
 plugin = \"secure-flags.wasm\"
 rewrites = [\"options\"]
-settings = { rules = [{ add = [\"nosuid\", \"noexec\"], sources = [\"/mnt/w/untrusted\"] }, { add = [\"nodev\"], fstypes = [\"ext4\"] }] }
+settings = { rules = [{ add = [\"nosuid\", \"noexec\"], sources = [\"/mnt/w/untrusted\", \"filer:/untrusted\"] }, { add = [\"nodev\"], fstypes = [\"ext4\"] }] }
 [[policy]]
 name = \"guard\"
 plugin = \"path-guard.wasm\"
@@ -122,8 +126,91 @@ fn an_overlay_gets_and_keeps_the_flags_of_its_layers() -> Result<()> {
         # Layers on an image, and on a type.
         image /mnt/w/untrusted/t/u.img; allowed mount -t ext4 -o loop /mnt/w/untrusted/t/u.img /mnt/img; keeps /mnt/img
         allowed mount -t overlay -o lowerdir=/mnt/img:/mnt/empty overlay /mnt/x; keeps /mnt/x; flags /mnt/x | grep -q nodev; umount /mnt/x
-        allowed mount -t overlay -o lowerdir=/mnt/empty:/mnt/w/other overlay /mnt/x; flags /mnt/x; if flags /mnt/x | grep nosuid; then exit 1; fi",
+        # An overlay of an overlay, a bind of what comes from an export.
+        allowed mount -t overlay -o lowerdir=/mnt/w/untrusted/a:/mnt/empty overlay /mnt/x; keeps /mnt/x
+        allowed mount -t overlay -o lowerdir=/mnt/x:/mnt/empty overlay /mnt/y; keeps /mnt/y; umount /mnt/y /mnt/x
+        allowed mount -t tmpfs filer:/untrusted/a /mnt/x; keeps /mnt/x; allowed mount --bind -o suid,exec /mnt/x /mnt/y; keeps /mnt/y; umount /mnt/y
+        allowed mount -t overlay -o lowerdir=/mnt/x:/mnt/empty overlay /mnt/y; keeps /mnt/y; umount /mnt/y /mnt/x
+        allowed mount -t overlay -o lowerdir=/mnt/empty:/mnt/w/other overlay /mnt/x; if flags /mnt/x | grep nosuid; then exit 1; fi",
     )
+}
+
+fn a_remount_above_a_folder_gives_nothing_back() -> Result<()> {
+    let flags = "[[policy]]\nname = \"flags\"\nplugin = \"secure-flags.wasm\"\nrewrites = [\"options\"]\n\
+        settings = { rules = [{ add = [\"nosuid\", \"noexec\"], sources = [\"/mnt/w/untrusted\"] }, { add = [\"nodev\"], targets = [\"/mnt/srv/a\"] }] }\n";
+    let script = format!(
+        "{WORLD}
+        mkdir -p /mnt/srv/a
+        allowed mount --bind -o suid,exec /mnt/w /mnt/x; keeps /mnt/x; allowed mount -o remount,bind,suid,exec /mnt/x; keeps /mnt/x
+        allowed mount -t tmpfs tmpfs /mnt/srv; flags /mnt/srv | grep -q nodev
+        mkdir /mnt/srv/a; allowed mount -o remount,bind,dev /mnt/srv; flags /mnt/srv | grep -q nodev; umount /mnt/x
+        # What nothing was taken from is remounted as ever.
+        mount -t tmpfs tmpfs /mnt/x; allowed mount -o remount,bind,suid /mnt/x; if flags /mnt/x | grep nosuid; then exit 1; fi
+        allowed mount -o remount,bind,suid /mnt/w; if flags /mnt/w | grep nosuid; then exit 1; fi"
+    );
+    let output = on_host_with(flags, &["secure-flags"], &script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
+}
+
+/// A disk with a partition, in `$device` and `$part`.
+const PARTITION: &str = r#"
+    truncate -s 64M /mnt/w/other/d.img; device=$(losetup -f --show /mnt/w/other/d.img); part=${device}p1
+    addpart $device 1 2048 100000; for i in $(seq 100); do test -b $part || sleep 0.05; done
+    mkfs.ext4 -q $part; ln -sf $device /mnt/w/device
+"#;
+
+fn a_device_keeps_its_other_names_when_it_is_mounted() -> Result<()> {
+    let end = "umount /mnt/y /mnt/x /mnt/img 2> /dev/null || true; delpart $device 1; losetup -d $device";
+    holds(&format!(
+        "{PARTITION}
+        denied mount -t ext4 $part /mnt/x; mount -o ro,nosuid,noexec $part /mnt/img
+        denied mount -o remount,bind,suid /mnt/img; denied mount --bind -o exec /mnt/img /mnt/x
+        allowed mount --bind /mnt/img /mnt/x; {end}"
+    ))?;
+    let flags = "[[policy]]\nname = \"flags\"\nplugin = \"secure-flags.wasm\"\nrewrites = [\"options\"]\n\
+        settings = { rules = [{ add = [\"nosuid\", \"noexec\"], sources = [\"/mnt/w/device\"] }] }\n";
+    let script = format!(
+        "{WORLD} {PARTITION}
+        allowed mount -t ext4 $part /mnt/x; keeps /mnt/x; allowed mount -o remount,bind,suid,exec /mnt/x; keeps /mnt/x
+        allowed mount --bind -o suid,exec /mnt/x /mnt/y; keeps /mnt/y; umount /mnt/y
+        mkdir /mnt/x/sub /mnt/empty; allowed mount -t overlay -o lowerdir=/mnt/x/sub:/mnt/empty overlay /mnt/y; keeps /mnt/y; {end}"
+    );
+    let output = on_host_with(flags, &["secure-flags"], &script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
+}
+
+fn an_overlay_gives_no_right_that_a_bind_may_not_give() -> Result<()> {
+    holds(
+        "image /mnt/w/secret/e.img; mkdir /mnt/empty; mount -o loop,nosuid,noexec,ro /mnt/w/secret/e.img /mnt/img
+        denied mount --bind -o exec /mnt/img /mnt/x; denied mount -t overlay -o lowerdir=/mnt/img:/mnt/empty overlay /mnt/x
+        allowed mount -t overlay -o nosuid,noexec,lowerdir=/mnt/img:/mnt/empty overlay /mnt/x",
+    )?;
+    let allowing =
+        "[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = { allow-sources = [\"/mnt\"] }\n";
+    let script = format!(
+        "{WORLD}
+        mkdir $W/else /mnt/empty; mount --bind $W/else /mnt/img; mount -o remount,bind,nosuid,noexec,nodev /mnt/img
+        denied mount --bind -o exec /mnt/img /mnt/x; denied mount -t overlay -o lowerdir=/mnt/img:/mnt/empty overlay /mnt/x
+        mount -t tmpfs -o nosuid,noexec,nodev tmpfs /mnt/z; mkdir /mnt/z/a
+        allowed mount -t overlay -o lowerdir=/mnt/z/a:/mnt/empty overlay /mnt/x"
+    );
+    let output = on_host_with(allowing, &["path-guard"], &script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
+}
+
+fn an_image_that_is_gone_is_only_in_its_own_file_system() -> Result<()> {
+    let policies = "[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = { deny-sources = [\"/proc\", \"/mnt/w\"] }\n";
+    let script = format!(
+        "{WORLD}
+        image $W/e.img; device=$(losetup -f --show $W/e.img); trap 'umount /mnt/x; losetup -d $device' EXIT
+        rm $W/e.img; allowed mount -t ext4 -o ro $device /mnt/x"
+    );
+    let output = on_host_with(policies, &["path-guard"], &script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
 }
 
 fn an_image_is_not_written_through_an_overlay_as_well() -> Result<()> {

@@ -120,9 +120,9 @@ fn a_caller_ends_no_request_before_it_is_written_down() -> Result<()> {
         mount -t tmpfs -o mode=755 tmpfs /mnt/x; cp $M /mnt/x/mg; chmod 4755 /mnt/x/mg
         mount -t tmpfs -o mode=755 cache /var/cache; unset MOUNTGATE_CACHE; $M check mount -t tmpfs x /mnt/y > /dev/null
         # The kernel is slow where the mount is shown. Meanwhile the caller wants to end the request.
-        slow="-e inject=move_mount:delay_exit=1500000"
+        slow="-e inject=move_mount:delay_exit=5000000"
         strace -u nobody -f -o /dev/null -e trace=move_mount $slow /mnt/x/mg mount -t tmpfs x /mnt/y & traced=$!
-        until grep ' /mnt/y ' /proc/self/mountinfo; do sleep 0.02; done
+        for i in $(seq 400); do grep -q ' /mnt/y ' /proc/self/mountinfo || sleep 0.02; done
         if setpriv --reuid nobody --clear-groups pkill -KILL -x mg; then exit 1; fi
         pkill -INT -x mg; sleep 0.1; pkill -INT -x mg
         wait $traced; test $(wc -l < /mnt/log/audit.jsonl) = 1; umount /mnt/y

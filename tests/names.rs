@@ -9,6 +9,8 @@ tests! {
     privileged a_mount_on_an_allowed_target_allows_no_other_place,
     privileged a_place_that_is_hidden_is_judged_by_its_own_name,
     privileged a_mount_that_is_hidden_is_judged_by_its_own_name,
+    privileged above_what_is_allowed_by_name_nothing_is_put,
+    privileged an_export_is_exempt_for_types_of_servers_only,
     privileged another_name_of_the_own_state_is_taken_away_again,
     privileged what_is_hidden_below_a_limited_folder_still_counts,
     privileged changes_that_come_through_another_namespace_are_places,
@@ -82,6 +84,39 @@ fn a_mount_that_is_hidden_is_judged_by_its_own_name() -> Result<()> {
     )
 }
 
+fn above_what_is_allowed_by_name_nothing_is_put() -> Result<()> {
+    let policies = format!(
+        "[host]\ntargets = [\"/mnt/jail/dev\"]\n{}{}",
+        guard("allow-targets = [\"/mnt\", \"/dev\"], allow-sources = [\"/mnt/s/data\", \"/mnt/f\"]"),
+        "[[policy]]\nname = \"flags\"\nplugin = \"secure-flags.wasm\"\nrewrites = [\"options\"]\n\
+         settings = { rules = [{ add = [\"noexec\"], except-targets = [\"/mnt/b/apps\"] }] }\n"
+    );
+    let script = format!(
+        "{WORLD}
+        mkdir -p /mnt/jail/dev /mnt/b/apps /mnt/secret; mount --bind /dev /mnt/jail/dev; mount --make-private /mnt/jail/dev
+        refused mount -t tmpfs tmpfs /dev/shm; refused mount -t tmpfs tmpfs /mnt/jail; echo \"$said\" | grep -q another
+        denied mount --bind /mnt/secret /mnt/a; denied mount -t tmpfs tmpfs /mnt/s; echo \"$said\" | grep -q another
+        denied mount -t tmpfs tmpfs /mnt/b; echo \"$said\" | grep -q hides-exception
+        # Nor is what is there taken away.
+        mount -t tmpfs tmpfs /mnt/b; denied umount /mnt/b; umount /mnt/b
+        allowed mount -t tmpfs tmpfs /mnt/a; allowed umount /mnt/a; allowed mount -t tmpfs tmpfs /mnt/s/data"
+    );
+    let output = on_host_with(&policies, &["path-guard", "secure-flags"], &script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    Ok(())
+}
+
+fn an_export_is_exempt_for_types_of_servers_only() -> Result<()> {
+    holds(
+        "[[policy]]\nname = \"flags\"\nplugin = \"secure-flags.wasm\"\nrewrites = [\"options\"]\n\
+         settings = { rules = [{ add = [\"nosuid\"], except-sources = [\"filer:/trusted\"] }] }\n",
+        "secure-flags",
+        "has() { grep \" $1 \" /proc/self/mountinfo | tail -n 1 | grep -q nosuid; }
+        allowed mount -t tmpfs filer:/trusted /mnt/x; has /mnt/x; allowed mount -o remount,suid /mnt/x; has /mnt/x
+        allowed mount -t overlay -o lowerdir=/mnt/a:/mnt/b filer:/trusted /mnt/y; has /mnt/y",
+    )
+}
+
 fn another_name_of_the_own_state_is_taken_away_again() -> Result<()> {
     holds(
         &guard("deny-targets = []"),
@@ -103,7 +138,8 @@ fn what_is_hidden_below_a_limited_folder_still_counts() -> Result<()> {
         "mount-limits",
         "mkdir /mnt/a/1 /mnt/a/2 /mnt/a/3 /mnt/s/1 /mnt/s/2 /mnt/s/3
         allowed mount -t tmpfs tmpfs /mnt/a/1; allowed mount -t tmpfs tmpfs /mnt/a/2; denied mount -t tmpfs tmpfs /mnt/a/3
-        mount --bind /mnt/s /mnt/a; denied mount -t tmpfs tmpfs /mnt/a/3",
+        mount --bind /mnt/s /mnt/a; denied mount -t tmpfs tmpfs /mnt/a/3; umount /mnt/a
+        mkdir -p /mnt/over/a/3; mount --bind /mnt/over /mnt; denied mount -t tmpfs tmpfs /mnt/a/3",
     )
 }
 
@@ -117,9 +153,11 @@ fn changes_that_come_through_another_namespace_are_places() -> Result<()> {
         denied mount -t tmpfs tmpfs /mnt/s/p
         # Now the group between them has a mount in another namespace only.
         unshare --mount --propagation unchanged sh -euc 'mount --make-private /mnt; : > /mnt/ready; exec sleep 60' & other=$!
-        until test -e /mnt/ready; do sleep 0.05; done
+        for i in $(seq 200); do test -e /mnt/ready || sleep 0.05; done
         umount /mnt/b; grep ' /mnt/c ' /proc/self/mountinfo | grep -q propagate_from
-        denied mount -t tmpfs tmpfs /mnt/s/p; echo \"$said\" | grep -q /mnt/c/p; kill $other",
+        denied mount -t tmpfs tmpfs /mnt/s/p; echo \"$said\" | grep -q /mnt/c/p
+        # A container sees the same.
+        container \"$M --policies $P --host-root $W/rootfs mount -t tmpfs tmpfs /mnt/s/p && exit 1; test \\$? = 3\"; kill $other",
     )
 }
 
@@ -133,7 +171,8 @@ fn an_exempt_source_is_exempt_by_its_name() -> Result<()> {
         has() { grep \" $1 \" /proc/self/mountinfo | tail -n 1 | grep -q $2; }
         allowed mount -t ext4 -o loop /mnt/image /mnt/x; has /mnt/x nosuid
         allowed mount -o remount,bind,suid /mnt/x; has /mnt/x nosuid
-        device=$(losetup -j /mnt/image | cut -d: -f1); allowed mount -t ext4 $device /mnt/y; has /mnt/y nosuid; umount /mnt/x /mnt/y
+        device=$(losetup -j /mnt/image | cut -d: -f1); allowed mount -t ext4 $device /mnt/y; has /mnt/y nosuid; umount /mnt/y
+        rm /mnt/image; allowed mount -o remount,bind,suid /mnt/x; has /mnt/x nosuid; umount /mnt/x
         # A bind on an exempt target exempts nothing elsewhere.
         mount --bind /mnt/s /mnt/a; mount --make-private /mnt/a; allowed mount -t tmpfs tmpfs /mnt/s/data; has /mnt/s/data noexec
         allowed mount -t tmpfs tmpfs /mnt/a/disk; if has /mnt/a/disk noexec; then exit 1; fi",

@@ -29,8 +29,9 @@ pub struct AuditLog {
 const RESERVED: u64 = 8 << 20;
 /// A line that is longer is written without the host's mounts: less than what is reserved, or there may be no room for it.
 const MAX_WITH_MOUNTS: u64 = RESERVED;
-/// How long others are waited for that write, and how long between two attempts.
+/// How long the lock of the file is waited for.
 const MAX_WAIT: Duration = Duration::from_secs(10);
+/// How long is waited between two attempts.
 const PAUSE: Duration = Duration::from_millis(1);
 /// A line is never longer than this.
 const MAX_LINE: u64 = 64 << 20;

@@ -111,7 +111,9 @@ impl EndFinder<'_> {
                     }
                     Ok(mut found) => {
                         if Role::of_source(request) == Role::Place {
-                            found.found.storage = storage_of_mounted(host, snapshot, found.found.location.as_ref())?;
+                            let gives = request.options.permissions().next().is_some();
+                            found.found.storage =
+                                storage_of_mounted(host, snapshot, found.found.location.as_ref(), gives)?;
                         }
                         if let (Some(locks), Some(location)) = (&case.locks, &found.found.location)
                             && needs_loop_device(request, &found.found)
@@ -180,7 +182,8 @@ impl EndFinder<'_> {
                 let found = self.resolve_or(case, host, &request.target, snapshot, (Role::Place, true), otherwise)?;
                 let mut found = found.map_err(|error| unresolved("TARGET", &error))?;
                 if matches!(request.operation, Operation::Remount { .. }) {
-                    found.found.storage = storage_of_mounted(host, snapshot, found.found.location.as_ref())?;
+                    let gives = request.options.permissions().next().is_some();
+                    found.found.storage = storage_of_mounted(host, snapshot, found.found.location.as_ref(), gives)?;
                 }
                 Ok(found)
             }

@@ -35,12 +35,14 @@ pub(super) fn check(
     snapshot: &Snapshot,
 ) -> Result<(), Error> {
     // To take another name of the own state away does no harm.
-    let is_by_name = matches!(request.operation, Operation::Unmount(_) | Operation::Remount { mount_point_only: true });
-    let guarded = Guarded::of(own_state, is_by_name, snapshot)?;
+    let touches_one_name =
+        matches!(request.operation, Operation::Unmount(_) | Operation::Remount { mount_point_only: true });
+    let guarded = Guarded::of(own_state, touches_one_name, snapshot)?;
     let mut refusals = Vec::new();
     // What is brought along covers nothing. What lies below a target lies, by its own path, in the same
     // folders as the target, or these lie below the target; and what leaves elsewhere with it is a place of its own.
     let is_judged = |place: &&Place| !matches!(place.via, Via::BroughtAlong | Via::Below);
+    let judged: Vec<&Place> = places.iter().filter(|place| place.via != Via::BroughtAlong).collect();
     let places: Vec<&Place> = places.iter().filter(is_judged).collect();
     if guarded.find(&places, snapshot)?.is_some() {
         let allowed = followed(&rules.targets, snapshot)?;
@@ -53,16 +55,41 @@ pub(super) fn check(
             }
         }
     }
-    let allowed = followed(&rules.sources, snapshot)?;
-    if let Some((own, argument)) = guarded.shown(request, ends, &allowed, snapshot)? {
+    refusals.extend(replaced(rules, request, &judged, snapshot)?);
+    if let Some((own, argument)) = guarded.shown(request, ends, &rules.sources, snapshot)? {
         let message = format!("it would show mountgate's own state in {}", own.path);
         refusals.push(Refusal::new(&argument, message, Some(NAME_SOURCE)));
     }
     Ok(Refusals::check(refusals)?)
 }
 
+/// What is exempt is so by name. Where something is mounted above such a name, or taken away, a link there could lead anywhere.
+fn replaced(
+    rules: &HostRules,
+    request: &MountRequest,
+    places: &[&Place],
+    snapshot: &Snapshot,
+) -> Result<Option<Refusal>, HostError> {
+    if matches!(request.operation, Operation::Remount { .. } | Operation::SetPropagation(_)) {
+        return Ok(None);
+    }
+    let named: Vec<&str> = rules.targets.iter().chain(&rules.sources).map(AsRef::as_ref).collect();
+    let real = followed(&named, snapshot)?;
+    for name in named.into_iter().chain(real.iter().map(String::as_str)) {
+        if let Some(place) = places.iter().find(|place| place.path != name && is_within(name, &place.path)) {
+            let message =
+                format!("it would make {name} another place, which [host] names ({})", for_people(&place.path));
+            return Ok(Some(Refusal::new(argument_of(place), message, None)));
+        }
+    }
+    Ok(None)
+}
+
+fn argument_of(place: &Place) -> &'static str {
+    if place.via == Via::MovedFrom { "SOURCE" } else { "TARGET" }
+}
+
 fn refusal(place: &Place, what: Guard<'_>) -> Refusal {
-    let argument = if place.via == Via::MovedFrom { "SOURCE" } else { "TARGET" };
     let seen = match place.via {
         Via::Target | Via::MovedFrom => String::new(),
         via => format!(" (it would be seen at {}: {})", for_people(&place.path), via.name()),
@@ -71,7 +98,7 @@ fn refusal(place: &Place, what: Guard<'_>) -> Refusal {
         Guard::System(path) => format!("{path} and all below it can't be mounted on{seen}"),
         Guard::Own(own) => format!("it would hide or change mountgate's own state in {}{seen}", own.path),
     };
-    Refusal::new(argument, message, Some(NAME_TARGET))
+    Refusal::new(argument_of(place), message, Some(NAME_TARGET))
 }
 
 /// What no request may touch.
@@ -80,7 +107,7 @@ struct Guarded {
     own: Vec<OwnPlace>,
     /// The own state with all that it lies in, under all its names, or under the one that is used.
     around_own: Vec<Location>,
-    is_by_name: bool,
+    touches_one_name: bool,
 }
 
 /// Something that no request may touch.
@@ -91,7 +118,7 @@ enum Guard<'o> {
 }
 
 impl Guarded {
-    fn of(own: &[OwnPlace], is_by_name: bool, snapshot: &Snapshot) -> Result<Self, HostError> {
+    fn of(own: &[OwnPlace], touches_one_name: bool, snapshot: &Snapshot) -> Result<Self, HostError> {
         let system = SYSTEM.iter().map(|path| Ok((*path, snapshot.along(path)?)));
         let system: Vec<(&'static str, Vec<Location>)> = system.collect::<Result<_, HostError>>()?;
         let mut own = own.to_vec();
@@ -104,13 +131,13 @@ impl Guarded {
             let location = snapshot.locate(LOCKS)?.ok_or_else(|| not_located(LOCKS))?;
             own.push(OwnPlace { path: LOCKS.to_owned(), location });
         }
-        let around_own = if is_by_name {
+        let around_own = if touches_one_name {
             let ways = own.iter().map(|own| own.way(snapshot)).collect::<Result<Vec<_>, HostError>>()?;
             ways.concat()
         } else {
             snapshot.around(own.iter().map(|own| own.location.clone()).collect())?
         };
-        Ok(Self { system, own, around_own, is_by_name })
+        Ok(Self { system, own, around_own, touches_one_name })
     }
 
     /// The first of these that some place lies in, or hides.
@@ -131,7 +158,7 @@ impl Guarded {
         let touched = is_hidden(&self.around_own) || self.own.iter().any(|own| lies_in(&own.location));
         for own in self.own.iter().filter(|_| touched) {
             let around =
-                if self.is_by_name { own.way(snapshot)? } else { snapshot.around(vec![own.location.clone()])? };
+                if self.touches_one_name { own.way(snapshot)? } else { snapshot.around(vec![own.location.clone()])? };
             if lies_in(&own.location) || is_hidden(&around) {
                 return Ok(Some(Guard::Own(own)));
             }
@@ -182,8 +209,9 @@ impl OwnPlace {
     }
 
     /// Whether it lies in one of these folders, and a path does so too. In such a folder, another one may be mounted by now.
-    fn is_in(&self, path: &str, folders: &[String], snapshot: &Snapshot) -> Result<bool, HostError> {
-        let is_in = folders.iter().any(|folder| is_within(path, folder) && is_within(&self.path, folder));
+    fn is_in<P: AsRef<str>>(&self, path: &str, folders: &[P], snapshot: &Snapshot) -> Result<bool, HostError> {
+        let is_in =
+            followed(folders, snapshot)?.iter().any(|folder| is_within(path, folder) && is_within(&self.path, folder));
         Ok(is_in && snapshot.locate(&self.path)?.as_ref() == Some(&self.location))
     }
 }

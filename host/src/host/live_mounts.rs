@@ -21,7 +21,7 @@ use crate::mount_table::snapshot::Snapshot;
 use crate::mount_table::source::{MountSource, Reached};
 use crate::mount_table::statmount;
 use crate::mount_table::table::MountTable;
-use crate::mount_table::topology::Topology;
+use crate::mount_table::topology::{Node, Topology};
 
 /// The mounts of the host, read when a question needs them.
 pub fn snapshot(host: &Arc<HostRoot>) -> Snapshot {
@@ -150,6 +150,11 @@ impl MountSource for LiveMounts {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(_) => return None,
             }
+        }
+        // From another namespace, not every kernel tells from where changes come to a mount whose master has no mount there. The text does.
+        let is_told = |node: &Node| node.master == 0 || nodes.iter().any(|other| other.group == node.master);
+        if namespace.is_some() && !nodes.iter().all(is_told) {
+            return None;
         }
         let read_paths = move |i: usize| statmount::paths(*ids.get(i)?, namespace).ok().map(|(_, _, paths)| paths);
         Some(Topology::new(nodes, read_paths))

@@ -21,7 +21,7 @@ pub(crate) fn may_make() -> io::Result<()> {
     if owner() == geteuid().as_raw() {
         return Ok(());
     }
-    let message = "it isn't there and must be root's, while this program runs as its caller (capabilities(7)): \
-                   make a request once as root";
+    let message =
+        "it must be root's, while this program runs as its caller (capabilities(7)): make a request once as root";
     Err(io::Error::other(message))
 }

@@ -37,21 +37,22 @@ pub(crate) fn storage(
     let relatives = match (found.kind, found.device) {
         (FileKind::BlockDevice, Some(device)) => Relatives::of_device(host, device, topology),
         (FileKind::Regular, _) => Relatives::of_image(host, &found.path, pin),
-        // A layer of an overlay.
-        (FileKind::Directory, _) => return storage_of_mounted(host, snapshot, found.location.as_ref()),
+        // A layer of an overlay, which has all rights but those that the overlay lacks.
+        (FileKind::Directory, _) => return storage_of_mounted(host, snapshot, found.location.as_ref(), true),
         _ => return Ok(Vec::new()),
     };
     let mut locations = relatives.map_err(not_read)?.locations(snapshot, topology)?;
     // An image may lie in the file system of another image.
     let own = found.location.iter().filter(|_| found.kind == FileKind::Regular);
     let file_systems = locations.iter().chain(own).map(|location| location.device).collect();
-    locations.extend(images_below(host, snapshot, file_systems)?);
+    locations.extend(below(host, snapshot, file_systems, false)?);
     locations.sort();
     locations.dedup();
     Ok(locations)
 }
 
-/// The images that a mounted file system is in, if it's on a loop device, and those that these are in.
+/// Where the bytes of a mounted file system are: the images that it's in, if it's on a loop device, and those that these are in; where it is
+/// being opened, because it gets a right that it lacks, the kernel's nodes of its devices too.
 ///
 /// # Errors
 /// When the host can't be asked.
@@ -59,13 +60,20 @@ pub(crate) fn storage_of_mounted(
     host: &HostRoot,
     snapshot: &Snapshot,
     file_system: Option<&Location>,
+    is_opened: bool,
 ) -> Result<Vec<Location>, HostError> {
-    images_below(host, snapshot, file_system.map(|location| location.device).into_iter().collect())
+    let Some(device) = file_system.map(|location| location.device) else { return Ok(Vec::new()) };
+    snapshot.storage_of((device, is_opened), || below(host, snapshot, vec![device], is_opened))
 }
 
-/// The images that file systems are in, whose numbers these are.
-fn images_below(host: &HostRoot, snapshot: &Snapshot, mut todo: Vec<Device>) -> Result<Vec<Location>, HostError> {
-    let mut images = Vec::new();
+/// The images that file systems are in, whose numbers these are, and the nodes of their devices.
+fn below(
+    host: &HostRoot,
+    snapshot: &Snapshot,
+    mut todo: Vec<Device>,
+    with_nodes: bool,
+) -> Result<Vec<Location>, HostError> {
+    let mut found = Vec::new();
     let mut seen = Vec::new();
     while let Some(file_system) = todo.pop() {
         if seen.contains(&file_system) {
@@ -73,18 +81,24 @@ fn images_below(host: &HostRoot, snapshot: &Snapshot, mut todo: Vec<Device>) -> 
         }
         seen.push(file_system);
         for device in devices_of(host, snapshot, file_system)? {
-            if disk_of(host, device).map_err(not_read)?.major != Device::LOOP_MAJOR {
+            if !with_nodes && disk_of(host, device).map_err(not_read)?.major != Device::LOOP_MAJOR {
                 continue;
             }
             let topology = snapshot.topology().map_err(HostError::clone)?;
             let relatives = Relatives::of_device(host, device, topology).map_err(not_read)?;
             for device in &relatives.devices {
-                images.extend(relatives.image(*device, snapshot, topology)?);
+                if with_nodes {
+                    found.extend(relatives.node(*device, snapshot)?);
+                }
+                let image = relatives.image(*device, snapshot, topology)?;
+                todo.extend(image.iter().map(|image| image.device));
+                found.extend(image);
             }
         }
-        todo.extend(images.iter().map(|image: &Location| image.device));
     }
-    Ok(images)
+    found.sort();
+    found.dedup();
+    Ok(found)
 }
 
 /// The block devices that a mounted file system is on. A btrfs has a number of its own.
@@ -93,7 +107,7 @@ fn devices_of(host: &HostRoot, snapshot: &Snapshot, file_system: Device) -> Resu
         return Ok(vec![file_system]);
     }
     let topology = snapshot.topology().map_err(HostError::clone)?;
-    let is_btrfs = topology.of_device(file_system).any(|mount| topology.nodes()[mount].is_btrfs);
+    let is_btrfs = topology.of_device(file_system).next().is_some_and(|mount| topology.nodes()[mount].is_btrfs);
     Ok(if is_btrfs { btrfs::devices_of(host, topology, file_system) } else { Vec::new() })
 }
 
@@ -204,16 +218,22 @@ impl<'h> Relatives<'h> {
     fn locations(&self, snapshot: &Snapshot, topology: &Topology) -> Result<Vec<Location>, HostError> {
         let mut locations = Vec::new();
         for device in &self.devices {
-            if !self.unnamed.contains(device) {
-                let node = kernels_node(self.host, *device).map_err(not_read)?;
-                locations.extend(node.map(|node| snapshot.locate(&node)).transpose()?.flatten());
-            }
+            locations.extend(self.node(*device, snapshot)?);
             let own = topology.of_device(*device).next().map(|_| *device);
             let mounted = own.or_else(|| btrfs::file_system_on(self.host, *device, topology));
             locations.extend(mounted.map(|device| Location { device, path: "/".to_owned() }));
             locations.extend(self.image(*device, snapshot, topology)?);
         }
         Ok(locations)
+    }
+
+    /// Where the kernel's node of a device is, if somebody would name it.
+    fn node(&self, device: Device, snapshot: &Snapshot) -> Result<Option<Location>, HostError> {
+        if self.unnamed.contains(&device) {
+            return Ok(None);
+        }
+        let node = kernels_node(self.host, device).map_err(not_read)?;
+        Ok(node.map(|node| snapshot.locate(&node)).transpose()?.flatten())
     }
 
     /// Where the image of a loop device is. If it's no longer at its path, or something hides it there, it's somewhere in its file system.
@@ -244,9 +264,13 @@ impl<'h> Relatives<'h> {
             (None, Some(BackingFile::File(number, _))) => {
                 let device = Device { major: major(*number), minor: minor(*number) };
                 let is_mounted = topology.of_device(device).next().is_some();
-                Ok(is_mounted.then(|| Location { device, path: "/".to_owned() }))
+                // In a btrfs or an overlay, a file has another number than the mount.
+                let named = || self.loops.location_of(&path).filter(|_| device.major == 0).map(|named| named.device);
+                let device = if is_mounted { Some(device) } else { named() };
+                Ok(device.map(Location::somewhere_in))
             }
-            (None, _) => Ok(None),
+            // It can't be asked, and is taken for something in the file system in which its name is.
+            (None, _) => Ok(self.loops.location_of(&path).map(|named| Location::somewhere_in(named.device))),
         }
     }
 }

@@ -56,6 +56,11 @@ impl Location {
         }
     }
 
+    /// Something in a file system of which nobody can tell any more where: it has no path.
+    pub(crate) fn somewhere_in(device: Device) -> Self {
+        Self { device, path: String::new() }
+    }
+
     /// Whether it's a folder's location or lies below it in the same file system.
     pub fn is_within(&self, folder: &Self) -> bool {
         self.device == folder.device && is_within(&self.path, &folder.path)

@@ -27,6 +27,8 @@ pub struct Snapshot {
     table: OnceLock<Result<MountTable, HostError>>,
     topology: OnceLock<Result<Topology, HostError>>,
     asked: Mutex<HashMap<Question, Remembered>>,
+    /// What is below mounted file systems, by their numbers, where that was asked.
+    storage: Mutex<HashMap<(Device, bool), Vec<Location>>>,
     /// Where paths lead.
     reached: Mutex<HashMap<String, Option<Reached>>>,
     hasher: RandomState,
@@ -47,6 +49,7 @@ impl Snapshot {
             table: OnceLock::new(),
             topology: OnceLock::new(),
             asked: Mutex::default(),
+            storage: Mutex::default(),
             reached: Mutex::default(),
             hasher: RandomState::new(),
         }
@@ -161,6 +164,24 @@ impl Snapshot {
         let own = topology.of_device(device).next().map(|_| device);
         let device = own.or_else(|| self.source.known_as(device, topology));
         Ok(device.map(|device| Location { device, path: "/".to_owned() }))
+    }
+
+    /// Finds out once where the bytes of a mounted file system are.
+    ///
+    /// # Errors
+    /// What finding out fails with.
+    pub(crate) fn storage_of(
+        &self,
+        file_system: (Device, bool),
+        find: impl FnOnce() -> Result<Vec<Location>, HostError>,
+    ) -> Result<Vec<Location>, HostError> {
+        let known = || self.storage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(storage) = known().get(&file_system) {
+            return Ok(storage.clone());
+        }
+        let storage = find()?;
+        known().insert(file_system, storage.clone());
+        Ok(storage)
     }
 
     /// Answers a question, and remembers it.

@@ -39,7 +39,7 @@ pub(crate) struct Node {
     pub(crate) group: u64,
     /// The peer group that it's a slave of, or 0.
     pub(crate) master: u64,
-    /// The nearest peer group in this namespace from which changes come to it, where its own master has no mount here, or 0.
+    /// The nearest peer group with mounts in this namespace from which changes come to it, or 0.
     pub(crate) from: u64,
     /// Whether its file system is btrfs, whose number isn't that of a block device.
     pub(crate) is_btrfs: bool,

@@ -178,7 +178,7 @@ fn open_private(path: &Path) -> anyhow::Result<OwnedFd> {
 fn check_private(file: &OwnedFd, kind: FileType) -> anyhow::Result<()> {
     let stat = fstat(file.as_fd())?;
     anyhow::ensure!(FileType::from_raw_mode(stat.st_mode) == kind, "it isn't a {kind:?}");
-    anyhow::ensure!(stat.st_uid == owner(), "it belongs to user {}, not to the one whose it must be", stat.st_uid);
+    anyhow::ensure!(stat.st_uid == owner(), "it belongs to user {}, not to user {}", stat.st_uid, owner());
     anyhow::ensure!(stat.st_mode & 0o077 == 0, "others have access to it (mode {:04o})", stat.st_mode & 0o7777);
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use mountgate_sdk::{
     Code, Device, FileKind, Folders, Kind, Location, Mount, Mounts, NamedFolders, Operation, Place, Policy, Problem,
-    ResolvedPath, Review, Verdict, Via, deny, is_within, lies_in,
+    ResolvedPath, Review, Verdict, Via, deny, is_on_host, is_within, lies_in,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,7 +18,7 @@ pub struct Settings {
     pub deny_hiding: bool,
     /// How many mounts may be below a path.
     pub below: Vec<Below>,
-    /// How many mounts one disk, image or export may have. Binds don't count: what they show is mounted already.
+    /// How many mounts one disk, image or export may have when it's mounted once more. A bind is never denied by this, but counts later.
     pub max_per_source: Option<u64>,
     /// Whether a block device may be mounted writable more than once.
     pub allow_second_writer: bool,
@@ -60,7 +60,7 @@ impl Policy for MountLimits {
     }
 
     fn problems(settings: &Settings) -> Vec<Problem> {
-        let relative = settings.below.iter().enumerate().filter(|(_, below)| !below.path.starts_with('/'));
+        let relative = settings.below.iter().enumerate().filter(|(_, below)| !is_on_host(&below.path));
         relative
             .map(|(i, _)| Problem { path: format!("below[{i}].path"), message: "it isn't an absolute path".to_owned() })
             .collect()
@@ -122,8 +122,8 @@ fn too_many_below(settings: &Settings, review: &Review, mounts: &impl Mounts) ->
         if new == 0 {
             continue;
         }
-        // What is mounted on the folder hides what was there, which still counts.
-        let is_covered = || mounts.covering(name).is_some_and(|mount| mount.target == *name);
+        // What is mounted on the folder, or above it, may hide what was there, which still counts.
+        let is_covered = || mounts.covering(name).is_some_and(|mount| mount.target != "/");
         let named = if name != "/" && is_covered() { mounts.count_below(name) } else { 0 };
         let count = mounts.count_in(location).max(named);
         if count.saturating_add(new) > below.max {
@@ -141,7 +141,14 @@ fn too_many_of_source(settings: &Settings, review: &Review, mounts: &impl Mounts
     let of_device = |device| mounts.by_device(device, MANY).len() as u64;
     let images = found.filter(|found| found.kind == FileKind::Regular);
     // The file systems that are mounted from it through loop devices.
-    let roots = images.iter().flat_map(|found| &found.storage).filter(|location| location.path == "/");
+    let own = images.and_then(|found| found.location.as_ref());
+    let is_mounted = |location: &&Location| {
+        location.path == "/"
+            && own.is_none_or(|own| {
+                own.device.minor != location.device.minor || own.device.major != location.device.major
+            })
+    };
+    let roots = images.iter().flat_map(|found| &found.storage).filter(is_mounted);
     let of_image: u64 = roots.map(|root| of_device(root.device)).sum();
     let count = match found.filter(|found| found.kind == FileKind::BlockDevice) {
         // Under whatever name: by the number of the file system.

@@ -79,7 +79,7 @@ impl Policy for PathGuard {
             for (i, path) in list.iter().enumerate() {
                 let message = if path.is_empty() {
                     "it's empty"
-                } else if *must_be_absolute && !path.starts_with('/') {
+                } else if *must_be_absolute && !is_on_host(path) {
                     "it isn't an absolute path"
                 } else if path.split('/').any(|part| part == ".." || part == ".") {
                     "it holds `.` or `..`"
@@ -97,6 +97,9 @@ impl Policy for PathGuard {
             return Ok(denied);
         }
         if let Some(denied) = source_replaced(settings, review, mounts)? {
+            return Ok(denied);
+        }
+        if let Some(denied) = allowed_replaced(settings, review, mounts)? {
             return Ok(denied);
         }
         Ok(source_denied(settings, review, mounts)?.unwrap_or(Verdict::Allow))
@@ -175,6 +178,29 @@ fn source_replaced(settings: &Settings, review: &Review, mounts: &impl Mounts) -
     }))
 }
 
+/// What is allowed holds by name. Where something is mounted above such a name, or taken away, a link there could lead anywhere.
+fn allowed_replaced(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
+    if matches!(review.request.operation, Operation::Remount(_) | Operation::SetPropagation(_)) {
+        return Ok(None);
+    }
+    let lists = [
+        (&TARGET_NOT_ALLOWED, Some(&settings.allow_targets)),
+        (&SOURCE_NOT_ALLOWED, Some(&settings.allow_sources)),
+        (&DEVICE_NOT_ALLOWED, settings.allow_device_nodes.as_ref()),
+    ];
+    for (code, list) in lists {
+        let Some(list) = list else { continue };
+        let allowed = NamedFolders::follow(list, mounts)?;
+        let places = review.places.iter().filter(|place| place.via != Via::BroughtAlong);
+        let replaced = places.filter_map(|place| Some((place, allowed.below(&place.path)?))).next();
+        if let Some((place, folder)) = replaced {
+            let reason = format!("{} holds {folder}, which is allowed: it would be another one then", shown(place));
+            return Ok(Some(deny(code, field_of(place), reason)));
+        }
+    }
+    Ok(None)
+}
+
 /// A remount that gives a right opens what the mount shows, and that may lie in a denied folder, or hold one.
 fn opened(
     review: &Review,
@@ -196,37 +222,85 @@ fn opened(
         let reason = format!("{path} shows {folder} or what is in it, which is denied");
         return Some(deny(code, "target", reason));
     }
-    let is_shown = |one: &Location| shown.iter().any(|shown| lies_in(one, shown));
+    let is_shown = |one: &Location| shown.iter().any(|shown| !is_lost(shown) && lies_in(one, shown));
+    if let Some(folder) = holding_lost(denied, &shown) {
+        return Some(deny(code, "target", format!("{path} may show {folder}, which is denied")));
+    }
     let shows = |folder: &Location| mounts.around(std::slice::from_ref(folder)).iter().any(is_shown);
     let (folder, _) = denied.paths().iter().zip(denied.locations()).find(|(_, folder)| shows(folder))?;
     Some(deny(code, "target", format!("{path} shows {folder}, which is denied")))
 }
 
-/// Where the bytes are of a mount that is given a right, by a remount, or by a bind where it lacks that right.
-fn opened_bytes(review: &Review, denied: &Folders, mounts: &impl Mounts) -> Vec<Location> {
-    let gives = |(right, taken): (&str, &str)| last_of(&review.request.options, right, taken) == Some(right);
-    let given: Vec<(&str, &str)> = RIGHTS.into_iter().filter(|right| gives(*right)).collect();
-    let found = match (review.request.operation, &review.source) {
-        (Operation::Remount(_), _) => &review.target,
-        (Operation::Bind(_), Some(found)) => found,
-        _ => return Vec::new(),
-    };
-    let is_bind = matches!(review.request.operation, Operation::Bind(_));
-    let lacks_one = |mount: &Mount| given.iter().any(|(_, taken)| mount.options.iter().any(|option| option == taken));
-    let mount = mounts.covering(&found.path).filter(|mount| !is_bind || lacks_one(mount));
-    let Some(mount) = mount.filter(|_| !given.is_empty()) else { return Vec::new() };
-    let mut bytes = found.storage.clone();
-    if is_on_host(&mount.source) {
+/// A mount of which a request opens a view, with the rights that it gives.
+struct Opened<'r> {
+    field: String,
+    found: &'r ResolvedPath,
+    mount: Mount,
+    given: Vec<(&'static str, &'static str)>,
+}
+
+impl Opened<'_> {
+    /// Where its bytes are.
+    fn bytes(&self, denied: &Folders, mounts: &impl Mounts) -> Vec<Location> {
         // All devices are in one folder: one of them must be named itself.
-        let is_on_device = mount.device.major != 0 || mount.fstype == "btrfs";
-        let source = mounts.locate(&[&mount.source]).into_iter().flatten();
-        bytes.extend(source.filter(|source| !is_on_device || denied.locations().contains(source)));
+        let nodes = mounts.locate(&[DEVICE_NODES]).into_iter().flatten().next();
+        let is_node = |location: &Location| nodes.as_ref().is_some_and(|nodes| lies_in(location, nodes));
+        let counts = |location: &Location| !is_node(location) || denied.locations().contains(location);
+        let source = is_on_host(&self.mount.source).then(|| mounts.locate(&[&self.mount.source])).into_iter().flatten();
+        let mut bytes: Vec<Location> =
+            self.found.storage.iter().cloned().chain(source.flatten()).filter(counts).collect();
         // Of a file without a device, only the name is known that it had.
+        let is_from_file = is_on_host(&self.mount.source) && self.mount.device.major == 0;
         let named = denied.paths().iter().zip(denied.locations());
-        let named = named.filter(|(path, _)| !is_on_device && is_within(&mount.source, path));
+        let named = named.filter(|(path, _)| is_from_file && is_within(&self.mount.source, path));
         bytes.extend(named.map(|(_, location)| location.clone()));
+        bytes
     }
-    bytes
+}
+
+/// Whether a mount, or all of its file system, lacks one of these rights.
+fn lacks_one(mount: &Mount, given: &[(&str, &str)], of_all: bool) -> bool {
+    let of_all = mount.super_options.iter().filter(|_| of_all);
+    let lacks = |taken: &str| mount.options.iter().chain(of_all.clone()).any(|word| word == taken);
+    given.iter().any(|(_, taken)| lacks(taken))
+}
+
+/// The mounts of which a request opens a view: by a remount, by a bind, or by a layer of an overlay, which has all rights but those that the
+/// overlay lacks.
+fn opened_views<'r>(review: &'r Review, mounts: &impl Mounts) -> Vec<Opened<'r>> {
+    let last = |(right, taken)| last_of(&review.request.options, right, taken);
+    let asked = || RIGHTS.into_iter().filter(|right| last(*right) == Some(right.0)).collect::<Vec<_>>();
+    let view = |field: String, found: &'r ResolvedPath, given: Vec<(&'static str, &'static str)>| {
+        let mount = mounts.covering(&found.path).filter(|_| !given.is_empty())?;
+        Some(Opened { field, found, mount, given })
+    };
+    match (review.request.operation, &review.source) {
+        (Operation::Remount(_), _) => view("target".to_owned(), &review.target, asked()).into_iter().collect(),
+        (Operation::Bind(_), Some(found)) => view("source".to_owned(), found, asked())
+            .filter(|view| lacks_one(&view.mount, &view.given, false))
+            .into_iter()
+            .collect(),
+        (Operation::Mount, _) => {
+            // An overlay writes to what the kernel lets it write to.
+            let given =
+                || RIGHTS.into_iter().filter(|right| right.0 != "rw" && last(*right) != Some(right.1)).collect();
+            let layers = review.option_paths.iter().filter(|path| path.found.kind == FileKind::Directory);
+            let views = layers.filter_map(|path| view(format!("options.{}", path.option), &path.found, given()));
+            views.filter(|view| lacks_one(&view.mount, &view.given, false)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether nobody can tell any more where in its file system something is.
+fn is_lost(location: &Location) -> bool {
+    location.path.is_empty()
+}
+
+/// A denied folder in the file system of something that is lost there.
+fn holding_lost<'f>(denied: &Folders<'f>, locations: &[Location]) -> Option<&'f str> {
+    let may_be_in = |folder: &Location| locations.iter().any(|lost| is_lost(lost) && lies_in(folder, lost));
+    denied.paths().iter().zip(denied.locations()).find(|(_, folder)| may_be_in(folder)).map(|(path, _)| *path)
 }
 
 fn denied_as(path: &str, folder: &str) -> String {
@@ -307,7 +381,10 @@ fn folder_of_nodes_denied(
     let folder = [DEVICE_NODES.to_owned()];
     let nodes = Folders::locate(&folder, mounts)?;
     // A layer shows nothing that is mounted in it.
-    let of_nodes = |layer: &Location| nodes.holding(&mounts.around(std::slice::from_ref(layer))).is_some();
+    let of_nodes = |layer: &Location| {
+        let is_above = nodes.locations().iter().any(|nodes| lies_in(nodes, layer));
+        is_above || nodes.holding(&mounts.around(std::slice::from_ref(layer))).is_some()
+    };
     if let Some((OptionPath { option, found }, _)) = layers.into_iter().find(|(_, layer)| of_nodes(layer)) {
         let reason = format!("{} is a folder of device nodes, which may not be shown", found.path);
         return Ok(Some(deny(&DEVICE_NOT_ALLOWED, &format!("options.{option}"), reason)));
@@ -327,14 +404,17 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         return Ok(Some(verdict));
     }
     let denied = Folders::locate(&settings.deny_sources, mounts)?;
-    let bytes = opened_bytes(review, &denied, mounts);
+    let views = opened_views(review, mounts);
+    let bytes: Vec<Location> = views.iter().flat_map(|view| view.bytes(&denied, mounts)).collect();
     if let Some(verdict) = opened(review, &bytes, &denied, &SOURCE_DENIED, mounts) {
         return Ok(Some(verdict));
     }
-    if let Some(verdict) = opened_elsewhere(settings, review, mounts)? {
-        return Ok(Some(verdict));
+    for view in &views {
+        if let Some(verdict) = opened_elsewhere(settings, review, view, mounts)? {
+            return Ok(Some(verdict));
+        }
     }
-    let sources = match sources(review, bytes, mounts) {
+    let sources = match sources(review, &views, &denied, mounts) {
         Ok(sources) => sources,
         Err(verdict) => return Ok(Some(verdict)),
     };
@@ -358,7 +438,12 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         if let Some(folder) = denied.holding(&mounts.around(locations)) {
             return Ok(Some(deny(&SOURCE_DENIED, field, denied_as(path, folder))));
         }
-        let is_shown = |folder: &Location| locations.iter().any(|location| lies_in(folder, location));
+        if let Some(folder) = holding_lost(&denied, locations) {
+            let reason = format!("the image behind {path} may be in {folder}, which is denied");
+            return Ok(Some(deny(&SOURCE_DENIED, field, reason)));
+        }
+        let is_shown =
+            |folder: &Location| locations.iter().any(|location| !is_lost(location) && lies_in(folder, location));
         if reach.iter().any(is_shown) {
             // Which one it is must be asked one by one.
             let shows = |folder: &Location| mounts.around(std::slice::from_ref(folder)).iter().any(is_shown);
@@ -374,47 +459,38 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
     folder_of_nodes_denied(settings, review, mounts)
 }
 
-/// A mount that lacks a right is opened by a remount, or by a bind of it, that gives the right. What it shows must be allowed by itself then, and
-/// not only by where it's shown: a view that can only be read may show any folder of the host.
-fn opened_elsewhere(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
-    let (field, found) = match (review.request.operation, &review.source) {
-        (Operation::Remount(_), _) => ("target", &review.target),
-        (Operation::Bind(_), Some(found)) => ("source", found),
-        _ => return Ok(None),
-    };
-    let gives = |(right, taken): (&str, &str)| last_of(&review.request.options, right, taken) == Some(right);
-    if settings.allow_sources.is_empty() || !RIGHTS.into_iter().any(gives) {
-        return Ok(None);
-    }
-    let Some(mount) = mounts.covering(&found.path) else { return Ok(None) };
+/// What is opened must be allowed by itself, and not only by where it's shown: a view that lacks rights may show any folder of the host.
+fn opened_elsewhere(
+    settings: &Settings,
+    review: &Review,
+    view: &Opened,
+    mounts: &impl Mounts,
+) -> Result<Option<Verdict>, String> {
     // What is bound has the file system as it is.
     let is_whole = review.request.operation == Operation::Remount(false);
-    let is_opened = |mount: &Mount| {
-        let of_all = mount.super_options.iter().filter(|_| is_whole);
-        let lacks = |taken: &str| mount.options.iter().chain(of_all.clone()).any(|word| word == taken);
-        RIGHTS.into_iter().any(|right| gives(right) && lacks(right.1))
-    };
-    if !is_opened(&mount) {
+    if settings.allow_sources.is_empty() || !lacks_one(&view.mount, &view.given, is_whole) {
         return Ok(None);
     }
+    let (found, mount) = (view.found, &view.mount);
     let allowed = NamedFolders::follow(&settings.allow_sources, mounts)?;
-    let goes_through = |path: &str| allowed.holding(path).is_some();
+    let is_in_allowed = |path: &str| allowed.holding(path).is_some();
     // All of the file system could be mounted from.
     let is_all_allowed = || {
         let all = mounts.by_device(mount.device, MANY);
         let source = || mounts.follow(&[&mount.source]).into_iter().flatten().next();
-        let is_from_elsewhere = is_on_host(&mount.source) && !source().is_some_and(|source| goes_through(&source));
-        !is_from_elsewhere && all.len() < MANY as usize && all.iter().all(|mount| goes_through(&mount.target))
+        let is_from_elsewhere = is_on_host(&mount.source) && !source().is_some_and(|source| is_in_allowed(&source));
+        !is_from_elsewhere && all.len() < MANY as usize && all.iter().all(|mount| is_in_allowed(&mount.target))
     };
     let has_other_name = |location: &Location| {
         // Another view that lacks the right is no way to it.
-        let is_other =
-            |name: &String| mounts.covering(name).is_some_and(|other| other.id != mount.id && !is_opened(&other));
-        mounts.names(location, MANY).iter().any(|name| is_other(name) && goes_through(name))
+        let is_other = |name: &String| {
+            mounts.covering(name).is_some_and(|other| other.id != mount.id && !lacks_one(&other, &view.given, is_whole))
+        };
+        mounts.names(location, MANY).iter().any(|name| is_other(name) && is_in_allowed(name))
     };
     let is_allowed = is_all_allowed() || found.location.as_ref().is_some_and(has_other_name);
     let reason = || format!("what {} shows isn't at or below an allowed source", found.path);
-    Ok((!is_allowed).then(|| deny(&SOURCE_NOT_ALLOWED, field, reason())))
+    Ok((!is_allowed).then(|| deny(&SOURCE_NOT_ALLOWED, &view.field, reason())))
 }
 
 /// The folder of a server that holds what isn't on the host.
@@ -427,16 +503,16 @@ const MANY: u32 = 1000;
 
 /// Whether a path of the host may be mounted from. A device may show no file system that is also mounted elsewhere.
 fn is_allowed(source: &Source, allowed: &NamedFolders, mounts: &impl Mounts) -> bool {
-    let goes_through = |path: &str| allowed.holding(path).is_some();
+    let is_in_allowed = |path: &str| allowed.holding(path).is_some();
     let shows_what_is_allowed = |location: &Location| {
         let shown = mounts.by_device(location.device, MANY);
-        shown.len() < MANY as usize && shown.iter().all(|mount| goes_through(&mount.target))
+        shown.len() < MANY as usize && shown.iter().all(|mount| is_in_allowed(&mount.target))
     };
     let is_allowed_device = |node: &ResolvedPath| {
         let mut file_systems = source.locations.iter().filter(|location| location.path == "/");
         is_of_the_kernel(node, allowed, mounts) && file_systems.all(shows_what_is_allowed)
     };
-    goes_through(&source.path) && source.device.is_none_or(is_allowed_device)
+    is_in_allowed(&source.path) && source.device.is_none_or(is_allowed_device)
 }
 
 /// Whether the kernel, or the operator, says what a node stands for. In a folder that is allowed, whoever may write there could have made one
@@ -452,7 +528,12 @@ fn is_of_the_kernel(node: &ResolvedPath, allowed: &NamedFolders, mounts: &impl M
 }
 
 /// All that is mounted from, with the fields that name it. A source without a slash is only a name.
-fn sources<'r>(review: &'r Review, opened: Vec<Location>, mounts: &impl Mounts) -> Result<Vec<Source<'r>>, Verdict> {
+fn sources<'r>(
+    review: &'r Review,
+    views: &[Opened],
+    denied: &Folders,
+    mounts: &impl Mounts,
+) -> Result<Vec<Source<'r>>, Verdict> {
     let mut sources = Vec::new();
     let not_plain =
         |field, path: &str| Err(deny(&SOURCE_NOT_PLAIN, field, format!("{path} isn't a whole, plain path")));
@@ -462,7 +543,8 @@ fn sources<'r>(review: &'r Review, opened: Vec<Location>, mounts: &impl Mounts) 
             let mut source = Source::found("source".to_owned(), found, mounts);
             if review.request.operation != Operation::Mount {
                 // What is mounted is shown already, wherever its image is, unless a right is given that it lacks there.
-                source.locations = found.location.iter().cloned().chain(opened).collect();
+                source.locations = found.location.iter().cloned().collect();
+                source.locations.extend(views.iter().flat_map(|view| view.bytes(denied, mounts)));
             }
             // What is mounted below is shown as well.
             let brought = review.places.iter().filter(|place| place.via == Via::BroughtAlong);
@@ -471,21 +553,27 @@ fn sources<'r>(review: &'r Review, opened: Vec<Location>, mounts: &impl Mounts) 
         }
         None => {
             // An export of a server isn't a path on the host.
-            for path in review.request.source.iter().filter(|source| source.contains('/')) {
-                if path.split('/').any(|part| part == "..") {
+            for path in review.request.source.iter().filter(|source| source.contains(['/', '\\', ':'])) {
+                if path.split(['/', '\\']).any(|part| part == "..") {
                     return not_plain("source", path);
                 }
                 let is_on_host = is_on_host(path);
+                // Several servers.
+                if path.split(['/', '\\']).next().is_some_and(|host| host.contains(',')) {
+                    return not_plain("source", path);
+                }
                 let locations = if is_on_host { place(path).collect() } else { Vec::new() };
                 let (field, path) = ("source".to_owned(), path.clone());
                 sources.push(Source { field, path, locations, is_on_host, device: None });
             }
         }
     }
-    let in_options = review.option_paths.iter();
-    sources.extend(
-        in_options.map(|OptionPath { option, found }| Source::found(format!("options.{option}"), found, mounts)),
-    );
+    for OptionPath { option, found } in &review.option_paths {
+        let mut source = Source::found(format!("options.{option}"), found, mounts);
+        let opened = views.iter().filter(|view| std::ptr::eq(view.found, found));
+        source.locations.extend(opened.flat_map(|view| view.bytes(denied, mounts)));
+        sources.push(source);
+    }
     Ok(sources)
 }
 

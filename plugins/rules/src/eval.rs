@@ -185,8 +185,11 @@ impl<'r, M: Mounts> Evaluation<'r, M> {
             }
             Function::Holds => {
                 let (places, folder) = (self.locations(first)?, self.located(text(1)?)?);
-                let is_held = |location: &Location| places.iter().any(|place| lies_in(location, place));
-                Value::Bool(self.mounts.around(&[folder]).iter().any(is_held))
+                // What has no path is somewhere in its file system: it's in none that is mounted there.
+                let (lost, known): (Vec<_>, Vec<_>) = places.into_iter().partition(|place| place.path.is_empty());
+                let is_held = |location: &Location| known.iter().any(|place| lies_in(location, place));
+                let is_lost_in = lost.iter().any(|place| lies_in(&folder, place));
+                Value::Bool(is_lost_in || self.mounts.around(&[folder]).iter().any(is_held))
             }
             Function::Through => {
                 let path = first.path().ok_or("a path is expected, and it's null")?;
@@ -237,7 +240,10 @@ impl<'r, M: Mounts> Evaluation<'r, M> {
             Some(location) => location.clone(),
             None => self.located(value.path().ok_or("a path is expected, and it's null")?)?,
         };
-        Ok(std::iter::once(place).chain(value.storage().iter().cloned()).collect())
+        let nodes = if value.is_folder() && !value.storage().is_empty() { self.located("/dev").ok() } else { None };
+        let is_node = |location: &&Location| nodes.as_ref().is_some_and(|nodes| lies_in(location, nodes));
+        let storage = value.storage().iter().filter(|location| !is_node(location));
+        Ok(std::iter::once(place).chain(storage.cloned()).collect())
     }
 
     fn followed(&self, path: &str) -> Result<String, String> {

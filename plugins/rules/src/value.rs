@@ -66,6 +66,11 @@ impl<'r> Value<'r> {
         if let Self::ResolvedPath(found) = self { &found.storage } else { &[] }
     }
 
+    /// Whether it's a folder, which is mounted already: the nodes of its devices don't say where it lies.
+    pub(crate) fn is_folder(&self) -> bool {
+        matches!(self, Self::ResolvedPath(found) if found.kind == FileKind::Directory)
+    }
+
     /// A field of it. The types were checked, so only null has none.
     pub(crate) fn field(&self, field: Field) -> Result<Value<'r>, String> {
         Ok(match (self, field) {

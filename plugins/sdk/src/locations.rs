@@ -90,6 +90,13 @@ impl<'s> NamedFolders<'s> {
         &self.real
     }
 
+    /// The first of them that a mount at this path, or its end, would make another one: the path is above it, and a link could be put there.
+    pub fn below(&self, path: &str) -> Option<&'s str> {
+        let is_above = |folder: &str| folder != path && is_within(folder, path);
+        let found = self.real.iter().zip(&self.paths).find(|(real, folder)| is_above(real) || is_above(folder));
+        found.map(|(_, path)| *path)
+    }
+
     /// The first of them that a real path is at or below.
     pub fn holding(&self, path: &str) -> Option<&'s str> {
         let found = self.real.iter().zip(&self.paths).find(|(real, _)| is_within(path, real));

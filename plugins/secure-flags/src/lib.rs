@@ -66,10 +66,17 @@ impl Flag {
     }
 }
 
+/// The types whose source is an export of a server.
+const SERVED: [&str; 8] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "afs", "coda"];
+
+/// Where a host has its device nodes.
+const DEVICE_NODES: &str = "/dev";
+
 /// The most mounts that are looked at.
 const MANY: u32 = 1000;
 
 const MOVE_LACKS_FLAGS: Code = Code::new("move-lacks-flags");
+const HIDES_EXCEPTION: Code = Code::new("hides-exception");
 
 /// The plugin.
 pub struct SecureFlags;
@@ -79,18 +86,38 @@ impl Policy for SecureFlags {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const KIND: Kind = Kind::Mutating;
     const HELP: &'static str = "adds nosuid, nodev, noexec, ro or nosymfollow";
-    const CODES: &'static [Code] = &[MOVE_LACKS_FLAGS];
+    const CODES: &'static [Code] = &[MOVE_LACKS_FLAGS, HIDES_EXCEPTION];
     const CHANGES: &'static [&'static str] = &["options"];
     type Settings = Settings;
 
+    fn codes(settings: &Settings) -> Vec<Code> {
+        let has_exceptions =
+            settings.rules.iter().any(|rule| !(rule.except_targets.is_empty() && rule.except_sources.is_empty()));
+        let hides = has_exceptions.then_some(HIDES_EXCEPTION);
+        [MOVE_LACKS_FLAGS].into_iter().chain(hides).collect()
+    }
+
     fn problems(settings: &Settings) -> Vec<Problem> {
         let nothing = settings.rules.iter().enumerate().filter(|(_, rule)| rule.add.is_empty());
-        nothing
+        let mut problems: Vec<Problem> = nothing
             .map(|(i, _)| Problem { path: format!("rules[{i}].add"), message: "it adds nothing".to_owned() })
-            .collect()
+            .collect();
+        for (i, rule) in settings.rules.iter().enumerate() {
+            for (name, list) in [("targets", &rule.targets), ("except-targets", &rule.except_targets)] {
+                let elsewhere = list.iter().enumerate().filter(|(_, path)| !is_on_host(path));
+                problems.extend(elsewhere.map(|(j, _)| Problem {
+                    path: format!("rules[{i}].{name}[{j}]"),
+                    message: "it isn't an absolute path".to_owned(),
+                }));
+            }
+        }
+        problems
     }
 
     fn evaluate(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Verdict, String> {
+        if let Some(denied) = exception_replaced(settings, review, mounts)? {
+            return Ok(denied);
+        }
         let moves = matches!(review.request.operation, Operation::Move);
         let takes_flags =
             matches!(review.request.operation, Operation::Mount | Operation::Bind(_) | Operation::Remount(_));
@@ -149,6 +176,25 @@ impl Policy for SecureFlags {
     }
 }
 
+/// An exception holds by name. Where something is mounted above such a name, or taken away, a link there could lead anywhere.
+fn exception_replaced(settings: &Settings, review: &Review, mounts: &impl Mounts) -> Result<Option<Verdict>, String> {
+    if matches!(review.request.operation, Operation::Remount(_) | Operation::SetPropagation(_)) {
+        return Ok(None);
+    }
+    for list in settings.rules.iter().flat_map(|rule| [&rule.except_targets, &rule.except_sources]) {
+        let excepted = NamedFolders::follow(list, mounts)?;
+        let places = review.places.iter().filter(|place| place.via != Via::BroughtAlong);
+        let replaced = places.filter_map(|place| Some((place, excepted.below(&place.path)?))).next();
+        if let Some((place, folder)) = replaced {
+            let reason =
+                format!("{} holds {folder}, for which there is an exception: it would be another one then", place.path);
+            let field = if place.via == Via::MovedFrom { "source" } else { "target" };
+            return Ok(Some(deny(&HIDES_EXCEPTION, field, reason)));
+        }
+    }
+    Ok(None)
+}
+
 /// How a rule applies to a request.
 #[derive(Clone, Copy, PartialEq)]
 enum Applies {
@@ -172,12 +218,14 @@ struct Facts {
     source: Vec<Location>,
     /// The real path of the source, if it's one.
     source_path: Option<String>,
-    /// Where the bytes of a device or an image are.
+    /// Where the bytes of a device or an image are, apart from the nodes of devices and the mounted file system itself.
     storage: Vec<Location>,
     /// The flags of the mount that the source lies on, or that is remounted.
     flags: Vec<String>,
     /// The source as it's written.
     written: Option<String>,
+    /// The sources of the mounts that are shown.
+    below: Vec<String>,
     fstype: Option<String>,
     /// The types of what the layers of an overlay lie on.
     layers: Vec<String>,
@@ -217,8 +265,13 @@ impl Facts {
         if is_copied {
             fstype = copied.as_ref().map(|mount| mount.fstype.clone());
         }
-        let device = copied.as_ref().map(|mount| mount.source.as_str()).filter(|source| is_on_host(source));
-        shown.extend(device.and_then(|device| mounts.locate(&[device]).into_iter().next().flatten()));
+        let lower = layers.iter().filter(|found| found.kind == FileKind::Directory);
+        let lower: Vec<Mount> = lower.filter_map(|found| mounts.covering(&found.path)).collect();
+        let below: Vec<String> = copied.iter().chain(&lower).map(|mount| mount.source.clone()).collect();
+        let devices: Vec<&str> = below.iter().map(String::as_str).filter(|source| is_on_host(source)).collect();
+        if !devices.is_empty() {
+            shown.extend(mounts.locate(&devices).into_iter().flatten());
+        }
         // The source of a tmpfs or of an overlay is only a name, whatever it looks like. It's exempt by no path, nor by its layers.
         let is_fuse = fstype.as_ref().is_some_and(|fstype| fstype.starts_with("fuse"));
         let is_path = match &mount {
@@ -232,18 +285,20 @@ impl Facts {
         shown.extend(path.and_then(|path| mounts.locate(&[path]).into_iter().next().flatten()));
         let source_path = path.filter(|_| is_path).and_then(|path| mounts.follow(&[path]).into_iter().next().flatten());
         let existing = mount.as_ref().or(copied.as_ref());
-        let is_from_names = existing
-            .is_some_and(|mount| mount.fstype == "overlay" || mount.fstype == "erofs" && mount.device.major == 0);
-        let storage = match &review.source {
-            Some(found) => found.storage.clone(),
-            None => review.target.storage.clone(),
-        };
-        let below = match directory {
+        let is_named = |mount: &&Mount| mount.fstype == "overlay" || mount.fstype == "erofs" && mount.device.major == 0;
+        let is_from_names = existing.iter().copied().chain(&lower).any(|mount| is_named(&mount));
+        let judged = review.source.as_ref().unwrap_or(&review.target);
+        let nodes = mounts.locate(&[DEVICE_NODES]).into_iter().flatten().next();
+        let is_node = |location: &Location| nodes.as_ref().is_some_and(|nodes| lies_in(location, nodes));
+        let is_own = |location: &Location| review.source.is_some() && judged.location.as_ref() == Some(location);
+        let storage =
+            judged.storage.iter().filter(|location| !is_node(location) && !is_own(location)).cloned().collect();
+        let lain_on = match directory {
             Some(found) if !is_copied => mounts.covering(&found.path),
-            _ => existing.filter(|_| is_copied || is_from_names).cloned(),
+            _ => existing.cloned(),
         };
-        let of_layers = layers.iter().filter(|found| found.kind == FileKind::Directory);
-        let of_layers = of_layers.filter_map(|found| mounts.covering(&found.path)).map(|mount| mount.fstype).collect();
+        let flags =
+            lain_on.iter().chain(lower.iter().filter(is_named)).flat_map(|mount| mount.options.clone()).collect();
         Self {
             places: mounts.around(&locations),
             seen: locations,
@@ -252,27 +307,34 @@ impl Facts {
             shown,
             source_path,
             storage,
-            flags: below.map(|mount| mount.options).unwrap_or_default(),
+            flags,
             written,
+            below,
             fstype,
-            layers: of_layers,
+            layers: lower.into_iter().map(|mount| mount.fstype).collect(),
             is_from_names,
             is_copied,
             is_remount,
         }
     }
 
-    /// Whether some place is in one of these folders, or one of these below it, under whatever name.
-    fn touches(&self, folders: &Folders<'_>, names: &NamedFolders<'_>, mounts: &impl Mounts) -> bool {
-        folders.holding(&self.places).is_some()
-            || self.paths.iter().any(|path| names.holding(path).is_some())
-            || self.hold(&self.seen, folders, mounts)
+    /// Whether some place is in one of these folders, or holds one, under whatever name.
+    fn touches(&self, folders: &Folders<'_>, names: &NamedFolders<'_>, mounts: &impl Mounts) -> Match {
+        let is_in =
+            folders.holding(&self.places).is_some() || self.paths.iter().any(|path| names.holding(path).is_some());
+        if is_in { Match::Itself } else { Self::hold(&self.seen, folders, mounts) }
     }
 
     /// Whether some folder, under whatever name, lies in one of these locations, and isn't already seen there.
-    fn hold(&self, locations: &[Location], folders: &Folders<'_>, mounts: &impl Mounts) -> bool {
-        let is_in = |folder: &Location| locations.iter().any(|location| lies_in(folder, location));
-        !self.is_remount && mounts.around(folders.locations()).iter().any(is_in)
+    fn hold(locations: &[Location], folders: &Folders<'_>, mounts: &impl Mounts) -> Match {
+        // An image that isn't at its name any more may be anywhere in its file system. It's in none that is mounted there.
+        let (lost, known): (Vec<&Location>, Vec<&Location>) = locations.iter().partition(|place| place.path.is_empty());
+        let may_hold = |folder: &Location| lost.iter().any(|lost| lies_in(folder, lost));
+        if folders.locations().iter().any(may_hold) {
+            return Match::Itself;
+        }
+        let is_in = |folder: &Location| known.iter().any(|location| lies_in(folder, location));
+        if mounts.around(folders.locations()).iter().any(is_in) { Match::Above } else { Match::Not }
     }
 
     /// Whether every place is in one of these folders.
@@ -280,29 +342,39 @@ impl Facts {
         !self.paths.is_empty() && self.paths.iter().all(|path| folders.holding(path).is_some())
     }
 
-    /// Whether the source is among these, which may name exports of servers.
-    fn is_from(&self, written: &[String], folders: &Folders<'_>, mounts: &impl Mounts) -> bool {
-        // An image that isn't at its name any more may be anywhere in its file system.
-        let holds = |folder: &Location| self.storage.iter().any(|bytes| lies_in(folder, bytes));
-        self.is_named(written)
-            || folders.holding(&self.source).is_some()
-            || self.hold(&self.shown, folders, mounts)
-            || !self.storage.is_empty() && mounts.around(folders.locations()).iter().any(holds)
+    /// Whether the source is among these, which may name exports of servers, or holds one.
+    fn is_from(&self, written: &[String], folders: &Folders<'_>, mounts: &impl Mounts) -> Match {
+        let mut sources = self.written.iter().chain(&self.below);
+        let is_in = sources.any(|source| is_named(source, written)) || folders.holding(&self.source).is_some();
+        if is_in { Match::Itself } else { Self::hold(&self.shown, folders, mounts) }
     }
 
     /// Whether the source is among these, as the request reaches it, and so is all that a device of it shows.
     fn is_exempt(&self, written: &[String], folders: &NamedFolders<'_>, mounts: &impl Mounts) -> bool {
         let is_in = |path: &String| folders.holding(path).is_some();
         let has_name_in = |location: &Location| mounts.names(location, MANY).iter().any(is_in);
-        // The roots of file systems that are mounted from it are no names of it.
-        let mut bytes = self.storage.iter().filter(|location| location.path != "/");
-        self.is_named(written) || self.source_path.as_ref().is_some_and(is_in) && bytes.all(has_name_in)
+        // Other types take any word for their source.
+        let is_served = self
+            .fstype
+            .as_ref()
+            .is_some_and(|fstype| SERVED.contains(&fstype.as_str()) || fstype == "fuse" || fstype.starts_with("fuse."));
+        let is_export = is_served && self.written.as_ref().is_some_and(|source| is_named(source, written));
+        is_export || self.source_path.as_ref().is_some_and(is_in) && self.storage.iter().all(has_name_in)
     }
+}
 
-    fn is_named(&self, written: &[String]) -> bool {
-        let mut remote = written.iter().filter(|folder| !is_on_host(folder));
-        self.written.as_ref().is_some_and(|source| remote.any(|from| is_export_within(source, from)))
-    }
+/// Whether a source is one of these exports of servers.
+fn is_named(source: &str, exports: &[String]) -> bool {
+    exports.iter().any(|export| !is_on_host(export) && is_export_within(source, export))
+}
+
+/// How a condition fits.
+#[derive(Clone, Copy, PartialEq)]
+enum Match {
+    Not,
+    /// What it names is below.
+    Above,
+    Itself,
 }
 
 impl Rule {
@@ -315,12 +387,11 @@ impl Rule {
             return Ok(Applies::Not);
         }
         let (targets, names) = (Folders::locate(&self.targets, mounts)?, NamedFolders::follow(&self.targets, mounts)?);
-        if !self.targets.is_empty() && !facts.touches(&targets, &names, mounts) {
-            return Ok(Applies::Not);
-        }
         let sources = Folders::locate(&self.sources, mounts)?;
-        let is_source = self.sources.is_empty() || facts.is_from(&self.sources, &sources, mounts);
-        if !is_source && !facts.is_from_names {
+        let target = if self.targets.is_empty() { Match::Itself } else { facts.touches(&targets, &names, mounts) };
+        let source =
+            if self.sources.is_empty() { Match::Itself } else { facts.is_from(&self.sources, &sources, mounts) };
+        if target == Match::Not || source == Match::Not && !facts.is_from_names {
             return Ok(Applies::Not);
         }
         if facts.stays_in(&NamedFolders::follow(&self.except_targets, mounts)?) {
@@ -328,7 +399,13 @@ impl Rule {
         }
         let except_sources = NamedFolders::follow(&self.except_sources, mounts)?;
         let is_exempt = facts.is_exempt(&self.except_sources, &except_sources, mounts);
-        Ok(if is_type && is_source && !is_exempt { Applies::Whole } else { Applies::ToTakenRights })
+        // A remount above what a rule names gives no right back that was taken there.
+        let is_above = facts.is_remount && (target == Match::Above || source == Match::Above);
+        Ok(match is_type && source != Match::Not && !is_above {
+            true if !is_exempt => Applies::Whole,
+            true if facts.is_remount => Applies::Not,
+            _ => Applies::ToTakenRights,
+        })
     }
 }
 

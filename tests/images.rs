@@ -102,6 +102,11 @@ fn an_image_that_is_hidden_is_not_forgotten() -> Result<()> {
         # Mounted under a name that is gone, and then replaced.
         mount --bind /mnt/w/untrusted/t /mnt/z; allowed mount -t ext4 -o loop /mnt/z/u.img /mnt/x; keeps /mnt/x; umount -l /mnt/z
         allowed mount -o remount,bind,suid,exec /mnt/x; keeps /mnt/x
+        # Hidden in a file system whose files have other numbers.
+        umount /mnt/x; mkdir $W/lower $W/upper $W/work; mv /mnt/w/untrusted/t/u.img $W
+        mount -t overlay -o lowerdir=/mnt/w/other,upperdir=$W/upper,workdir=$W/work overlay /mnt/w/untrusted; mkdir /mnt/w/untrusted/t
+        mv $W/u.img /mnt/w/untrusted/t; allowed mount -t ext4 -o loop /mnt/w/untrusted/t/u.img /mnt/x; keeps /mnt/x
+        mount -t tmpfs tmpfs /mnt/w/untrusted/t; allowed mount -o remount,bind,suid,exec /mnt/x; keeps /mnt/x; umount /mnt/w/untrusted/t
         rm /mnt/w/untrusted/t/u.img; ln -s /mnt/f /mnt/w/untrusted/t/u.img
         allowed mount -o remount,bind,suid,exec /mnt/x; keeps /mnt/x",
     )
@@ -113,7 +118,11 @@ fn an_image_in_an_image_gets_its_flags() -> Result<()> {
         truncate -s 4M /mnt/x/inner.ext4; mkfs.ext4 -q /mnt/x/inner.ext4; mkdir /mnt/tree; mkfs.erofs --quiet /mnt/x/inner.erofs /mnt/tree
         allowed mount -t ext4 -o loop /mnt/x/inner.ext4 /mnt/y; keeps /mnt/y
         allowed mount -o remount,bind,suid,exec /mnt/y; keeps /mnt/y; umount /mnt/y
-        allowed mount -t erofs /mnt/x/inner.erofs /mnt/y; keeps /mnt/y",
+        allowed mount -t erofs /mnt/x/inner.erofs /mnt/y; keeps /mnt/y; umount /mnt/y
+        # The outer one is mounted no more, but for its users.
+        allowed mount -t ext4 -o loop /mnt/x/inner.ext4 /mnt/y; keeps /mnt/y; umount -l /mnt/x
+        allowed mount -o remount,bind,suid,exec /mnt/y; keeps /mnt/y; allowed mount --bind -o suid,exec /mnt/y /mnt/z; keeps /mnt/z
+        umount /mnt/z /mnt/y",
     )
 }
 
@@ -150,6 +159,16 @@ fn a_remount_above_a_folder_gives_nothing_back() -> Result<()> {
     );
     let output = on_host_with(flags, &["secure-flags"], &script)?;
     ensure!(output.status.success(), "{}", text_of(&output));
+    // What was mounted on a target with an exception has lost nothing there.
+    let excepting = flags.replace("/mnt/w/untrusted\"]", "/mnt/w/untrusted\"], except-targets = [\"/mnt/z\"]");
+    let script = format!(
+        "{WORLD}
+        mkdir /mnt/empty /mnt/z/o; allowed mount -t overlay -o lowerdir=/mnt/w/untrusted:/mnt/empty overlay /mnt/z/o
+        if flags /mnt/z/o | grep nosuid; then exit 1; fi
+        allowed mount --bind /mnt/z/o /mnt/x; keeps /mnt/x"
+    );
+    let output = on_host_with(&excepting, &["secure-flags"], &script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
     Ok(())
 }
 
@@ -185,8 +204,20 @@ fn an_overlay_gives_no_right_that_a_bind_may_not_give() -> Result<()> {
     holds(
         "image /mnt/w/secret/e.img; mkdir /mnt/empty; mount -o loop,nosuid,noexec,ro /mnt/w/secret/e.img /mnt/img
         denied mount --bind -o exec /mnt/img /mnt/x; denied mount -t overlay -o lowerdir=/mnt/img:/mnt/empty overlay /mnt/x
-        allowed mount -t overlay -o nosuid,noexec,lowerdir=/mnt/img:/mnt/empty overlay /mnt/x",
+        allowed mount -t overlay -o nosuid,noexec,lowerdir=/mnt/img:/mnt/empty overlay /mnt/x
+        allowed mount -o remount,bind,suid,exec /mnt/x; keeps /mnt/x",
     )?;
+    // Nor is it given to the overlay in a second step, whether or not a rule has taken it.
+    let denying = "[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = { deny-sources = [\"/mnt/w/secret\"] }\n";
+    let script = format!(
+        "{WORLD}
+        image /mnt/w/secret/e.img; mkdir /mnt/empty; mount -o loop,nosuid,noexec,ro /mnt/w/secret/e.img /mnt/img
+        allowed mount -t overlay -o nosuid,noexec,lowerdir=/mnt/img:/mnt/empty overlay /mnt/x
+        denied mount -o remount,bind,suid /mnt/x; denied mount --bind -o exec /mnt/x /mnt/y
+        denied mount -t overlay -o lowerdir=/mnt/x:/mnt/empty overlay /mnt/y; allowed mount --bind /mnt/x /mnt/y"
+    );
+    let output = on_host_with(denying, &["path-guard"], &script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
     let allowing =
         "[[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nsettings = { allow-sources = [\"/mnt\"] }\n";
     let script = format!(

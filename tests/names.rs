@@ -10,6 +10,7 @@ tests! {
     privileged a_place_that_is_hidden_is_judged_by_its_own_name,
     privileged a_mount_that_is_hidden_is_judged_by_its_own_name,
     privileged above_what_is_allowed_by_name_nothing_is_put,
+    privileged a_link_to_what_is_allowed_is_not_replaced,
     privileged an_export_is_exempt_for_types_of_servers_only,
     privileged another_name_of_the_own_state_is_taken_away_again,
     privileged what_is_hidden_below_a_limited_folder_still_counts,
@@ -106,6 +107,28 @@ fn above_what_is_allowed_by_name_nothing_is_put() -> Result<()> {
     Ok(())
 }
 
+fn a_link_to_what_is_allowed_is_not_replaced() -> Result<()> {
+    let policies = format!(
+        "[host]\ntargets = [\"/mnt/jobs\"]\n{}",
+        guard("allow-targets = [\"/mnt/a\", \"/mnt/jobs\"], allow-sources = [\"/mnt/s\"]")
+    );
+    holds(
+        &policies,
+        "path-guard",
+        "mkdir -p /mnt/a/rel /mnt/a/other /mnt/data/t /mnt/s/evil; ln -s a/rel/current /mnt/jobs; ln -s ../../data /mnt/a/rel/current
+        ln -s /sys/kernel /mnt/s/evil/current; allowed mount --bind /mnt/s/data /mnt/data/t; umount /mnt/data/t
+        refused mount --bind /mnt/s/evil /mnt/a/rel; echo \"$said\" | grep -q another
+        refused mount --bind /mnt/s/data /sys/kernel; allowed mount --bind /mnt/s/data /mnt/a/other",
+    )?;
+    holds(
+        &guard("allow-targets = [\"/mnt/a\", \"/mnt/jobs\"], allow-sources = [\"/mnt/s\"]"),
+        "path-guard",
+        "mkdir -p /mnt/a/rel /mnt/data /mnt/s/evil; ln -s a/rel/current /mnt/jobs; ln -s ../../data /mnt/a/rel/current
+        ln -s /mnt/b /mnt/s/evil/current; denied mount --bind /mnt/s/evil /mnt/a/rel; echo \"$said\" | grep -q another
+        denied mount --bind /mnt/s/data /mnt/b",
+    )
+}
+
 fn an_export_is_exempt_for_types_of_servers_only() -> Result<()> {
     holds(
         "[[policy]]\nname = \"flags\"\nplugin = \"secure-flags.wasm\"\nrewrites = [\"options\"]\n\
@@ -139,7 +162,8 @@ fn what_is_hidden_below_a_limited_folder_still_counts() -> Result<()> {
         "mkdir /mnt/a/1 /mnt/a/2 /mnt/a/3 /mnt/s/1 /mnt/s/2 /mnt/s/3
         allowed mount -t tmpfs tmpfs /mnt/a/1; allowed mount -t tmpfs tmpfs /mnt/a/2; denied mount -t tmpfs tmpfs /mnt/a/3
         mount --bind /mnt/s /mnt/a; denied mount -t tmpfs tmpfs /mnt/a/3; umount /mnt/a
-        mkdir -p /mnt/over/a/3; mount --bind /mnt/over /mnt; denied mount -t tmpfs tmpfs /mnt/a/3",
+        # Nor is it hidden by a mount above it.
+        denied mount --bind /mnt/s /mnt; mkdir -p /mnt/over/a/3; mount --bind /mnt/over /mnt; denied mount -t tmpfs tmpfs /mnt/a/3",
     )
 }
 

@@ -73,10 +73,16 @@ fn replaced(
     if matches!(request.operation, Operation::Remount { .. } | Operation::SetPropagation(_)) {
         return Ok(None);
     }
-    let named: Vec<&str> = rules.targets.iter().chain(&rules.sources).map(AsRef::as_ref).collect();
-    let real = followed(&named, snapshot)?;
-    for name in named.into_iter().chain(real.iter().map(String::as_str)) {
-        if let Some(place) = places.iter().find(|place| place.path != name && is_within(name, &place.path)) {
+    for name in rules.targets.iter().chain(&rules.sources).map(AsRef::<str>::as_ref) {
+        let followed = snapshot.follow(name)?;
+        let (real, links) = followed.split_first().map_or((None, &[][..]), |(real, links)| (Some(real), links));
+        let is_above = |place: &Place, path: &str| place.path != path && is_within(path, &place.path);
+        let changes = |place: &&&Place| {
+            is_above(place, name)
+                || real.is_some_and(|real| is_above(place, real))
+                || links.iter().any(|link| is_within(link, &place.path))
+        };
+        if let Some(place) = places.iter().find(changes) {
             let message =
                 format!("it would make {name} another place, which [host] names ({})", for_people(&place.path));
             return Ok(Some(Refusal::new(argument_of(place), message, None)));
@@ -260,7 +266,7 @@ fn not_located(path: &str) -> HostError {
 fn followed<P: AsRef<str>>(paths: &[P], snapshot: &Snapshot) -> Result<Vec<String>, HostError> {
     let mut followed = Vec::new();
     for path in paths {
-        followed.extend(snapshot.follow(path.as_ref())?);
+        followed.extend(snapshot.follow(path.as_ref())?.into_iter().next());
     }
     Ok(followed)
 }

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
 
 use super::btrfs;
 use super::identity::unique_id;
-use super::locate::{End, walk};
+use super::locate::{End, links, walk};
 use super::loop_devices::LoopDevices;
 use super::root::HostRoot;
 use crate::model::host_error::HostError;
@@ -68,6 +68,10 @@ impl MountSource for Without {
 
     fn reach(&self, path: &str) -> Option<Reached> {
         self.live.reach(path).map(|reached| Reached { on: None, ..reached })
+    }
+
+    fn links(&self, path: &str) -> Option<Vec<String>> {
+        self.live.links(path)
     }
 
     fn reach_found(&self, found: BorrowedFd<'_>, path: &str) -> Option<Reached> {
@@ -163,6 +167,10 @@ impl MountSource for LiveMounts {
     fn reach(&self, path: &str) -> Option<Reached> {
         let End { there, path, missing } = walk(&self.host, path)?;
         self.place(there.as_fd(), &path, &missing)
+    }
+
+    fn links(&self, path: &str) -> Option<Vec<String>> {
+        links(&self.host, path)
     }
 
     fn reach_found(&self, found: BorrowedFd<'_>, path: &str) -> Option<Reached> {

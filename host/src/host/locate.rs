@@ -37,11 +37,21 @@ pub(super) fn walk(host: &HostRoot, path: &str) -> Option<End> {
     {
         return Some(End { there, path, missing: String::new() });
     }
+    step_by_step(host, &plain).map(|(end, _)| end)
+}
+
+/// The real paths of the links on the way of a path. None where that leads nowhere.
+pub(super) fn links(host: &HostRoot, path: &str) -> Option<Vec<String>> {
+    step_by_step(host, &lexical(path)).map(|(_, links)| links)
+}
+
+/// Follows a path, one name after the other. Returns the real paths of the links as well.
+fn step_by_step(host: &HostRoot, plain: &str) -> Option<(End, Vec<String>)> {
     let root = host.root().try_clone_to_owned().ok()?;
     let mut trail: Vec<(String, OwnedFd)> = Vec::new();
     let mut missing: Vec<String> = Vec::new();
-    let mut todo: Vec<String> = components(&plain).rev().map(str::to_owned).collect();
-    let mut links = 0;
+    let mut todo: Vec<String> = components(plain).rev().map(str::to_owned).collect();
+    let mut links = Vec::new();
     while let Some(name) = todo.pop() {
         if name == ".." {
             if missing.pop().is_none() {
@@ -69,12 +79,12 @@ pub(super) fn walk(host: &HostRoot, path: &str) -> Option<End> {
             trail.push((name, there));
             continue;
         }
-        links += 1;
+        links.push(text_of(&trail) + "/" + &name);
         if is_magic(here, &name, &there).unwrap_or(true) {
             return None;
         }
         let text = readlinkat(&there, "", Vec::new()).ok()?.into_string().ok()?;
-        if links > MAX_SYMLINKS {
+        if links.len() > MAX_SYMLINKS {
             return None;
         }
         if text.starts_with('/') {
@@ -82,9 +92,13 @@ pub(super) fn walk(host: &HostRoot, path: &str) -> Option<End> {
         }
         todo.extend(components(&text).rev().map(str::to_owned));
     }
-    let path = trail.iter().fold(String::new(), |path, (name, _)| path + "/" + name);
+    let path = text_of(&trail);
     let there = trail.pop().map_or(root, |(_, fd)| fd);
-    Some(End { there, path: lexical(&path), missing: missing.join("/") })
+    Some((End { there, path: lexical(&path), missing: missing.join("/") }, links))
+}
+
+fn text_of(trail: &[(String, OwnedFd)]) -> String {
+    trail.iter().fold(String::new(), |path, (name, _)| path + "/" + name)
 }
 
 /// The real path of something, as `/proc/self/fd` has it; see proc(5). It's taken if it leads there from the host's root.

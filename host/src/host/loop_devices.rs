@@ -299,6 +299,18 @@ impl<'h> LoopDevices<'h> {
         self.upper_of(&image_of(self.host, device).ok().flatten()?)
     }
 
+    /// The mounted file systems whose files have other numbers than their mounts.
+    pub(super) fn with_other_numbers(&self) -> Vec<Device> {
+        let table = self.table.get_or_init(|| self.host.mount_table().ok());
+        let mounts = table.iter().flat_map(|table| table.iter());
+        let mounts = mounts.filter(|mount| matches!(&*mount.fstype(), b"btrfs" | b"overlay" | b"bcachefs"));
+        let mut devices: Vec<Device> =
+            mounts.map(|mount| Device { major: mount.major(), minor: mount.minor() }).collect();
+        devices.sort();
+        devices.dedup();
+        devices
+    }
+
     /// The location of a real path, as the mount table has it.
     pub(super) fn location_of(&self, path: &str) -> Option<Location> {
         let mount = self.covering(path)?;

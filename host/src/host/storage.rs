@@ -81,8 +81,14 @@ fn below(
         }
         seen.push(file_system);
         for device in devices_of(host, snapshot, file_system)? {
-            if !with_nodes && disk_of(host, device).map_err(not_read)?.major != Device::LOOP_MAJOR {
+            let disk = disk_of(host, device).map_err(not_read)?;
+            if !with_nodes && disk.major != Device::LOOP_MAJOR {
                 continue;
+            }
+            let is_told = || LoopDevices::of(host).shows_something(disk).map_err(not_read);
+            if with_nodes && disk.major == Device::LOOP_MAJOR && !is_told()? {
+                let unknown = io::Error::new(ErrorKind::NotFound, "sysfs doesn't tell which image it shows");
+                return Err(HostError::new("look up", &format!("loop device {disk}"), unknown));
             }
             let topology = snapshot.topology().map_err(HostError::clone)?;
             let relatives = Relatives::of_device(host, device, topology).map_err(not_read)?;
@@ -237,14 +243,15 @@ impl<'h> Relatives<'h> {
     }
 
     /// Where the image of a loop device is. If it's no longer at its path, or something hides it there, it's somewhere in its file system.
-    fn image(&self, device: Device, snapshot: &Snapshot, topology: &Topology) -> Result<Option<Location>, HostError> {
+    fn image(&self, device: Device, snapshot: &Snapshot, topology: &Topology) -> Result<Vec<Location>, HostError> {
+        let list = |location: Option<Location>| location.into_iter().collect();
         let Some(path) = image_of(self.host, device).map_err(not_read)? else {
             let has_one = self.loops.shows_something(device).map_err(not_read)?;
-            return if has_one { Err(not_read(Errno::NAMETOOLONG.into())) } else { Ok(None) };
+            return if has_one { Err(not_read(Errno::NAMETOOLONG.into())) } else { Ok(Vec::new()) };
         };
         if self.loops.is_served(&path) {
             // Whoever serves it isn't asked.
-            return Ok(self.loops.location_of(&path));
+            return Ok(list(self.loops.location_of(&path)));
         }
         let there = match open_below(self.host.root(), &path, OFlags::PATH, ResolveFlags::NO_SYMLINKS) {
             Ok(there) => Some(there),
@@ -253,24 +260,23 @@ impl<'h> Relatives<'h> {
         };
         let backing = match self.loops.backing_of(device) {
             Ok(Some(backing)) => Some(backing.file),
-            Ok(None) => return Ok(None),
+            Ok(None) => return Ok(Vec::new()),
             // One that may not be asked is taken for what has its name.
             Err(_) => None,
         };
         let is_it =
             |there: &OwnedFd| backing.as_ref().is_none_or(|shown| file(there.as_fd()).is_ok_and(|file| file == *shown));
         match (there.filter(is_it), &backing) {
-            (Some(there), _) => snapshot.locate_found(there.as_fd(), &path),
+            (Some(there), _) => Ok(list(snapshot.locate_found(there.as_fd(), &path)?)),
             (None, Some(BackingFile::File(number, _))) => {
                 let device = Device { major: major(*number), minor: minor(*number) };
-                let is_mounted = topology.of_device(device).next().is_some();
                 // In a btrfs or an overlay, a file has another number than the mount.
-                let named = || self.loops.location_of(&path).filter(|_| device.major == 0).map(|named| named.device);
-                let device = if is_mounted { Some(device) } else { named() };
-                Ok(device.map(Location::somewhere_in))
+                let is_mounted = device.major != 0 || topology.of_device(device).next().is_some();
+                let others = if is_mounted { Vec::new() } else { self.loops.with_other_numbers() };
+                Ok(others.into_iter().chain([device]).map(Location::somewhere_in).collect())
             }
             // It can't be asked, and is taken for something in the file system in which its name is.
-            (None, _) => Ok(self.loops.location_of(&path).map(|named| Location::somewhere_in(named.device))),
+            (None, _) => Ok(list(self.loops.location_of(&path).map(|named| Location::somewhere_in(named.device)))),
         }
     }
 }

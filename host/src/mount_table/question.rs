@@ -35,7 +35,6 @@ pub(crate) enum Answer {
     Mounts(Vec<MountText>),
     Location(Option<Location>),
     Locations(Vec<Location>),
-    Path(Option<String>),
     Names(Vec<String>),
 }
 

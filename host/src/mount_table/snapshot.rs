@@ -134,11 +134,11 @@ impl Snapshot {
         self.location_of(self.source.reach_found(found, path))
     }
 
-    /// The real path of a path; none where it leads nowhere.
-    pub(crate) fn follow(&self, path: &str) -> Result<Option<String>, HostError> {
+    /// The real path of a path, and then those of the links that lead there; nothing where it leads nowhere.
+    pub(crate) fn follow(&self, path: &str) -> Result<Vec<String>, HostError> {
         match self.ask(Question::Follow(path.to_owned()))? {
-            Answer::Path(path) => Ok(path),
-            _ => Ok(None),
+            Answer::Names(paths) => Ok(paths),
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -264,13 +264,19 @@ impl Snapshot {
             Question::ByDevice { device, limit } => some(table()?.by_device(device.major, device.minor), *limit),
             Question::ById(id) => Answer::Mount(table()?.by_id(*id).map(|mount| mount.to_text())),
             Question::Locate(path) => Answer::Location(self.location_of(self.reach(path))?),
-            Question::Follow(path) => Answer::Path(self.reach(path).map(|reached| reached.real)),
+            Question::Follow(path) => Answer::Names(self.find_real(path)),
             Question::Along(path) => Answer::Locations(self.find_along(path)?),
             Question::Around(locations) => {
                 Answer::Locations(self.topology().map_err(HostError::clone)?.around(locations))
             }
             Question::Names { location, limit } => Answer::Names(self.find_names(location, *limit)?),
         })
+    }
+
+    fn find_real(&self, path: &str) -> Vec<String> {
+        let links = || if self.reach(path)?.real == path { Some(Vec::new()) } else { self.source.links(path) };
+        let real = self.reach(path).map(|reached| reached.real);
+        real.zip(links()).map(|(real, links)| std::iter::once(real).chain(links).collect()).unwrap_or_default()
     }
 
     fn find_covering(&self, path: &str) -> Result<Option<MountText>, HostError> {

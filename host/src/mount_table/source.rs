@@ -27,6 +27,9 @@ pub(crate) trait MountSource: Send + Sync {
     /// What was found at a real path.
     fn reach_found(&self, found: BorrowedFd<'_>, path: &str) -> Option<Reached>;
 
+    /// The real paths of the links on the way of a path. None where that leads nowhere.
+    fn links(&self, path: &str) -> Option<Vec<String>>;
+
     /// Whether no mount was made, taken away, moved or given other flags since this source was opened. A change of propagation
     /// alone isn't seen: it can take peers and slaves away, and adds none. A change of a file system's own options isn't seen
     /// either: requests that make one, or mount the file system, hold the lock of that file system.
@@ -74,6 +77,13 @@ impl MountSource for Recorded {
             None => path.to_owned(),
         };
         Some(Reached { real: if real.is_empty() { "/".to_owned() } else { real }, on: None })
+    }
+
+    fn links(&self, path: &str) -> Option<Vec<String>> {
+        let is_on_the_way = |link: &&String| {
+            path.strip_prefix(link.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        Some(self.0.keys().filter(is_on_the_way).cloned().collect())
     }
 
     fn reach_found(&self, _: BorrowedFd<'_>, path: &str) -> Option<Reached> {

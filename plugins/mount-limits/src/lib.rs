@@ -106,6 +106,12 @@ fn too_many_below(settings: &Settings, review: &Review, mounts: &impl Mounts) ->
     }
     let limited: Vec<String> = settings.below.iter().map(|below| below.path.clone()).collect();
     let (folders, names) = (Folders::locate(&limited, mounts)?, NamedFolders::follow(&limited, mounts)?);
+    // Above such a folder, a mount would hide what is counted there.
+    let new = review.places.iter().filter(|place| matches!(place.via, Via::Target | Via::Peer | Via::Slave));
+    if let Some((place, folder)) = new.filter_map(|place| Some((place, names.below(&place.path)?))).next() {
+        let reason = format!("{} holds {folder}, in which mounts are counted", place.path);
+        return Ok(Some(deny(&TOO_MANY_BELOW, "target", reason)));
+    }
     // Every mount that comes along is carried to the peers as well.
     let brought = review.places.iter().filter(|place| place.via == Via::BroughtAlong).count() as u64;
     let paths: Vec<&str> = review.places.iter().map(|place| place.path.as_str()).collect();

@@ -191,7 +191,8 @@ fn allowed_replaced(settings: &Settings, review: &Review, mounts: &impl Mounts) 
     for (code, list) in lists {
         let Some(list) = list else { continue };
         let allowed = NamedFolders::follow(list, mounts)?;
-        let places = review.places.iter().filter(|place| place.via != Via::BroughtAlong);
+        // What lies below the target is above an allowed name only if the target is.
+        let places = review.places.iter().filter(|place| !matches!(place.via, Via::BroughtAlong | Via::Below));
         let replaced = places.filter_map(|place| Some((place, allowed.below(&place.path)?))).next();
         if let Some((place, folder)) = replaced {
             let reason = format!("{} holds {folder}, which is allowed: it would be another one then", shown(place));
@@ -410,6 +411,9 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         return Ok(Some(verdict));
     }
     for view in &views {
+        if let Some(verdict) = opened_unknown(settings, view, &bytes, mounts) {
+            return Ok(Some(verdict));
+        }
         if let Some(verdict) = opened_elsewhere(settings, review, view, mounts)? {
             return Ok(Some(verdict));
         }
@@ -457,6 +461,24 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         }
     }
     folder_of_nodes_denied(settings, review, mounts)
+}
+
+/// Nobody can tell for certain what the layers of an overlay are, or the file of an erofs without a device, or an image in a file system
+/// that is mounted no more. Where sources are judged, such a mount gets no right that it lacks.
+fn opened_unknown(settings: &Settings, view: &Opened, bytes: &[Location], mounts: &impl Mounts) -> Option<Verdict> {
+    let code = match (settings.deny_sources.is_empty(), settings.allow_sources.is_empty()) {
+        (false, _) => &SOURCE_DENIED,
+        (true, false) => &SOURCE_NOT_ALLOWED,
+        (true, true) => return None,
+    };
+    let Opened { field, found, mount, given } = view;
+    let is_named = mount.fstype == "overlay" || mount.fstype == "erofs" && mount.device.major == 0;
+    let is_lost = || bytes.iter().any(|place| is_lost(place) && mounts.by_device(place.device, 1).is_empty());
+    // An overlay writes to what the kernel lets it write to.
+    let given: Vec<(&str, &str)> = given.iter().copied().filter(|right| !is_named || right.0 != "rw").collect();
+    let is_opened = lacks_one(mount, &given, false) && (is_named || is_lost());
+    let reason = || format!("nothing tells any more what {} shows, so that it gets no right that it lacks", found.path);
+    is_opened.then(|| deny(code, field, reason()))
 }
 
 /// What is opened must be allowed by itself, and not only by where it's shown: a view that lacks rights may show any folder of the host.

@@ -247,7 +247,7 @@ impl<'r, M: Mounts> Evaluation<'r, M> {
     }
 
     fn followed(&self, path: &str) -> Result<String, String> {
-        let found = self.mounts.follow(&[path]).into_iter().next().flatten();
+        let found = self.mounts.follow(&[path]).into_iter().flatten().next();
         found.ok_or_else(|| format!("{path} leads nowhere on this host"))
     }
 

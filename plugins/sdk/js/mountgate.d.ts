@@ -98,7 +98,7 @@ export interface Mounts {
     byDevice(device: Device, limit: number): Mount[];
     byId(id: number | bigint): Mount | null | undefined;
     locate(paths: string[]): (Location | null | undefined)[];
-    follow(paths: string[]): (string | null | undefined)[];
+    follow(paths: string[]): string[][];
     along(paths: string[]): Location[][];
     around(of: Location[]): Location[];
     names(of: Location, limit: number): string[];

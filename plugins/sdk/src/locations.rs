@@ -63,6 +63,8 @@ impl<'s> Folders<'s> {
 pub struct NamedFolders<'s> {
     paths: Vec<&'s str>,
     real: Vec<String>,
+    /// The links that lead to each of them.
+    links: Vec<Vec<String>>,
 }
 
 impl<'s> NamedFolders<'s> {
@@ -73,11 +75,15 @@ impl<'s> NamedFolders<'s> {
     pub fn follow(paths: &'s [String], mounts: &impl Mounts) -> Result<Self, String> {
         let paths: Vec<&str> = paths.iter().map(String::as_str).filter(|path| is_on_host(path)).collect();
         if paths.is_empty() {
-            return Ok(Self { paths, real: Vec::new() });
+            return Ok(Self { paths, real: Vec::new(), links: Vec::new() });
         }
-        let followed = mounts.follow(&paths).into_iter().zip(&paths);
-        let real: Result<_, String> = followed.map(|(real, path)| real.ok_or_else(|| leads_nowhere(path))).collect();
-        Ok(Self { real: real?, paths })
+        let (mut real, mut links) = (Vec::new(), Vec::new());
+        for (followed, path) in mounts.follow(&paths).into_iter().zip(&paths) {
+            let mut followed = followed.into_iter();
+            real.push(followed.next().ok_or_else(|| leads_nowhere(path))?);
+            links.push(followed.collect());
+        }
+        Ok(Self { paths, real, links })
     }
 
     /// The paths.
@@ -92,9 +98,13 @@ impl<'s> NamedFolders<'s> {
 
     /// The first of them that a mount at this path, or its end, would make another one: the path is above it, and a link could be put there.
     pub fn below(&self, path: &str) -> Option<&'s str> {
-        let is_above = |folder: &str| folder != path && is_within(folder, path);
-        let found = self.real.iter().zip(&self.paths).find(|(real, folder)| is_above(real) || is_above(folder));
-        found.map(|(_, path)| *path)
+        let is_above = |folder: &str| folder.len() > path.len() && is_within(folder, path);
+        let all = self.paths.iter().zip(&self.real).zip(&self.links);
+        let changes = |written: &str, real: &String, links: &[String]| {
+            is_above(real) || is_above(written) || links.iter().any(|link| is_within(link, path))
+        };
+        let found = all.into_iter().find(|((written, real), links)| changes(written, real, links));
+        found.map(|((path, _), _)| *path)
     }
 
     /// The first of them that a real path is at or below.

@@ -18,7 +18,7 @@ pub trait Mounts {
     fn by_device(&self, device: Device, limit: u32) -> Vec<Mount>;
     fn by_id(&self, id: u64) -> Option<Mount>;
     fn locate(&self, paths: &[&str]) -> Vec<Option<Location>>;
-    fn follow(&self, paths: &[&str]) -> Vec<Option<String>>;
+    fn follow(&self, paths: &[&str]) -> Vec<Vec<String>>;
     fn along(&self, paths: &[&str]) -> Vec<Vec<Location>>;
     fn around(&self, of: &[Location]) -> Vec<Location>;
     fn names(&self, of: &Location, limit: u32) -> Vec<String>;
@@ -77,7 +77,7 @@ impl Mounts for HostMounts {
         in_pieces(paths, |path| path.len(), |paths| mount_table::locate(&owned(paths)))
     }
 
-    fn follow(&self, paths: &[&str]) -> Vec<Option<String>> {
+    fn follow(&self, paths: &[&str]) -> Vec<Vec<String>> {
         in_pieces(paths, |path| path.len(), |paths| mount_table::follow(&owned(paths)))
     }
 
@@ -224,8 +224,8 @@ impl Mounts for MountList {
         self.along(paths).into_iter().map(|along| along.into_iter().next()).collect()
     }
 
-    fn follow(&self, paths: &[&str]) -> Vec<Option<String>> {
-        paths.iter().map(|path| Some((*path).to_owned())).collect()
+    fn follow(&self, paths: &[&str]) -> Vec<Vec<String>> {
+        paths.iter().map(|path| vec![(*path).to_owned()]).collect()
     }
 
     fn along(&self, paths: &[&str]) -> Vec<Vec<Location>> {

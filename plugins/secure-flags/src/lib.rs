@@ -183,7 +183,7 @@ fn exception_replaced(settings: &Settings, review: &Review, mounts: &impl Mounts
     }
     for list in settings.rules.iter().flat_map(|rule| [&rule.except_targets, &rule.except_sources]) {
         let excepted = NamedFolders::follow(list, mounts)?;
-        let places = review.places.iter().filter(|place| place.via != Via::BroughtAlong);
+        let places = review.places.iter().filter(|place| !matches!(place.via, Via::BroughtAlong | Via::Below));
         let replaced = places.filter_map(|place| Some((place, excepted.below(&place.path)?))).next();
         if let Some((place, folder)) = replaced {
             let reason =
@@ -283,10 +283,13 @@ impl Facts {
         let path = review.source.as_ref().map(|found| found.path.as_str()).or(written.as_deref());
         let path = path.filter(|path| is_on_host(path));
         shown.extend(path.and_then(|path| mounts.locate(&[path]).into_iter().next().flatten()));
-        let source_path = path.filter(|_| is_path).and_then(|path| mounts.follow(&[path]).into_iter().next().flatten());
+        let source_path = path.filter(|_| is_path).and_then(|path| mounts.follow(&[path]).into_iter().flatten().next());
         let existing = mount.as_ref().or(copied.as_ref());
         let is_named = |mount: &&Mount| mount.fstype == "overlay" || mount.fstype == "erofs" && mount.device.major == 0;
-        let is_from_names = existing.iter().copied().chain(&lower).any(|mount| is_named(&mount));
+        // Of an image in a file system that is mounted no more, not even that is known.
+        let is_unknown = |place: &&Location| place.path.is_empty() && mounts.by_device(place.device, 1).is_empty();
+        let is_from_names = existing.iter().copied().chain(&lower).any(|mount| is_named(&mount))
+            || shown.iter().find(is_unknown).is_some();
         let judged = review.source.as_ref().unwrap_or(&review.target);
         let nodes = mounts.locate(&[DEVICE_NODES]).into_iter().flatten().next();
         let is_node = |location: &Location| nodes.as_ref().is_some_and(|nodes| lies_in(location, nodes));
@@ -349,17 +352,16 @@ impl Facts {
         if is_in { Match::Itself } else { Self::hold(&self.shown, folders, mounts) }
     }
 
-    /// Whether the source is among these, as the request reaches it, and so is all that a device of it shows.
-    fn is_exempt(&self, written: &[String], folders: &NamedFolders<'_>, mounts: &impl Mounts) -> bool {
+    /// Whether the source is among these, as the request reaches it. What is in an image is never exempt: its device is the kernel's.
+    fn is_exempt(&self, written: &[String], folders: &NamedFolders<'_>) -> bool {
         let is_in = |path: &String| folders.holding(path).is_some();
-        let has_name_in = |location: &Location| mounts.names(location, MANY).iter().any(is_in);
         // Other types take any word for their source.
         let is_served = self
             .fstype
             .as_ref()
             .is_some_and(|fstype| SERVED.contains(&fstype.as_str()) || fstype == "fuse" || fstype.starts_with("fuse."));
         let is_export = is_served && self.written.as_ref().is_some_and(|source| is_named(source, written));
-        is_export || self.source_path.as_ref().is_some_and(is_in) && self.storage.iter().all(has_name_in)
+        is_export || self.source_path.as_ref().is_some_and(is_in) && self.storage.is_empty()
     }
 }
 
@@ -398,10 +400,13 @@ impl Rule {
             return Ok(Applies::Not);
         }
         let except_sources = NamedFolders::follow(&self.except_sources, mounts)?;
-        let is_exempt = facts.is_exempt(&self.except_sources, &except_sources, mounts);
+        let is_exempt = facts.is_exempt(&self.except_sources, &except_sources);
         // A remount above what a rule names gives no right back that was taken there.
         let is_above = facts.is_remount && (target == Match::Above || source == Match::Above);
-        Ok(match is_type && source != Match::Not && !is_above {
+        // What was mounted where the rule didn't hold has nothing that was taken.
+        let is_new_here =
+            facts.is_from_names && !facts.is_remount && !(self.targets.is_empty() && self.except_targets.is_empty());
+        Ok(match is_new_here || is_type && source != Match::Not && !is_above {
             true if !is_exempt => Applies::Whole,
             true if facts.is_remount => Applies::Not,
             _ => Applies::ToTakenRights,

@@ -132,12 +132,12 @@ impl mount_table::Host for HostState {
         Ok(located)
     }
 
-    fn follow(&mut self, paths: Vec<String>) -> wasmtime::Result<Vec<Option<String>>> {
+    fn follow(&mut self, paths: Vec<String>) -> wasmtime::Result<Vec<Vec<String>>> {
         self.count_call()?;
         let mut real = Vec::with_capacity(paths.len());
         for path in paths {
             let answer = self.ask_uncounted(Question::Follow(path))?;
-            real.push(if let Answer::Path(path) = answer { path } else { None });
+            real.push(if let Answer::Names(path) = answer { path } else { Vec::new() });
         }
         Ok(real)
     }

@@ -122,7 +122,7 @@ fn an_image_in_an_image_gets_its_flags() -> Result<()> {
         # The outer one is mounted no more, but for its users.
         allowed mount -t ext4 -o loop /mnt/x/inner.ext4 /mnt/y; keeps /mnt/y; umount -l /mnt/x
         allowed mount -o remount,bind,suid,exec /mnt/y; keeps /mnt/y; allowed mount --bind -o suid,exec /mnt/y /mnt/z; keeps /mnt/z
-        umount /mnt/z /mnt/y",
+        umount /mnt/z; mkdir /mnt/empty; allowed mount -t overlay -o lowerdir=/mnt/y:/mnt/empty overlay /mnt/z; keeps /mnt/z; umount /mnt/z /mnt/y",
     )
 }
 
@@ -215,6 +215,14 @@ fn an_overlay_gives_no_right_that_a_bind_may_not_give() -> Result<()> {
         allowed mount -t overlay -o nosuid,noexec,lowerdir=/mnt/img:/mnt/empty overlay /mnt/x
         denied mount -o remount,bind,suid /mnt/x; denied mount --bind -o exec /mnt/x /mnt/y
         denied mount -t overlay -o lowerdir=/mnt/x:/mnt/empty overlay /mnt/y; allowed mount --bind /mnt/x /mnt/y"
+    );
+    let output = on_host_with(denying, &["path-guard"], &script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
+    let script = format!(
+        "{WORLD}
+        truncate -s 128M /mnt/w/secret/b.img; mkfs.btrfs -q /mnt/w/secret/b.img 2> /dev/null; mount -o loop /mnt/w/secret/b.img /mnt/img
+        image /mnt/img/inner; device=$(losetup -f --show /mnt/img/inner); trap 'set +e; umount /mnt/x 2> /dev/null; losetup -d $device; losetup -j /mnt/w/secret/b.img | cut -d : -f 1 | xargs -r losetup -d' EXIT
+        denied mount -t ext4 -o ro $device /mnt/x; umount -l /mnt/img; denied mount -t ext4 -o ro $device /mnt/x"
     );
     let output = on_host_with(denying, &["path-guard"], &script)?;
     ensure!(output.status.success(), "{}", text_of(&output));

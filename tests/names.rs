@@ -118,7 +118,10 @@ fn a_link_to_what_is_allowed_is_not_replaced() -> Result<()> {
         "mkdir -p /mnt/a/rel /mnt/a/other /mnt/data/t /mnt/s/evil; ln -s a/rel/current /mnt/jobs; ln -s ../../data /mnt/a/rel/current
         ln -s /sys/kernel /mnt/s/evil/current; allowed mount --bind /mnt/s/data /mnt/data/t; umount /mnt/data/t
         refused mount --bind /mnt/s/evil /mnt/a/rel; echo \"$said\" | grep -q another
-        refused mount --bind /mnt/s/data /sys/kernel; allowed mount --bind /mnt/s/data /mnt/a/other",
+        refused mount --bind /mnt/s/data /sys/kernel; allowed mount --bind /mnt/s/data /mnt/a/other
+        # A folder that a link leads into and out of again.
+        umount /mnt/a/other; mkdir -p /mnt/a/x/y /mnt/real; rm /mnt/jobs; ln -s a/x/y/../../../real /mnt/jobs
+        refused mount --bind /mnt/s/evil /mnt/a/x; echo \"$said\" | grep -q another; allowed mount --bind /mnt/s/data /mnt/a/other",
     )?;
     holds(
         &guard("allow-targets = [\"/mnt/a\", \"/mnt/jobs\"], allow-sources = [\"/mnt/s\"]"),
@@ -187,7 +190,7 @@ fn changes_that_come_through_another_namespace_are_places() -> Result<()> {
 
 fn an_exempt_source_is_exempt_by_its_name() -> Result<()> {
     let policies = "[host]\noptions = [\"loop\"]\n[[policy]]\nname = \"flags\"\nplugin = \"secure-flags.wasm\"\nrewrites = [\"options\"]\n\
-        settings = { rules = [{ add = [\"nosuid\"], except-sources = [\"/dev\"] }, { add = [\"noexec\"], except-targets = [\"/mnt/a\"] }] }\n";
+        settings = { rules = [{ add = [\"nosuid\"], except-sources = [\"/dev\", \"/mnt/pods\"] }, { add = [\"nosymfollow\"], targets = [\"/mnt/strict\"], except-sources = [\"/mnt/pods\"] }, { add = [\"nodev\"], targets = [\"/mnt/null\"] }, { add = [\"noexec\"], except-targets = [\"/mnt/a\"] }] }\n";
     holds(
         policies,
         "secure-flags",
@@ -197,6 +200,13 @@ fn an_exempt_source_is_exempt_by_its_name() -> Result<()> {
         allowed mount -o remount,bind,suid /mnt/x; has /mnt/x nosuid
         device=$(losetup -j /mnt/image | cut -d: -f1); allowed mount -t ext4 $device /mnt/y; has /mnt/y nosuid; umount /mnt/y
         rm /mnt/image; allowed mount -o remount,bind,suid /mnt/x; has /mnt/x nosuid; umount /mnt/x
+        # What is put below an exempt source isn't exempt.
+        mkdir -p /mnt/pods/t /mnt/evil /mnt/strict/a; allowed mount --bind /mnt/evil /mnt/pods/t; if has /mnt/pods/t nosymfollow; then exit 1; fi
+        allowed mount --bind /mnt/pods/t /mnt/strict/a; has /mnt/strict/a nosymfollow; umount /mnt/strict/a
+        allowed mount --rbind /mnt/pods /mnt/strict/a; has /mnt/strict/a/t nosymfollow; umount -R /mnt/strict/a; umount /mnt/pods/t
+        allowed mount --bind /mnt/pods /mnt/strict/a; if has /mnt/strict/a nosymfollow; then exit 1; fi
+        # The node of a device stays one when it's remounted.
+        : > /mnt/null; mount --bind /dev/null /mnt/null; allowed mount -o remount,bind,ro,noexec /mnt/null; echo > /mnt/null
         # A bind on an exempt target exempts nothing elsewhere.
         mount --bind /mnt/s /mnt/a; mount --make-private /mnt/a; allowed mount -t tmpfs tmpfs /mnt/s/data; has /mnt/s/data noexec
         allowed mount -t tmpfs tmpfs /mnt/a/disk; if has /mnt/a/disk noexec; then exit 1; fi",

@@ -20,7 +20,22 @@ pub(crate) fn follow(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
     Ok((real, links))
 }
 
-/// Where a path leads, and the symbolic links on the way. The end needn't be there.
+/// The folders that a path leads into and out of again, by `..`: something else there would change where it leads.
+fn left_again(path: &Path) -> Vec<PathBuf> {
+    let mut left = Vec::new();
+    let mut folder = PathBuf::new();
+    for part in path.components() {
+        if part == Component::ParentDir {
+            left.push(folder.clone());
+            folder.pop();
+        } else {
+            folder.push(part);
+        }
+    }
+    left
+}
+
+/// Where a path leads, and the symbolic links and the folders left again by `..` on the way. The end needn't be there.
 pub(super) fn on_the_way(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
     let mut links = Vec::new();
     let mut path = std::path::absolute(path)?;
@@ -37,6 +52,7 @@ pub(super) fn on_the_way(path: &Path) -> io::Result<(PathBuf, Vec<PathBuf>)> {
         let folder = prefix.parent().unwrap_or(Path::new("/"));
         links.push(prefix.to_owned());
         path = folder.join(link).join(path.strip_prefix(prefix).unwrap_or(Path::new("")));
+        links.extend(left_again(&path));
     }
     Ok((path, links))
 }

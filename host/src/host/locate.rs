@@ -40,7 +40,7 @@ pub(super) fn walk(host: &HostRoot, path: &str) -> Option<End> {
     step_by_step(host, &plain).map(|(end, _)| end)
 }
 
-/// The real paths of the links on the way of a path. None where that leads nowhere.
+/// The real paths of the links on the way of a path, and of the folders that a link leads into and out of by `..`. None where that leads nowhere.
 pub(super) fn links(host: &HostRoot, path: &str) -> Option<Vec<String>> {
     step_by_step(host, &lexical(path)).map(|(_, links)| links)
 }
@@ -55,6 +55,8 @@ fn step_by_step(host: &HostRoot, plain: &str) -> Option<(End, Vec<String>)> {
     while let Some(name) = todo.pop() {
         if name == ".." {
             if missing.pop().is_none() {
+                // A mount on this folder would change what the path leads to.
+                links.push(text_of(&trail));
                 trail.pop();
             }
             continue;

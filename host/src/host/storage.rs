@@ -93,7 +93,8 @@ fn below(
             let topology = snapshot.topology().map_err(HostError::clone)?;
             let relatives = Relatives::of_device(host, device, topology).map_err(not_read)?;
             for device in &relatives.devices {
-                if with_nodes {
+                // An image isn't the disk that it lies on.
+                if with_nodes && seen.len() == 1 {
                     found.extend(relatives.node(*device, snapshot)?);
                 }
                 let image = relatives.image(*device, snapshot, topology)?;

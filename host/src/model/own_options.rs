@@ -27,6 +27,8 @@ pub(crate) fn directory_mode(options: &Options) -> Result<Option<u32>, String> {
     let Some(option) = options.iter().rfind(|option| option.name == MKDIR) else { return Ok(None) };
     let text = option.value.as_deref().unwrap_or("0755");
     match u32::from_str_radix(text, 8) {
+        // They could put a link there in the place of a folder that a policy allows by name.
+        Ok(mode) if mode <= 0o777 && mode & 0o022 != 0 => Err(format!("{option}: others could write in the folder")),
         Ok(mode) if mode <= 0o777 => Ok(Some(mode)),
         _ => Err(format!("{option}: its mode isn't an octal number up to 777")),
     }
@@ -146,6 +148,7 @@ mod tests {
         assert_eq!(of("X-mount.mkdir=0700"), Ok(Some(0o700)));
         assert_eq!(of("ro"), Ok(None));
         assert!(of("X-mount.mkdir=4755").is_err());
+        assert!(of("X-mount.mkdir=777").is_err() && of("X-mount.mkdir=0720").is_err());
         assert!(of("X-mount.mkdir=8").is_err());
     }
 }

@@ -130,7 +130,7 @@ fn too_many_below(settings: &Settings, review: &Review, mounts: &impl Mounts) ->
         }
         // What is mounted on the folder, or above it, may hide what was there, which still counts.
         let is_covered = || mounts.covering(name).is_some_and(|mount| mount.target != "/");
-        let named = if name != "/" && is_covered() { mounts.count_below(name) } else { 0 };
+        let named = if is_covered() { mounts.count_below(name) } else { 0 };
         let count = mounts.count_in(location).max(named);
         if count.saturating_add(new) > below.max {
             let reason = format!("there are {count} mounts below {}, and at most {} may be", below.path, below.max);
@@ -148,12 +148,8 @@ fn too_many_of_source(settings: &Settings, review: &Review, mounts: &impl Mounts
     let images = found.filter(|found| found.kind == FileKind::Regular);
     // The file systems that are mounted from it through loop devices.
     let own = images.and_then(|found| found.location.as_ref());
-    let is_mounted = |location: &&Location| {
-        location.path == "/"
-            && own.is_none_or(|own| {
-                own.device.minor != location.device.minor || own.device.major != location.device.major
-            })
-    };
+    // An image that it lies in is none of them.
+    let is_mounted = |location: &&Location| location.path == "/" && !own.is_some_and(|own| lies_in(own, location));
     let roots = images.iter().flat_map(|found| &found.storage).filter(is_mounted);
     let of_image: u64 = roots.map(|root| of_device(root.device)).sum();
     let count = match found.filter(|found| found.kind == FileKind::BlockDevice) {

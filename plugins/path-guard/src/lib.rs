@@ -283,10 +283,13 @@ fn opened_views<'r>(review: &'r Review, mounts: &impl Mounts) -> Vec<Opened<'r>>
             .collect(),
         (Operation::Mount, _) => {
             // An overlay writes to what the kernel lets it write to.
-            let given =
-                || RIGHTS.into_iter().filter(|right| right.0 != "rw" && last(*right) != Some(right.1)).collect();
-            let layers = review.option_paths.iter().filter(|path| path.found.kind == FileKind::Directory);
-            let views = layers.filter_map(|path| view(format!("options.{}", path.option), &path.found, given()));
+            let mut layers =
+                review.option_paths.iter().filter(|path| path.found.kind == FileKind::Directory).peekable();
+            let is_given = |right: &(&'static str, &'static str)| right.0 != "rw" && last(*right) != Some(right.1);
+            // Each word is looked for among all options.
+            let given: Vec<_> =
+                if layers.peek().is_some() { RIGHTS.into_iter().filter(is_given).collect() } else { Vec::new() };
+            let views = layers.filter_map(|path| view(format!("options.{}", path.option), &path.found, given.clone()));
             views.filter(|view| lacks_one(&view.mount, &view.given, false)).collect()
         }
         _ => Vec::new(),
@@ -442,6 +445,11 @@ fn source_denied(settings: &Settings, review: &Review, mounts: &impl Mounts) -> 
         if let Some(folder) = denied.holding(&mounts.around(locations)) {
             return Ok(Some(deny(&SOURCE_DENIED, field, denied_as(path, folder))));
         }
+        let is_gone = |place: &Location| is_lost(place) && mounts.by_device(place.device, 1).is_empty();
+        if !settings.deny_sources.is_empty() && locations.iter().any(is_gone) {
+            let reason = format!("nothing tells any more where the image behind {path} is");
+            return Ok(Some(deny(&SOURCE_DENIED, field, reason)));
+        }
         if let Some(folder) = holding_lost(&denied, locations) {
             let reason = format!("the image behind {path} may be in {folder}, which is denied");
             return Ok(Some(deny(&SOURCE_DENIED, field, reason)));
@@ -590,10 +598,13 @@ fn sources<'r>(
             }
         }
     }
+    // The views are in the same order.
+    let mut views = views.iter().peekable();
     for OptionPath { option, found } in &review.option_paths {
         let mut source = Source::found(format!("options.{option}"), found, mounts);
-        let opened = views.iter().filter(|view| std::ptr::eq(view.found, found));
-        source.locations.extend(opened.flat_map(|view| view.bytes(denied, mounts)));
+        if let Some(view) = views.next_if(|view| std::ptr::eq(view.found, found)) {
+            source.locations.extend(view.bytes(denied, mounts));
+        }
         sources.push(source);
     }
     Ok(sources)

@@ -3,7 +3,7 @@
 
 use mountgate_sdk::{
     Code, Edit, FileKind, Folders, Kind, Location, Mount, MountOption, Mounts, NamedFolders, Operation, Place, Policy,
-    Problem, ResolvedPath, Review, Verdict, Via, deny, is_export_within, is_on_host, last_of, lies_in,
+    Problem, ResolvedPath, Review, Verdict, Via, deny, is_export_within, is_on_host, is_within, last_of, lies_in,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -126,12 +126,13 @@ impl Policy for SecureFlags {
         }
         let facts = Facts::of(review, mounts);
         // A bind keeps what its source lacks, unless it asks for that.
-        let is_node = matches!(review.request.operation, Operation::Bind(_))
-            && review.request.options.iter().all(|option| option.name != "dev")
-            && review
-                .source
-                .as_ref()
-                .is_some_and(|found| matches!(found.kind, FileKind::CharDevice | FileKind::BlockDevice));
+        let shown = match review.request.operation {
+            Operation::Bind(_) => review.source.as_ref(),
+            Operation::Remount(_) => Some(&review.target),
+            _ => None,
+        };
+        let is_node = shown.is_some_and(|found| matches!(found.kind, FileKind::CharDevice | FileKind::BlockDevice))
+            && review.request.options.iter().all(|option| option.name != "dev");
         let mut missing: Vec<&str> = Vec::new();
         for rule in &settings.rules {
             let applies = rule.applies(&facts, mounts)?;
@@ -232,6 +233,11 @@ struct Facts {
     /// Whether nothing tells any more what an existing mount shows: the layers of an overlay, and the file of an image without a device,
     /// are known by the names that they had.
     is_from_names: bool,
+    /// Whether what is mounted anew is in an image of which nobody can tell where it is.
+    is_unknown: bool,
+    /// Where the mount is on which the source of a bind or a move lies, and whether others come along.
+    lies_on: Option<String>,
+    brings_others: bool,
     /// Whether it's bound or moved.
     is_copied: bool,
     is_remount: bool,
@@ -287,11 +293,12 @@ impl Facts {
         let existing = mount.as_ref().or(copied.as_ref());
         let is_named = |mount: &&Mount| mount.fstype == "overlay" || mount.fstype == "erofs" && mount.device.major == 0;
         // Of an image in a file system that is mounted no more, not even that is known.
-        let is_unknown = |place: &&Location| place.path.is_empty() && mounts.by_device(place.device, 1).is_empty();
-        let is_from_names = existing.iter().copied().chain(&lower).any(|mount| is_named(&mount))
-            || shown.iter().find(is_unknown).is_some();
+        let is_gone = |place: &Location| place.path.is_empty() && mounts.by_device(place.device, 1).is_empty();
+        let is_unknown = shown.iter().any(is_gone);
+        let is_from_names = is_unknown || existing.iter().copied().chain(&lower).any(|mount| is_named(&mount));
         let judged = review.source.as_ref().unwrap_or(&review.target);
-        let nodes = mounts.locate(&[DEVICE_NODES]).into_iter().flatten().next();
+        let nodes = if judged.storage.is_empty() { Vec::new() } else { mounts.locate(&[DEVICE_NODES]) };
+        let nodes = nodes.into_iter().flatten().next();
         let is_node = |location: &Location| nodes.as_ref().is_some_and(|nodes| lies_in(location, nodes));
         let is_own = |location: &Location| review.source.is_some() && judged.location.as_ref() == Some(location);
         let storage =
@@ -316,6 +323,9 @@ impl Facts {
             fstype,
             layers: lower.into_iter().map(|mount| mount.fstype).collect(),
             is_from_names,
+            is_unknown: is_unknown && !is_copied && !is_remount,
+            lies_on: copied.map(|mount| mount.target),
+            brings_others: !brought.is_empty(),
             is_copied,
             is_remount,
         }
@@ -348,7 +358,9 @@ impl Facts {
     /// Whether the source is among these, which may name exports of servers, or holds one.
     fn is_from(&self, written: &[String], folders: &Folders<'_>, mounts: &impl Mounts) -> Match {
         let mut sources = self.written.iter().chain(&self.below);
-        let is_in = sources.any(|source| is_named(source, written)) || folders.holding(&self.source).is_some();
+        let is_in = self.is_unknown
+            || sources.any(|source| is_named(source, written))
+            || folders.holding(&self.source).is_some();
         if is_in { Match::Itself } else { Self::hold(&self.shown, folders, mounts) }
     }
 
@@ -362,6 +374,12 @@ impl Facts {
             .is_some_and(|fstype| SERVED.contains(&fstype.as_str()) || fstype == "fuse" || fstype.starts_with("fuse."));
         let is_export = is_served && self.written.as_ref().is_some_and(|source| is_named(source, written));
         is_export || self.source_path.as_ref().is_some_and(is_in) && self.storage.is_empty()
+    }
+
+    /// Whether something that is mounted below one of these folders is bound or moved, or comes along.
+    fn is_put_below(&self, folders: &NamedFolders<'_>) -> bool {
+        let lies_on_it = |target: &String| folders.real_paths().iter().any(|folder| is_within(folder, target));
+        self.is_copied && (self.brings_others || !self.lies_on.as_ref().is_some_and(lies_on_it))
     }
 }
 
@@ -404,8 +422,9 @@ impl Rule {
         // A remount above what a rule names gives no right back that was taken there.
         let is_above = facts.is_remount && (target == Match::Above || source == Match::Above);
         // What was mounted where the rule didn't hold has nothing that was taken.
-        let is_new_here =
-            facts.is_from_names && !facts.is_remount && !(self.targets.is_empty() && self.except_targets.is_empty());
+        let depends_on_place = !(self.targets.is_empty() && self.except_targets.is_empty());
+        let is_new_here = facts.is_from_names && !facts.is_remount && depends_on_place;
+        let is_exempt = is_exempt && !(depends_on_place && facts.is_put_below(&except_sources));
         Ok(match is_new_here || is_type && source != Match::Not && !is_above {
             true if !is_exempt => Applies::Whole,
             true if facts.is_remount => Applies::Not,

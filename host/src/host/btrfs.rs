@@ -30,15 +30,17 @@ fn uuid_of(host: &HostRoot, device: Device) -> Option<String> {
 
 /// The devices of the btrfs that the kernel uses a device for.
 pub(super) fn siblings(host: &HostRoot, device: Device) -> Vec<Device> {
-    let Some(wanted) = uuid_of(host, device) else { return Vec::new() };
-    known(host).into_iter().flatten().filter(|(uuid, _)| *uuid == wanted).map(|(_, device)| device).collect()
+    uuid_of(host, device).map(|uuid| devices_with(host, &uuid)).unwrap_or_default()
 }
 
 /// The devices of the mounted btrfs with this number.
 pub(super) fn devices_of(host: &HostRoot, topology: &Topology, file_system: Device) -> Vec<Device> {
     let uuid = topology.of_device(file_system).find_map(|mount| uuid_of_any(host, topology, mount));
-    let Some(wanted) = uuid else { return Vec::new() };
-    known(host).into_iter().flatten().filter(|(uuid, _)| *uuid == wanted).map(|(_, device)| device).collect()
+    uuid.map(|uuid| devices_with(host, &uuid)).unwrap_or_default()
+}
+
+fn devices_with(host: &HostRoot, wanted: &str) -> Vec<Device> {
+    known(host).into_iter().flatten().filter(|(uuid, _)| uuid == wanted).map(|(_, device)| device).collect()
 }
 
 /// The devices of all btrfs that the kernel uses.

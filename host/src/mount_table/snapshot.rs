@@ -274,9 +274,9 @@ impl Snapshot {
     }
 
     fn find_real(&self, path: &str) -> Vec<String> {
-        let links = || if self.reach(path)?.real == path { Some(Vec::new()) } else { self.source.links(path) };
-        let real = self.reach(path).map(|reached| reached.real);
-        real.zip(links()).map(|(real, links)| std::iter::once(real).chain(links).collect()).unwrap_or_default()
+        let Some(Reached { real, .. }) = self.reach(path) else { return Vec::new() };
+        let links = if real == path { Some(Vec::new()) } else { self.source.links(path) };
+        links.map(|links| std::iter::once(real).chain(links).collect()).unwrap_or_default()
     }
 
     fn find_covering(&self, path: &str) -> Result<Option<MountText>, HostError> {

@@ -147,10 +147,7 @@ fn too_many_of_source(settings: &Settings, review: &Review, mounts: &impl Mounts
     let of_device = |device| mounts.by_device(device, MANY).len() as u64;
     let images = found.filter(|found| found.kind == FileKind::Regular);
     // The file systems that are mounted from it through loop devices.
-    let own = images.and_then(|found| found.location.as_ref());
-    // An image that it lies in is none of them.
-    let is_mounted = |location: &&Location| location.path == "/" && !own.is_some_and(|own| lies_in(own, location));
-    let roots = images.iter().flat_map(|found| &found.storage).filter(is_mounted);
+    let roots = images.iter().flat_map(|found| &found.storage).filter(|location| location.path == "/");
     let of_image: u64 = roots.map(|root| of_device(root.device)).sum();
     let count = match found.filter(|found| found.kind == FileKind::BlockDevice) {
         // Under whatever name: by the number of the file system.

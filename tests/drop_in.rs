@@ -10,6 +10,7 @@ tests! {
     privileged under_the_name_of_mount_success_prints_nothing,
     privileged flags_that_say_the_same_in_other_words_are_taken,
     privileged failures_are_said_in_the_words_of_mount,
+    privileged many_targets_are_read_where_the_program_is,
     privileged a_bind_can_ask_for_its_propagation,
     privileged a_device_node_that_is_bound_stays_one,
     privileged a_descriptor_of_the_caller_is_bound_as_what_it_holds,
@@ -129,6 +130,22 @@ fn failures_are_said_in_the_words_of_mount() -> Result<()> {
         ensure!(text.contains(part), "{part}: {text}");
     }
     Ok(())
+}
+
+/// The policies lie in the container only: whoever has entered the host for the first target must not look for them there.
+fn many_targets_are_read_where_the_program_is() -> Result<()> {
+    on_host_succeeds(&format!(
+        r#"{NAMES}
+        mkdir $W/c; mount -t tmpfs a /mnt/x; mount -t tmpfs b /mnt/y
+        container "
+            mount -t tmpfs c $W/c
+            for d in /*; do if test -L \$d; then cp -P \$d $W/c; elif test -d \$d; then mkdir $W/c\$d; mount --rbind \$d $W/c\$d; fi; done
+            mkdir -p $W/c/rootfs $W/c/only; mount --rbind $W/rootfs $W/c/rootfs; cp -R $P/. $W/c/only
+            MOUNTGATE_POLICIES=/only chroot $W/c $u /mnt/x /mnt/y"
+        absent /mnt/x; absent /mnt/y
+        "#
+    ))
+    .map(drop)
 }
 
 fn a_bind_can_ask_for_its_propagation() -> Result<()> {

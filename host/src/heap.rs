@@ -39,28 +39,6 @@ thread_local! {
     };
 }
 
-/// The free blocks of a thread that waits for another one. A page that was used before costs nothing, and a new one more than a microsecond.
-pub(crate) struct FreeBlocks([*mut u8; MAX_SMALL / UNIT + 1]);
-
-// SAFETY: nobody but their owner knows the blocks, and they belong to no thread.
-unsafe impl Send for FreeBlocks {}
-
-impl FreeBlocks {
-    /// Takes those of this thread.
-    pub(crate) fn take() -> Self {
-        SMALL.with(|small| Self(std::array::from_fn(|units| small.free[units].replace(null_mut()))))
-    }
-
-    /// Leaves them to this thread. Those of a size of which it has some already stay unused.
-    pub(crate) fn leave(self) {
-        SMALL.with(|small| {
-            for (own, left) in small.free.iter().zip(self.0).filter(|(own, _)| own.get().is_null()) {
-                own.set(left);
-            }
-        });
-    }
-}
-
 struct Heap(Mutex<Dlmalloc>);
 
 impl Heap {
@@ -223,12 +201,7 @@ mod tests {
         exercise(4);
         std::thread::scope(|scope| {
             for seed in 0..4 {
-                let free = FreeBlocks::take();
-                scope.spawn(move || {
-                    exercise(seed);
-                    free.leave();
-                    exercise(seed);
-                });
+                scope.spawn(move || exercise(seed));
                 exercise(seed);
             }
         });

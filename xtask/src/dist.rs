@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::{cargo, setup, step};
+use crate::{cargo, profile, setup, step};
 
+/// The profile of Cargo.toml.
 const PROFILE: &str = "dist";
 
 /// Flags for what is shipped. Relocations are in the packed form (RELR, which glibc knows since 2.36, and the musl that
@@ -17,7 +18,6 @@ const FLAGS: &str = "-Ctarget-feature=+crt-static -Clink-arg=-Wl,-z,pack-relativ
 
 /// Builds the program and says where it is.
 pub(crate) fn program() -> Result<PathBuf> {
-    step("building what is shipped (it's optimised as a whole: the first time takes some minutes)");
     let built = build("mountgate", &[])?.join("mountgate");
     let program = built.with_file_name("mountgate-shipped");
     write_at_once(&built, &program).with_context(|| format!("{} can't be written", program.display()))?;
@@ -44,26 +44,38 @@ pub(crate) fn example(name: &str) -> Result<PathBuf> {
     Ok(build("mountgate", &["--example", name])?.join("examples").join(name))
 }
 
-/// Builds something of a crate, and says in which folder.
+/// Builds something of a crate as it's shipped, and says in which folder.
 fn build(package: &str, what: &[&str]) -> Result<PathBuf> {
+    let profile = profile::profile()?;
+    let flags = profile.map_or_else(String::new, |profile| format!("-Cprofile-use={}", profile.display()));
+    step("building what is shipped (it's optimised as a whole: the first time takes some minutes)");
+    build_with(&flags, &own_folder()?, package, what)
+}
+
+/// Builds something of a crate with the flags of what is shipped and these, below a folder, and says in which one.
+pub(crate) fn build_with(flags: &str, target: &Path, package: &str, what: &[&str]) -> Result<PathBuf> {
     let mut build = cargo();
     build.args(["build", "--profile", PROFILE, "--locked", "--package", package]).args(what);
-    build.env("RUSTFLAGS", FLAGS);
-    // This program lies in target/TARGET/debug.
-    let here = std::env::current_exe().context("this program can't be found")?;
-    let own = here.ancestors().nth(2).context("this program isn't in cargo's folder")?;
+    build.env("RUSTFLAGS", format!("{FLAGS} {flags}")).env("CARGO_TARGET_DIR", target);
     let folder = match setup::shipped_target() {
         Some(target) => {
             build.args(["--target", &target]);
             // The few lines of C among the dependencies need no header of musl's own.
             build.env(format!("CC_{}", target.replace('-', "_")), "cc");
-            own.with_file_name(target)
+            target
         }
         None => {
             step("there is no musl here: it's built with glibc, and starts slower");
-            own.to_owned()
+            setup::host_target()?
         }
     };
     crate::run(&mut build)?;
-    Ok(folder.join(PROFILE))
+    Ok(target.join(folder).join(PROFILE))
+}
+
+/// The folder that cargo builds in.
+pub(crate) fn own_folder() -> Result<PathBuf> {
+    // This program lies in target/TARGET/debug.
+    let here = std::env::current_exe().context("this program can't be found")?;
+    Ok(here.ancestors().nth(3).context("this program isn't in cargo's folder")?.to_owned())
 }

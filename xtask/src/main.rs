@@ -11,6 +11,7 @@ mod package;
 mod parsers;
 mod planted;
 mod plugins;
+mod profile;
 mod setup;
 mod test;
 

@@ -1,11 +1,11 @@
 //! Makes Rust plugins buildable: with rustup's WebAssembly target, else with Debian's packages, which bring the standard
 //! library's source for a compiler of their own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{cargo, step};
 
@@ -153,6 +153,37 @@ pub(crate) fn shipped_target() -> Option<String> {
     (add_target(&target) && has_target(&target)).then_some(target)
 }
 
+/// The target of the compiler itself.
+pub(crate) fn host_target() -> Result<String> {
+    let text = ask_rustc(&["-vV"])?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc doesn't say what it runs on")
+}
+
+/// Which compiler it is, in all detail.
+pub(crate) fn compiler() -> Result<String> {
+    ask_rustc(&["-vV"])
+}
+
+fn ask_rustc(arguments: &[&str]) -> Result<String> {
+    let output = Command::new("rustc").args(arguments).output().context("rustc can't be run")?;
+    ensure!(output.status.success(), "rustc {}: {}", arguments.join(" "), output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// What joins the profiles that programs write, of the compiler's own LLVM. It's rustup's component llvm-tools.
+pub(crate) fn profile_tool() -> Result<Option<PathBuf>> {
+    let tool = Path::new(&ask_rustc(&["--print", "sysroot"])?)
+        .join("lib/rustlib")
+        .join(host_target()?)
+        .join("bin/llvm-profdata");
+    if !tool.exists() {
+        step("installing what the shipped program is built with: rustup's llvm-tools");
+        rustup(&["component", "add", "llvm-tools"]);
+    }
+    Ok(tool.exists().then_some(tool))
+}
+
 fn has_target(target: &str) -> bool {
     let output = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
     output.is_ok_and(|output| {
@@ -177,8 +208,12 @@ fn has_debian() -> bool {
 }
 
 fn add_target(target: &str) -> bool {
-    let child =
-        Command::new("rustup").args(["target", "add", target]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    rustup(&["target", "add", target])
+}
+
+/// Has rustup do something. Says whether it did, in time.
+fn rustup(arguments: &[&str]) -> bool {
+    let child = Command::new("rustup").args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let Ok(mut child) = child else { return false };
     let start = Instant::now();
     while start.elapsed() < RUSTUP_TIME {

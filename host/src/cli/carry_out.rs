@@ -8,7 +8,7 @@ use super::global::Global;
 use super::inherited::hold_other_signals;
 use super::lent;
 use super::output::{Cause, print_error, status_of_printed};
-use super::worker;
+use super::timed::{self, report_late};
 use crate::audit::entry::AuditEntry;
 use crate::audit::log::AuditLog;
 use crate::error::Error;
@@ -23,8 +23,12 @@ use crate::model::secrets::Secrets;
 use crate::mount_table::tree::print_tree;
 use crate::report::Report;
 
-/// Decides a request and carries it out.
-pub(super) fn end(global: &Global, request: MountRequest) -> Result<Ending, Error> {
+/// Decides a request and carries it out. `late` is called as [`timed::run`] calls it.
+pub(super) fn end(
+    global: &Global,
+    request: MountRequest,
+    late: impl FnOnce(Error) -> i32 + Send + 'static,
+) -> Result<Ending, Error> {
     request.check_size(&global.label)?;
     lent::check_source(&request)?;
     // Opened first: a sandbox may hide the directory.
@@ -36,23 +40,26 @@ pub(super) fn end(global: &Global, request: MountRequest) -> Result<Ending, Erro
     let host = global.open_host()?;
     let secrets = Secrets::of(&[&request]);
     hold_other_signals();
-    let (audit_of_thread, asked, asker) = (audit.clone(), request.clone(), requester.clone());
-    let ended = worker::run(directory, cache, move |gate, watch| {
+    let (audit_of_late, asked, asker) = (audit.clone(), request.clone(), requester.clone());
+    let late = move |error: Error| {
+        // The other thread is stuck in the kernel, and won't write anything.
+        if let Some(audit) = audit_of_late {
+            write_down(&audit, || AuditEntry::of_error(None, &asked, &asker, &error));
+        }
+        late(error)
+    };
+    let ended = timed::run(directory, &cache, late, |gate, watch| {
         let executor = HostExecutor::on_this_thread(&host, watch);
-        let named = named_by_mount_point(&host, asked.clone());
-        let result = named.and_then(|request| gate.carry_out(&host, request, asker.clone(), &executor));
-        if let Some(audit) = audit_of_thread {
-            write_down(&audit, || match &result {
+        let named = named_by_mount_point(&host, request.clone());
+        let result = named.and_then(|request| gate.carry_out(&host, request, requester.clone(), &executor));
+        if let Some(audit) = &audit {
+            write_down(audit, || match &result {
                 Ok(ending) => AuditEntry::of_ending(gate, ending),
-                Err(error) => AuditEntry::of_error(Some(gate), &asked, &asker, error),
+                Err(error) => AuditEntry::of_error(Some(gate), &request, &requester, error),
             });
         }
         result
     });
-    // The thread is stuck in the kernel, and won't write anything.
-    if let (Some(audit), Err(error @ Error::Late { .. })) = (&audit, &ended) {
-        write_down(audit, || AuditEntry::of_error(None, &request, &requester, error));
-    }
     ended.map_err(|error| error.masked(&secrets))
 }
 
@@ -89,7 +96,7 @@ fn open_audit(rules: &HostRules) -> Result<Option<AuditLog>, Error> {
 
 /// Decides a request, carries it out, and prints the result.
 pub(super) fn carry_out(global: &Global, request: MountRequest, shows_table: bool) -> anyhow::Result<ExitStatus> {
-    let ending = end(global, request)?;
+    let ending = end(global, request, report_late(global))?;
     let report = Report::of_ending(&ending);
     let printed = print(global, &ending, &report, shows_table);
     explain(&ending, &report, global.verbose);

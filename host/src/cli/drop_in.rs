@@ -4,11 +4,13 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::thread::{self, Builder, ScopedJoinHandle};
 
 use clap::Parser;
 
 use super::carry_out::end;
 use super::global::Global;
+use super::inherited::hold_other_signals;
 use super::mount::MountRequestArgs;
 use super::output::{arguments_for_people, start_log};
 use super::umount::{ModeArgs, unmount};
@@ -26,6 +28,9 @@ const DONE: i32 = 0;
 const USAGE: i32 = 1;
 const FAILED: i32 = 32;
 const SOME_DONE: i32 = 64;
+
+/// The stack of a thread that works on one of several requests: what RUST_MIN_STACK says isn't the caller's to choose.
+const STACK: usize = 2 << 20;
 
 /// What is taken from the environment.
 #[derive(Debug, Parser)]
@@ -125,16 +130,48 @@ pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
         }
     };
     let Some(global) = surroundings(name) else { return Some(USAGE) };
-    let statuses: Vec<i32> = requests
-        .into_iter()
-        .map(|request| one(name, &global, request.map(|request| from_here(&global, request)), says_not_mounted))
-        .collect();
+    let is_only_one = requests.len() == 1;
+    if !is_only_one {
+        // The thread that waits for the others, too.
+        hold_other_signals();
+    }
+    let mut statuses: Vec<i32> = Vec::with_capacity(requests.len());
+    for request in requests {
+        let so_far = SoFar { name, says_not_mounted, some_done: statuses.contains(&DONE) };
+        let request = request.map(|request| from_here(&global, request));
+        let end = || one(&global, request, &so_far);
+        // Whoever works on a request may stay in the host's namespace, and what follows is read where this program is.
+        let status = if is_only_one { end() } else { on_a_thread(name, end) };
+        statuses.push(status);
+    }
     let is_done = |status: &&i32| **status == DONE;
     Some(match statuses.iter().filter(is_done).count() {
         done if done == statuses.len() => DONE,
         0 => statuses.first().copied().unwrap_or(USAGE),
         _ => SOME_DONE,
     })
+}
+
+/// Calls this on a thread of its own.
+fn on_a_thread(name: &str, end: impl FnOnce() -> i32 + Send) -> i32 {
+    let ended = thread::scope(|scope| {
+        let started = Builder::new().stack_size(STACK).spawn_scoped(scope, end);
+        started.map(ScopedJoinHandle::join)
+    });
+    match ended {
+        Ok(ended) => ended.unwrap_or(FAILED),
+        Err(error) => {
+            say(name, "mountgate", &format!("no thread can be started: {error}"));
+            FAILED
+        }
+    }
+}
+
+/// What one of several requests needs to know to end.
+struct SoFar<'n> {
+    name: &'n str,
+    says_not_mounted: bool,
+    some_done: bool,
 }
 
 /// Relative paths are from the working directory, as with mount(8), where the host is the one that this process sees.
@@ -205,7 +242,8 @@ fn list(flags: &ListFlags) -> i32 {
     if out.flush().is_ok() { DONE } else { FAILED }
 }
 
-fn one(name: &str, global: &Global, request: Result<MountRequest, Error>, says_not_mounted: bool) -> i32 {
+fn one(global: &Global, request: Result<MountRequest, Error>, so_far: &SoFar<'_>) -> i32 {
+    let &SoFar { name, says_not_mounted, some_done } = so_far;
     let request = match request {
         Ok(request) => request,
         Err(error) => {
@@ -216,7 +254,13 @@ fn one(name: &str, global: &Global, request: Result<MountRequest, Error>, says_n
     let (target, source, operation) = (request.target.clone(), request.source.clone(), request.operation);
     let device = source.as_deref().filter(|source| source.starts_with('/'));
     let mut about = target.as_str();
-    let words = match end(global, request) {
+    let (name_of_late, target_of_late) = (name.to_owned(), target.clone());
+    // What is still to be done isn't tried: the kernel doesn't answer.
+    let late = move |error| {
+        say(&name_of_late, &target_of_late, &with_causes(&error));
+        if some_done { SOME_DONE } else { FAILED }
+    };
+    let words = match end(global, request, late) {
         Ok(ending) if ExitStatus::of_ending(&ending) == ExitStatus::Done => return DONE,
         Ok(ending) if !says_not_mounted && is_not_mounted(&ending) => return FAILED,
         Ok(ending) => {

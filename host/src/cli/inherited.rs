@@ -1,6 +1,6 @@
 //! What a process inherits from its caller and what would change how a request ends: limits, and signals.
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// From now on no signal ends or stops the process but those that ask it to end, those of a fault, and SIGKILL and SIGSTOP: a caller's timer, its
@@ -26,12 +26,23 @@ pub(super) fn hold_other_signals() {
     let _ = held.thread_block();
 }
 
+/// Does something on this thread, while signals that ask the process to end go to its other threads: no call of the kernel is interrupted.
+pub(super) fn leave_interrupts_to_others<T>(work: impl FnOnce() -> T) -> T {
+    let interrupts = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    let before = interrupts.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+    let result = work();
+    if let Ok(before) = before {
+        let _ = before.thread_set_mask();
+    }
+    result
+}
+
 /// What of memory, addresses and files a request may need: with less, it could end in the middle of a change, or a plugin couldn't run.
 const NEEDED: [(Resource, &str, &str, u64); 4] = [
     (Resource::Data, "RLIMIT_DATA", "-d", 64 << 20),
     (Resource::As, "RLIMIT_AS", "-v", 8 << 30),
     (Resource::Fsize, "RLIMIT_FSIZE", "-f", 64 << 20),
-    (Resource::Stack, "RLIMIT_STACK", "-s", 1 << 20),
+    (Resource::Stack, "RLIMIT_STACK", "-s", 2 << 20),
 ];
 
 /// The stack that programs have, and no more: without a limit, addresses would be chosen in another way.

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::global::Global;
 use super::input::read_plain;
-use super::worker;
+use super::timed::{self, report_late};
 use crate::error::Error;
 use crate::exit::ExitStatus;
 use crate::host::resolve::{ResolveError, resolve};
@@ -105,7 +105,7 @@ pub(super) fn run(global: &Global, args: &ListArgs) -> anyhow::Result<ExitStatus
         Some(file) => (read_table(file)?, written.map(absolute).transpose()?.map(lexical)),
         None => {
             let (host, asked) = (global.find_host()?, written.map(str::to_owned));
-            match worker::look(move || look_at_host(&host, asked.as_deref())) {
+            match timed::look(report_late(global), || look_at_host(&host, asked.as_deref())) {
                 // What isn't there is no mount point.
                 Err(error) if args.mountpoint.is_some() && error.code() == "no-target" => {
                     return Ok(ExitStatus::MountFailed);

@@ -24,6 +24,6 @@ pub mod program;
 mod registry;
 mod replay;
 mod request_file;
+mod timed;
 mod umount;
 mod users;
-mod worker;

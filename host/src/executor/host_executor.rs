@@ -49,7 +49,15 @@ impl Executor for HostExecutor {
         });
         let thread =
             thread.map_err(|error| HostError::new("clone", "a thread for the host's mount namespace", error))?;
-        watch.wait_for(&result, thread, timeout, || ()).unwrap_or_else(|stuck| Err(stuck.into()))
+        match watch.wait_for(&result, timeout, || ()) {
+            Ok(Some(result)) => result,
+            Err(stuck) => Err(stuck.into()),
+            // The thread panicked, and so does this one.
+            Ok(None) => match thread.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(()) => unreachable!("the thread sends its result before it ends"),
+            },
+        }
     }
 }
 

@@ -1,10 +1,9 @@
-//! The time of a request, and what the thread that works on it and the one that waits for it know of each other.
+//! The time of a request, and what the thread that works on it and the one that keeps its time know of each other.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::failure::{MountFailure, Stop};
@@ -120,43 +119,41 @@ impl Watch {
     }
 
     /// Waits for the working thread, and calls `each` at intervals. When the time is up, the request is given up. If the
-    /// thread is already changing the host, it gets a little more time to finish instead.
+    /// thread is already changing the host, it gets a little more time to finish instead. Nothing is returned where the thread ends
+    /// without a result.
     pub(crate) fn wait_for<T>(
         &self,
         result: &Receiver<T>,
-        thread: JoinHandle<()>,
         interval: Duration,
         mut each: impl FnMut(),
-    ) -> Result<T, MountFailure> {
+    ) -> Result<Option<T>, MountFailure> {
         let end = self.deadline + GRACE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let received = result.recv_timeout(left.min(interval).min(LOOK));
             self.give_back_what_is_held_too_long();
             match received {
-                Ok(result) => return Ok(result),
+                Ok(result) => return Ok(Some(result)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
                 Err(RecvTimeoutError::Timeout) if !left.is_zero() => each(),
                 Err(RecvTimeoutError::Timeout) if !self.give_up() => return self.wait_while_it_changes(result),
                 Err(RecvTimeoutError::Timeout) => return Err(self.stuck("")),
-                // The thread panicked, and so does this one.
-                Err(RecvTimeoutError::Disconnected) => match thread.join() {
-                    Err(panic) => std::panic::resume_unwind(panic),
-                    Ok(()) => return Err(self.failed("the request's thread", "it ended without a result".to_owned())),
-                },
             }
         }
     }
 
     /// Waits for a thread that takes back what it has done, as long as that goes on. A mount that is being put somewhere is waited for without
     /// end: it would appear when nobody is there any more to look where, and to write that down.
-    fn wait_while_it_changes<T>(&self, result: &Receiver<T>) -> Result<T, MountFailure> {
+    fn wait_while_it_changes<T>(&self, result: &Receiver<T>) -> Result<Option<T>, MountFailure> {
         let mut is_told = false;
         let (mut changes, mut since) = (self.changes.load(Ordering::Relaxed), Instant::now());
         loop {
             let received = result.recv_timeout(LOOK);
             self.give_back_what_is_held_too_long();
-            if let Ok(result) = received {
-                return Ok(result);
+            match received {
+                Ok(result) => return Ok(Some(result)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
             }
             let now = self.changes.load(Ordering::Relaxed);
             if std::mem::replace(&mut changes, now) != now {
@@ -247,14 +244,14 @@ mod tests {
         let watch = Arc::new(Watch::new(Duration::from_secs(600)));
         let ((give, given), (done, result)) = (channel(), channel());
         let working = watch.clone();
-        let thread = std::thread::spawn(move || {
+        std::thread::spawn(move || {
             working.begin();
             // The kernel waits until others could go on.
             let attach = || given.recv_timeout(Duration::from_secs(300)).is_ok();
             let give_back = move || give.send(()).unwrap_or_default();
             let _ = done.send(working.attach(give_back, attach));
         });
-        let attached = watch.wait_for(&result, thread, Duration::from_secs(600), || ());
-        assert_eq!(attached.ok(), Some((true, false)));
+        let attached = watch.wait_for(&result, Duration::from_secs(600), || ());
+        assert_eq!(attached.ok().flatten(), Some((true, false)));
     }
 }

@@ -143,21 +143,10 @@ impl MountSource for LiveMounts {
 
     fn topology(&self) -> Option<Topology> {
         let namespace = self.host.namespace_id().ok()?;
-        let mut ids = Vec::new();
-        let mut nodes = Vec::new();
-        for id in statmount::all(namespace).ok()? {
-            match statmount::node(id, namespace) {
-                Ok(node) => {
-                    nodes.push(node);
-                    ids.push(id);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(_) => return None,
-            }
-        }
+        let (ids, nodes): (Vec<u64>, Vec<Node>) = statmount::nodes(namespace).ok()?.into_iter().unzip();
         // From another namespace, not every kernel tells from where changes come to a mount whose master has no mount there. The text does.
-        let is_told = |node: &Node| node.master == 0 || nodes.iter().any(|other| other.group == node.master);
-        if namespace.is_some() && !nodes.iter().all(is_told) {
+        let groups: HashSet<u64> = nodes.iter().map(|node| node.group).collect();
+        if namespace.is_some() && nodes.iter().any(|node| node.master != 0 && !groups.contains(&node.master)) {
             return None;
         }
         let read_paths = move |i: usize| statmount::paths(*ids.get(i)?, namespace).ok().map(|(_, _, paths)| paths);

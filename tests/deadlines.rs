@@ -141,13 +141,18 @@ fn a_frozen_file_system_does_not_hold_the_program() -> Result<()> {
         # It has no policies, and so the time that is the default.
         (status=0; gate list --mountpoint /mnt/x/below || status=$?; echo list ended with $status) & listing=$!
         gate mount --audit /run/audit.jsonl -t tmpfs tmpfs /mnt/x/below || echo ended with $?
-        grep -o '"code":"late"' /run/audit.jsonl
+        grep -o '"code":"late"' /run/audit.jsonl; test $(wc -l < /run/audit.jsonl) = 1
+        # Of many targets, those that answer are unmounted.
+        mkdir /mnt/bin; ln -s $M /mnt/bin/umount; mount -t tmpfs tmpfs /mnt/target; mount -t tmpfs tmpfs /mnt/source
+        says 64 env MOUNTGATE_POLICIES=$P /mnt/bin/umount /mnt/source /mnt/x/below /mnt/target
+        echo "by name: $said"; absent /mnt/source; absent /mnt/target
         wait $listing; kill -KILL $daemon
         "#,
     )?);
     ensure!(text.contains("list ended with 1") && text.contains("hasn't answered within 30s"), "{text}");
     ensure!(text.contains("\nended with 1") && text.contains("hasn't answered within 2s"), "{text}");
     ensure!(text.contains("\"code\":\"late\""), "{text}");
+    ensure!(text.contains("by name: umount: /mnt/x/below: the time for the request is up"), "{text}");
     // Without the deadline nothing would ever return.
     ensure!(start.elapsed() < Duration::from_secs(100), "{text}");
     Ok(())
@@ -171,7 +176,7 @@ fn limits_of_a_caller_are_raised_or_refused() -> Result<()> {
             echo "$said" | grep 'RLIMIT_AS (getrlimit(2), `ulimit -v`) is 4000000 KiB'
             says 1 sh -c 'ulimit -s 300; exec "$@"' small $M --policies $P mount -t tmpfs tmpfs /mnt/x
             echo "$said" | grep 'RLIMIT_STACK (getrlimit(2), `ulimit -s`) is 300 KiB'
-            says 1 sh -c 'ulimit -s 1900; exec "$@"' small $M --policies $P mount -t tmpfs tmpfs /mnt/x
+            says 1 sh -c 'ulimit -s 3000; exec "$@"' small $M --policies $P mount -t tmpfs tmpfs /mnt/x
             says 0 sh -c 'ulimit -S -s 300; exec "$@"' small $M --policies $P check mount -t tmpfs tmpfs /mnt/x
             says 1 sh -c 'ulimit -f 0; exec "$@"' none $M --policies $P check mount -t tmpfs tmpfs /mnt/x
             echo "$said" | grep 'RLIMIT_FSIZE (getrlimit(2), `ulimit -f`) is 0 KiB'

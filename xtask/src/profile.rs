@@ -7,8 +7,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::{dist, plugins, setup, step};
@@ -17,100 +18,151 @@ use crate::{dist, plugins, setup, step};
 /// are multiplied by this.
 const WEIGHT: u32 = 1000;
 
-/// Makes a host with a few mounts, and works on it: from inside, and from another mount namespace.
-const HOST: &str = "
+/// Makes a host with a few mounts, and works on it: from inside, and from another mount namespace. The program and the policies lie where only
+/// this user can write, whatever the place of the source.
+const HOST: &str = r#"
+umask 022
 mount --make-rshared /
-mount -t tmpfs tmpfs /mnt
-mount -t tmpfs tmpfs /run
-mkdir /mnt/x /mnt/y
-for i in $(seq 50); do mkdir /mnt/$i; mount -t tmpfs tmpfs /mnt/$i; done
-sh -euc \"$REQUESTS\" requests
-unshare --mount --propagation private sh -euc '
-    mount --rbind / \"$ROOTFS\"
+mount -t tmpfs -o mode=755 tmpfs "$PLACE"
+mount -t tmpfs -o mode=755 tmpfs /run
+cp "$PROGRAM" "$PLACE/mountgate"
+cp -R --no-preserve=all policies "$PLACE"
+mkdir "$PLACE/x" "$PLACE/y" "$PLACE/root"
+for i in $(seq 50); do mkdir "$PLACE/$i"; mount -t tmpfs tmpfs "$PLACE/$i"; done
+sh -euxc "$REQUESTS"
+unshare --mount --propagation private sh -euxc '
+    mount --rbind / "$PLACE/root"
     mount --make-rprivate /
-    exec sh -euc \"$REQUESTS\" requests --host-root \"$ROOTFS\"'
-";
+    export ROOT="$PLACE/root"
+    exec sh -euxc "$REQUESTS"'
+"#;
 
 /// Requests of every kind, which end in every way.
-const REQUESTS: &str = "
-denied() { status=0; \"$@\" || status=$?; test $status = 3; }
-for policies in policies/baseline policies/strict; do
-    gate=\"$PROGRAM $* --policies $policies\"
-    $gate mount -t tmpfs -o size=1m,nosuid,nodev,noexec tmpfs /mnt/x
-    $gate umount /mnt/x
-    $gate mount --bind -o ro,nosuid,nodev,noexec /mnt/y /mnt/x
-    $gate mount -o remount,bind,ro,nosuid,nodev,noexec /mnt/x
-    $gate umount -R /mnt/x
-    $gate mount -t tmpfs -o size=1m tmpfs /mnt/x --json
-    $gate check umount /mnt/x
-    $gate umount /mnt/x -v
-    denied $gate mount -t tmpfs tmpfs /etc
+const REQUESTS: &str = r#"
+run() { "$PLACE/mountgate" ${ROOT:+--host-root "$ROOT"} "$@"; }
+for policies in baseline strict; do
+    gate() { run --policies "$PLACE/policies/$policies" "$@"; }
+    gate mount -t tmpfs -o size=1m,nosuid,nodev,noexec tmpfs "$PLACE/x"
+    gate umount "$PLACE/x"
+    gate mount --bind -o ro,nosuid,nodev,noexec "$PLACE/y" "$PLACE/x"
+    gate mount -o remount,bind,ro,nosuid,nodev,noexec "$PLACE/x"
+    gate umount -R "$PLACE/x"
+    gate mount -t tmpfs -o size=1m tmpfs "$PLACE/x" --json
+    gate check umount "$PLACE/x"
+    gate umount "$PLACE/x" -v
+    status=0; gate mount -t tmpfs tmpfs /etc || status=$?; test $status = 3
 done
-$PROGRAM list $*
-$PROGRAM list $* --json /mnt
-";
+run list
+run list --json "$PLACE"
+"#;
 
-/// The profile of the program, for rustc. The one that was made before is taken while the compiler and the dependencies are the same: what
-/// changed since in mountgate itself is a small part. None where it can't be made here, which is told.
+/// The profile of the program, for rustc; made where there is none yet. None where it can't be made here, which is told.
 pub(crate) fn profile() -> Result<Option<PathBuf>> {
-    let folder = dist::own_folder()?.join("profiles");
-    let lock = fs::read("Cargo.lock")?;
-    let key = digest([setup::compiler()?.as_bytes(), &lock]);
-    fs::create_dir_all(&folder)?;
-    for entry in fs::read_dir(&folder)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(&key) {
-            return Ok(Some(entry.path()));
+    static PROFILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    if let Some(known) = PROFILE.get() {
+        return Ok(known.clone());
+    }
+    let found = match find_or_make() {
+        Ok(profile) => Some(profile),
+        Err(error) if std::env::var_os("CI").is_some() => return Err(error.context("the program has no profile")),
+        Err(error) => {
+            step(&format!("the program is built without a profile, and starts slower: {error:#}"));
+            None
         }
-    }
-    let without = |why: &str| {
-        step(&format!("the program is built without a profile, and starts slower: {why}"));
-        Ok(None)
     };
-    let Some(tool) = setup::profile_tool()? else { return without("there is no llvm-profdata of this compiler") };
-    if !can_make_hosts() {
-        return without("a host of namespaces can't be made: that takes root, or user namespaces");
+    Ok(PROFILE.get_or_init(|| found).clone())
+}
+
+/// The profile that was made before, while nothing changed that it depends on but mountgate itself: how far that changed is a small part.
+fn find_or_make() -> Result<PathBuf> {
+    let folder = dist::own_folder()?.join("profiles");
+    let made_by = [setup::compiler()?, setup::shipped_target().unwrap_or_default(), dist::FLAGS.to_owned()].join("\n");
+    let files = [fs::read("Cargo.toml")?, fs::read("Cargo.lock")?];
+    let key = digest([made_by.as_bytes(), &files[0], &files[1], include_bytes!("profile.rs")]);
+    fs::create_dir_all(&folder)?;
+    let known = fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
+    let is_this = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&key));
+    if let Some(profile) = known.iter().filter(is_this).min() {
+        return Ok(profile.clone());
     }
+    let tool = setup::profile_tool()?.context("this compiler has no llvm-profdata, and rustup can't add llvm-tools")?;
     step("finding out what the program does mostly: it's built with counters, and put to work (takes some minutes)");
-    let made = tempfile::tempdir_in(&folder)?;
-    count(made.path())?;
-    let merged = made.path().join("merged");
-    let weighted = |weight: u32, what: &str| format!("-weighted-input={weight},{}", made.path().join(what).display());
-    let mut merge = Command::new(tool);
-    merge.args(["merge", "-output"]).arg(&merged).args([weighted(WEIGHT, "requests"), weighted(1, "others")]);
-    crate::run(&mut merge)?;
-    // Another profile has another name: cargo knows flags, and not what is in files.
-    let profile = folder.join(format!("{key}-{}.profdata", digest([fs::read(&merged)?.as_slice()])));
-    fs::rename(&merged, &profile)?;
-    Ok(Some(profile))
+    let work = folder.join("work");
+    let remove = || if work.exists() { fs::remove_dir_all(&work) } else { Ok(()) };
+    // An earlier run may have been ended.
+    remove()?;
+    fs::create_dir(&work)?;
+    let counted = count(&work);
+    let merged = counted.and_then(|()| merge(&tool, &work));
+    let profile = merged.and_then(|merged| {
+        // Another profile has another name: cargo knows flags, and not what is in files.
+        let profile = folder.join(format!("{key}-{}.profdata", digest([fs::read(&merged)?.as_slice()])));
+        fs::rename(&merged, &profile)?;
+        known.iter().filter(|old| old.is_file()).try_for_each(fs::remove_file)?;
+        Ok(profile)
+    });
+    remove()?;
+    profile
 }
 
 /// Builds the program with counters, and counts what it does into two folders: for requests, and for everything else.
-fn count(folder: &Path) -> Result<()> {
+fn count(work: &Path) -> Result<()> {
+    // What is mounted on it must not hide the folder of the counts.
+    let place = if work.starts_with("/mnt") { "/srv" } else { "/mnt" };
+    let mut host = namespaces()?;
+    let can_mount = format!("mount -t tmpfs tmpfs {place}; mount -t tmpfs tmpfs /run; test -d \"$0\"");
+    run(host.args(["sh", "-euc", &can_mount]).arg(work), &work.join("log"))
+        .context("that takes root, or user namespaces")?;
     plugins::build()?;
     // Where nothing can be written: the process that compiles plugins may write no file, and would be ended for it. It counts for nothing. All
     // others are told by LLVM_PROFILE_FILE.
-    let flags = "-Cprofile-generate=/dev/null";
-    let program = dist::build_with(flags, &folder.join("target"), "mountgate", &[])?.join("mountgate");
-    let rootfs = folder.join("rootfs");
-    fs::create_dir(&rootfs)?;
-    let counted = |command: &mut Command, what: &str| {
-        command.env("LLVM_PROFILE_FILE", folder.join(what).join("%p.profraw"));
-        command.env("MOUNTGATE_CACHE", folder.join("cache")).stdout(Stdio::null()).stderr(Stdio::null());
-        crate::run(command)
-    };
+    let flags = ["-Cprofile-generate=/dev/null"];
+    let program = dist::build_with(&flags, &work.join("target"), "mountgate", &[])?.join("mountgate");
     step("putting it to work");
+    let counted = |command: &mut Command, what: &str| {
+        command.env("LLVM_PROFILE_FILE", work.join(what).join("%p.profraw"));
+        run(command, &work.join("log"))
+    };
+    let (cache, findings) = (work.join("cache"), work.join("findings"));
     for policies in ["policies/baseline", "policies/strict"] {
-        let run = |arguments: &[&str]| counted(Command::new(&program).args(arguments).arg(policies), "others");
-        run(&["policy", "compile"])?;
-        run(&["policy", "test"])?;
-        run(&["fuzz", "--runs", "2000", "--policies"])?;
+        let others = |arguments: &[&str]| {
+            let mut command = Command::new(&program);
+            counted(command.arg("--cache").arg(&cache).args(arguments).arg(policies), "others")
+        };
+        others(&["policy", "compile"])?;
+        others(&["policy", "test"])?;
+        others(&["fuzz", "--runs", "2000", "--output", &findings.to_string_lossy(), "--policies"])?;
     }
     let mut host = namespaces()?;
-    host.args(["sh", "-euc", HOST]).env("PROGRAM", &program).env("ROOTFS", &rootfs).env("REQUESTS", REQUESTS);
-    counted(&mut host, "requests").context("a request that counts what runs ended in another way than it should")?;
-    let made = fs::read_dir(folder.join("requests"))?.count();
-    ensure!(made > 30, "only {made} of the requests have counted what they ran");
+    host.args(["sh", "-euxc", HOST]).env("REQUESTS", REQUESTS).env("PROGRAM", &program).env("PLACE", place);
+    counted(host.env("MOUNTGATE_CACHE", Path::new(place).join("cache")), "requests")?;
+    ensure!(fs::read_dir(work.join("requests"))?.next().is_some(), "nothing was counted");
+    Ok(())
+}
+
+/// Joins what was counted.
+fn merge(tool: &Path, work: &Path) -> Result<PathBuf> {
+    let merged = work.join("merged");
+    let weighted = |weight: u32, what: &str| format!("-weighted-input={weight},{}", work.join(what).display());
+    let mut merge = Command::new(tool);
+    merge.args(["merge", "-output"]).arg(&merged).args([weighted(WEIGHT, "requests"), weighted(1, "others")]);
+    crate::run(&mut merge)?;
+    Ok(merged)
+}
+
+/// Runs a command, whoever asked this program to, and has what it says at the end in the error.
+fn run(command: &mut Command, log: &Path) -> Result<()> {
+    // The program takes no arguments for its policies from whom sudo(8) and its like have lent rights.
+    for name in ["SUDO_UID", "SUDO_GID", "DOAS_USER", "PKEXEC_UID", "MOUNTGATE_POLICIES", "MOUNTGATE_TRUSTED_KEYS"] {
+        command.env_remove(name);
+    }
+    let said = fs::File::create(log)?;
+    let status = command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said).status()?;
+    if !status.success() {
+        let text = String::from_utf8_lossy(&fs::read(log)?).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        bail!("{status}; it said: {}", lines[lines.len().saturating_sub(6)..].join(" | "));
+    }
     Ok(())
 }
 
@@ -122,11 +174,6 @@ fn namespaces() -> Result<Command> {
         command.args(["--user", "--map-root-user"]);
     }
     Ok(command)
-}
-
-fn can_make_hosts() -> bool {
-    let made = namespaces().and_then(|mut command| Ok(command.arg("true").stderr(Stdio::null()).status()?));
-    made.is_ok_and(|status| status.success())
 }
 
 fn digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> String {

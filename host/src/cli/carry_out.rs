@@ -27,7 +27,7 @@ use crate::report::Report;
 pub(super) fn end(
     global: &Global,
     request: MountRequest,
-    late: impl FnOnce(Error) -> i32 + Send + 'static,
+    late: impl FnOnce(Error) + Send + 'static,
 ) -> Result<Ending, Error> {
     request.check_size(&global.label)?;
     lent::check_source(&request)?;
@@ -42,11 +42,11 @@ pub(super) fn end(
     hold_other_signals();
     let (audit_of_late, asked, asker) = (audit.clone(), request.clone(), requester.clone());
     let late = move |error: Error| {
-        // The other thread is stuck in the kernel, and won't write anything.
+        // Unless the other thread has written it.
         if let Some(audit) = audit_of_late {
             write_down(&audit, || AuditEntry::of_error(None, &asked, &asker, &error));
         }
-        late(error)
+        late(error);
     };
     let ended = timed::run(directory, &cache, late, |gate, watch| {
         let executor = HostExecutor::on_this_thread(&host, watch);

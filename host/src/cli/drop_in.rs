@@ -3,8 +3,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufWriter, Write};
+use std::panic::resume_unwind;
 use std::path::Path;
-use std::thread::{self, Builder, ScopedJoinHandle};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread::Builder;
 
 use clap::Parser;
 
@@ -130,20 +133,15 @@ pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
         }
     };
     let Some(global) = surroundings(name) else { return Some(USAGE) };
-    let is_only_one = requests.len() == 1;
-    if !is_only_one {
-        // The thread that waits for the others, too.
+    let statuses: Vec<i32> = if requests.len() == 1 {
+        let end = |status| std::process::exit(status);
+        requests.into_iter().map(|request| one(name, &global, request, says_not_mounted, end)).collect()
+    } else {
+        // Of this thread as well, which waits for the others: a timer or a terminal would end or stop the process through it.
         hold_other_signals();
-    }
-    let mut statuses: Vec<i32> = Vec::with_capacity(requests.len());
-    for request in requests {
-        let so_far = SoFar { name, says_not_mounted, some_done: statuses.contains(&DONE) };
-        let request = request.map(|request| from_here(&global, request));
-        let end = || one(&global, request, &so_far);
-        // Whoever works on a request may stay in the host's namespace, and what follows is read where this program is.
-        let status = if is_only_one { end() } else { on_a_thread(name, end) };
-        statuses.push(status);
-    }
+        let global = Arc::new(global);
+        requests.into_iter().map(|request| on_a_thread(name, &global, request, says_not_mounted)).collect()
+    };
     let is_done = |status: &&i32| **status == DONE;
     Some(match statuses.iter().filter(is_done).count() {
         done if done == statuses.len() => DONE,
@@ -152,26 +150,28 @@ pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
     })
 }
 
-/// Calls this on a thread of its own.
-fn on_a_thread(name: &str, end: impl FnOnce() -> i32 + Send) -> i32 {
-    let ended = thread::scope(|scope| {
-        let started = Builder::new().stack_size(STACK).spawn_scoped(scope, end);
-        started.map(ScopedJoinHandle::join)
-    });
-    match ended {
-        Ok(ended) => ended.unwrap_or(FAILED),
+/// One of several requests, on a thread of its own: whoever works on a request may stay in the host's namespace, and what follows is read
+/// where this program is. A thread that is late is left behind.
+fn on_a_thread(name: &str, global: &Arc<Global>, request: Result<MountRequest, Error>, says_not_mounted: bool) -> i32 {
+    let (done, status) = channel();
+    let (late, named, global) = (done.clone(), name.to_owned(), global.clone());
+    let work = move || {
+        let late = move |status| {
+            let _ = late.send(status);
+        };
+        let status = one(&named, &global, request, says_not_mounted, late);
+        let _ = done.send(status);
+    };
+    match Builder::new().stack_size(STACK).spawn(work) {
+        Ok(thread) => match status.recv() {
+            Ok(status) => status,
+            Err(_) => thread.join().map_or_else(|panic| resume_unwind(panic), |()| FAILED),
+        },
         Err(error) => {
             say(name, "mountgate", &format!("no thread can be started: {error}"));
             FAILED
         }
     }
-}
-
-/// What one of several requests needs to know to end.
-struct SoFar<'n> {
-    name: &'n str,
-    says_not_mounted: bool,
-    some_done: bool,
 }
 
 /// Relative paths are from the working directory, as with mount(8), where the host is the one that this process sees.
@@ -242,10 +242,16 @@ fn list(flags: &ListFlags) -> i32 {
     if out.flush().is_ok() { DONE } else { FAILED }
 }
 
-fn one(global: &Global, request: Result<MountRequest, Error>, so_far: &SoFar<'_>) -> i32 {
-    let &SoFar { name, says_not_mounted, some_done } = so_far;
+/// Ends one request. Where it's late, its status is told to `late`, and this call never returns.
+fn one(
+    name: &str,
+    global: &Global,
+    request: Result<MountRequest, Error>,
+    says_not_mounted: bool,
+    late: impl FnOnce(i32) + Send + 'static,
+) -> i32 {
     let request = match request {
-        Ok(request) => request,
+        Ok(request) => from_here(global, request),
         Err(error) => {
             say(name, "bad usage", &with_causes(&error));
             return USAGE;
@@ -255,10 +261,9 @@ fn one(global: &Global, request: Result<MountRequest, Error>, so_far: &SoFar<'_>
     let device = source.as_deref().filter(|source| source.starts_with('/'));
     let mut about = target.as_str();
     let (name_of_late, target_of_late) = (name.to_owned(), target.clone());
-    // What is still to be done isn't tried: the kernel doesn't answer.
     let late = move |error| {
         say(&name_of_late, &target_of_late, &with_causes(&error));
-        if some_done { SOME_DONE } else { FAILED }
+        late(FAILED);
     };
     let words = match end(global, request, late) {
         Ok(ending) if ExitStatus::of_ending(&ending) == ExitStatus::Done => return DONE,

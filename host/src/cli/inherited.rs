@@ -42,7 +42,7 @@ const NEEDED: [(Resource, &str, &str, u64); 4] = [
     (Resource::Data, "RLIMIT_DATA", "-d", 64 << 20),
     (Resource::As, "RLIMIT_AS", "-v", 8 << 30),
     (Resource::Fsize, "RLIMIT_FSIZE", "-f", 64 << 20),
-    (Resource::Stack, "RLIMIT_STACK", "-s", 2 << 20),
+    (Resource::Stack, "RLIMIT_STACK", "-s", 4 << 20),
 ];
 
 /// The stack that programs have, and no more: without a limit, addresses would be chosen in another way.

@@ -1,6 +1,7 @@
-//! A request has a time. This thread works on it, and may enter the host's namespace for it. Another one keeps the time: the plugins'
+//! Each request has a deadline. This thread works on it, and may enter the host's namespace for it. Another one keeps the time: the plugins'
 //! deadlines, and the deadline of the whole request, which holds even where the kernel doesn't answer.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -23,15 +24,15 @@ use crate::policy::engine::clock::TICK;
 /// The other thread's stack: what RUST_MIN_STACK says isn't the caller's to choose.
 const STACK: usize = 1 << 20;
 
-/// Makes a gate from a policy directory, and calls `work` with it. When the time is up before `work` has ended, `late` tells that on another
-/// thread, and says with which status the process ends: this call doesn't return then.
+/// Makes a gate from a policy directory, and calls `work` with it. When the time is up before `work` has ended, `late` is called on another
+/// thread, and this call never returns.
 ///
 /// # Errors
 /// What `work` and [`Gate::load`] return.
 pub(super) fn run<T>(
     directory: PolicyDirectory,
     cache: &Cache,
-    late: impl FnOnce(Error) -> i32 + Send + 'static,
+    late: impl FnOnce(Error) + Send + 'static,
     work: impl FnOnce(&Gate, &Arc<Watch>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let engine = Engine::for_one_request().map_err(Error::Sandbox)?;
@@ -57,7 +58,7 @@ pub(super) fn run<T>(
 /// # Errors
 /// What `look` returns.
 pub(super) fn look<T>(
-    late: impl FnOnce(Error) -> i32 + Send + 'static,
+    late: impl FnOnce(Error) + Send + 'static,
     look: impl FnOnce() -> Result<T, Error>,
 ) -> Result<T, Error> {
     let watch = Watch::new(HostRules::default().timeout);
@@ -65,17 +66,28 @@ pub(super) fn look<T>(
     in_time(watch, || (), late, |_| look())
 }
 
-/// Tells that the time is up as every error is told.
-pub(super) fn report_late(global: &Global) -> impl FnOnce(Error) -> i32 + Send + use<> {
+/// Tells that the time is up as every error is told, and ends the process.
+pub(super) fn report_late(global: &Global) -> impl FnOnce(Error) + Send + use<> {
     let as_json = global.json;
-    move |error| report_error(&error.into(), as_json) as i32
+    move |error| std::process::exit(report_error(&error.into(), as_json) as i32)
+}
+
+/// A thread without which nothing would end a request: the process doesn't go on without it.
+struct Needed;
+
+impl Drop for Needed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
 
 /// Calls `work`, and `tick` at intervals on another thread.
 fn in_time<T>(
     watch: Watch,
     tick: impl FnMut() + Send + 'static,
-    late: impl FnOnce(Error) -> i32 + Send + 'static,
+    late: impl FnOnce(Error) + Send + 'static,
     work: impl FnOnce(&Arc<Watch>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let watch = Arc::new(watch);
@@ -83,21 +95,21 @@ fn in_time<T>(
     // Whoever sets it says how the request ended.
     let has_ended = Arc::new(AtomicBool::new(false));
     // Nothing is ever sent: it ends with the work, also where that panics.
-    let (working, is_over) = sync_channel::<()>(0);
+    let (working, is_over) = sync_channel::<Infallible>(0);
     let (kept, ended) = (watch.clone(), has_ended.clone());
     let keep_time = move || {
+        let _needed = Needed;
         if let Err(stuck) = kept.wait_for(&is_over, TICK, tick)
             && !ended.swap(true, Ordering::SeqCst)
         {
-            let status = late(Error::Late { failure: stuck, may_still_change: kept.is_committed() });
-            std::process::exit(status);
+            late(Error::Late { failure: stuck, may_still_change: kept.is_committed() });
         }
     };
     let thread = Builder::new().name("time".to_owned()).stack_size(STACK).spawn(keep_time);
     thread.map_err(|error| HostError::new("clone", "a thread that keeps the time", error))?;
     let result = leave_interrupts_to_others(|| work(&watch));
     if has_ended.swap(true, Ordering::SeqCst) {
-        // The other thread is about to end the process.
+        // The other thread says how the request ended.
         loop {
             std::thread::park();
         }

@@ -11,6 +11,7 @@ tests! {
     privileged flags_that_say_the_same_in_other_words_are_taken,
     privileged failures_are_said_in_the_words_of_mount,
     privileged many_targets_are_read_where_the_program_is,
+    privileged many_targets_take_few_descriptors_and_end_with_a_signal,
     privileged a_bind_can_ask_for_its_propagation,
     privileged a_device_node_that_is_bound_stays_one,
     privileged a_descriptor_of_the_caller_is_bound_as_what_it_holds,
@@ -146,6 +147,25 @@ fn many_targets_are_read_where_the_program_is() -> Result<()> {
         "#
     ))
     .map(drop)
+}
+
+fn many_targets_take_few_descriptors_and_end_with_a_signal() -> Result<()> {
+    let text = on_host_succeeds(&format!(
+        r#"{NAMES}
+        fill() {{ for i in $(seq 100); do mkdir -p /mnt/x/$i; mount -t tmpfs leaf /mnt/x/$i; done; }}
+        left() {{ grep -c ' /mnt/x/' /proc/1/mountinfo || true; }}
+        fill; (ulimit -n 48; says 0 $u /mnt/x/*); test $(left) = 0
+        for attempt in $(seq 20); do
+            fill; $u /mnt/x/* > /run/said 2>&1 & many=$!
+            for i in $(seq 10000); do test $(left) = 100 || break; done
+            kill -TERM $many 2>/dev/null || true; status=0; wait $many || status=$?
+            test $status = 0 || break
+        done
+        echo "ended with $status"; test $(left) != 0; grep -c "wasn't tried: a signal" /run/said
+        "#
+    ))?;
+    ensure!(text.contains("ended with 64"), "{text}");
+    Ok(())
 }
 
 fn a_bind_can_ask_for_its_propagation() -> Result<()> {

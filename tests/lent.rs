@@ -137,10 +137,11 @@ fn a_caller_ends_no_request_before_it_is_written_down() -> Result<()> {
 fn a_policy_is_for_the_user_who_was_lent_the_rights() -> Result<()> {
     let policies = "[[policy]]\nname = \"user\"\nplugin = \"fstype-allow.wasm\"\nfor = { uid = 61001 }\nsettings = { allow = [\"ext4\"] }\n\
         [[policy]]\nname = \"group\"\nplugin = \"fstype-allow.wasm\"\nfor = { gid = 61002 }\nsettings = { allow = [\"xfs\"] }\n\
-        [[policy]]\nname = \"all\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"ext4\", \"xfs\", \"tmpfs\"] }\n";
+        [[policy]]\nname = \"all\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"ext4\", \"xfs\", \"tmpfs\"] }\n\
+        [[policy]]\nname = \"guard\"\nplugin = \"path-guard.wasm\"\nfor = { uid = 61001 }\nsettings = { deny-targets = [\"/mnt/y\"] }\n";
     let output = on_host_with(
         policies,
-        &["fstype-allow"],
+        &["fstype-allow", "path-guard"],
         r#"
         mkdir /run/upper /run/work; mount -t overlay -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work overlay /etc
         mkdir -p /etc/mountgate; mount -t tmpfs -o mode=755 etc /etc/mountgate; cp $P/* /etc/mountgate
@@ -156,6 +157,12 @@ fn a_policy_is_for_the_user_who_was_lent_the_rights() -> Result<()> {
         mount -t tmpfs -o mode=755 tmpfs /mnt/x; cp $M /mnt/x/mg; chmod 4755 /mnt/x/mg; M=/mnt/x/mg
         ask 3 setpriv --reuid 61003 --regid 61003 --groups 61002,61004; ask 3 setpriv --reuid 61003 --regid 61002 --groups 61004
         ask 0 setpriv --reuid 61003 --regid 61003 --groups 61004; ask 3 setpriv --reuid 61001 --regid 61001 --clear-groups
+        # So is every one of many targets, after the first one took root's ids.
+        cp $M /mnt/x/umount; chmod 4755 /mnt/x/umount; mount -t tmpfs tmpfs /mnt/y
+        for sudo in "" SUDO_UID=61003; do
+            says 32 env $sudo setpriv --reuid 61001 --regid 61001 --clear-groups /mnt/x/umount /mnt/none /mnt/y; at /mnt/y | grep tmpfs
+        done
+        says 64 env setpriv --reuid 61003 --regid 61003 --clear-groups /mnt/x/umount /mnt/none /mnt/y; absent /mnt/y
         "#,
     )?;
     ensure!(output.status.success(), "{}", text_of(&output));

@@ -29,13 +29,20 @@ pub(crate) fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> wasmtime::R
     unsafe { Component::deserialize(engine, code) }
 }
 
+/// Whether a signal was noted.
+static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a signal that asks the process to end was noted.
+pub(crate) fn is_interrupted() -> bool {
+    IS_INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// From now on the first SIGINT, SIGTERM and SIGHUP are only noted, and those that were ignored stay ignored. A second one of the same kind ends
 /// the process, unless it `stays`: one of several may get a signal as all of them do, and once more from the first.
 ///
 /// # Errors
 /// What sigaction(2) returns.
 pub(crate) fn note_interrupts(stays: bool) -> io::Result<&'static AtomicBool> {
-    static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
     extern "C" fn note(_: libc::c_int) {
         IS_INTERRUPTED.store(true, Ordering::Relaxed);
     }

@@ -8,7 +8,7 @@ use super::global::Global;
 use super::inherited::hold_other_signals;
 use super::lent;
 use super::output::{Cause, print_error, status_of_printed};
-use super::timed::{self, report_late};
+use super::timed::{self, Afterwards, report_late};
 use crate::audit::entry::AuditEntry;
 use crate::audit::log::AuditLog;
 use crate::error::Error;
@@ -27,6 +27,7 @@ use crate::report::Report;
 pub(super) fn end(
     global: &Global,
     request: MountRequest,
+    afterwards: Afterwards,
     late: impl FnOnce(Error) + Send + 'static,
 ) -> Result<Ending, Error> {
     request.check_size(&global.label)?;
@@ -48,7 +49,7 @@ pub(super) fn end(
         }
         late(error);
     };
-    let ended = timed::run(directory, &cache, late, |gate, watch| {
+    let ended = timed::run(directory, &cache, afterwards, late, |gate, watch| {
         let executor = HostExecutor::on_this_thread(&host, watch);
         let named = named_by_mount_point(&host, request.clone());
         let result = named.and_then(|request| gate.carry_out(&host, request, requester.clone(), &executor));
@@ -96,7 +97,7 @@ fn open_audit(rules: &HostRules) -> Result<Option<AuditLog>, Error> {
 
 /// Decides a request, carries it out, and prints the result.
 pub(super) fn carry_out(global: &Global, request: MountRequest, shows_table: bool) -> anyhow::Result<ExitStatus> {
-    let ending = end(global, request, report_late(global))?;
+    let ending = end(global, request, Afterwards::Ends, report_late(global))?;
     let report = Report::of_ending(&ending);
     let printed = print(global, &ending, &report, shows_table);
     explain(&ending, &report, global.verbose);

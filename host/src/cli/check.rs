@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::global::Global;
 use super::lent;
 use super::request_file::RequestFile;
-use super::timed::{self, report_late};
+use super::timed::{self, Afterwards, report_late};
 use super::{mount, umount};
 use crate::decision::case::{Case, Resolution};
 use crate::error::Error;
@@ -94,7 +94,7 @@ pub(super) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
     let requester = global.requester_for(&directory)?;
     let secrets = Secrets::of(&[&request]);
     let host = global.open_host()?;
-    let decided = timed::run(directory, &cache, report_late(global), |gate, _| {
+    let decided = timed::run(directory, &cache, Afterwards::Ends, report_late(global), |gate, _| {
         let snapshot = Arc::new(live_mounts::snapshot(&host));
         let case = Case { request, requester, resolution: Resolution::OnHost(&host), snapshot, locks: None };
         decide(gate, &case, only.as_deref(), all)
@@ -107,7 +107,7 @@ fn replay(global: &Global, path: &Path, args: &CheckArgs) -> anyhow::Result<Exit
     file.requester.labels.extend(global.label.iter().cloned());
     let (directory, cache) = global.open_policies()?;
     let (all, only) = (args.all, args.only.clone());
-    let decided = timed::run(directory, &cache, report_late(global), |gate, _| {
+    let decided = timed::run(directory, &cache, Afterwards::Ends, report_late(global), |gate, _| {
         let case = Case {
             request: file.request,
             requester: file.requester,

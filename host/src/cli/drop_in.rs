@@ -16,6 +16,7 @@ use super::global::Global;
 use super::inherited::hold_other_signals;
 use super::mount::MountRequestArgs;
 use super::output::{arguments_for_people, start_log};
+use super::timed::Afterwards;
 use super::umount::{ModeArgs, unmount};
 use crate::error::{Error, with_causes};
 use crate::exit::ExitStatus;
@@ -25,6 +26,7 @@ use crate::model::request::{MountRequest, Operation};
 use crate::model::untrusted::for_people;
 use crate::mount_table::tree::in_octal;
 use crate::report::Report;
+use crate::sys::is_interrupted;
 
 /// The statuses of mount(8) and umount(8).
 const DONE: i32 = 0;
@@ -135,7 +137,8 @@ pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
     let Some(global) = surroundings(name) else { return Some(USAGE) };
     let statuses: Vec<i32> = if requests.len() == 1 {
         let end = |status| std::process::exit(status);
-        requests.into_iter().map(|request| one(name, &global, request, says_not_mounted, end)).collect()
+        let end_of = |request| one(name, &global, request, says_not_mounted, Afterwards::Ends, end);
+        requests.into_iter().map(end_of).collect()
     } else {
         // Of this thread as well, which waits for the others: a timer or a terminal would end or stop the process through it.
         hold_other_signals();
@@ -153,13 +156,18 @@ pub(super) fn run_by_name(program: &OsStr) -> Option<i32> {
 /// One of several requests, on a thread of its own: whoever works on a request may stay in the host's namespace, and what follows is read
 /// where this program is. A thread that is late is left behind.
 fn on_a_thread(name: &str, global: &Arc<Global>, request: Result<MountRequest, Error>, says_not_mounted: bool) -> i32 {
+    if is_interrupted() {
+        let target = request.map_or_else(|_| "mountgate".to_owned(), |request| request.target);
+        say(name, &target, "it wasn't tried: a signal told mountgate to end");
+        return FAILED;
+    }
     let (done, status) = channel();
     let (late, named, global) = (done.clone(), name.to_owned(), global.clone());
     let work = move || {
         let late = move |status| {
             let _ = late.send(status);
         };
-        let status = one(&named, &global, request, says_not_mounted, late);
+        let status = one(&named, &global, request, says_not_mounted, Afterwards::GoesOn, late);
         let _ = done.send(status);
     };
     match Builder::new().stack_size(STACK).spawn(work) {
@@ -248,6 +256,7 @@ fn one(
     global: &Global,
     request: Result<MountRequest, Error>,
     says_not_mounted: bool,
+    afterwards: Afterwards,
     late: impl FnOnce(i32) + Send + 'static,
 ) -> i32 {
     let request = match request {
@@ -265,7 +274,7 @@ fn one(
         say(&name_of_late, &target_of_late, &with_causes(&error));
         late(FAILED);
     };
-    let words = match end(global, request, late) {
+    let words = match end(global, request, afterwards, late) {
         Ok(ending) if ExitStatus::of_ending(&ending) == ExitStatus::Done => return DONE,
         Ok(ending) if !says_not_mounted && is_not_mounted(&ending) => return FAILED,
         Ok(ending) => {

@@ -2,6 +2,7 @@
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 /// From now on no signal ends or stops the process but those that ask it to end, those of a fault, and SIGKILL and SIGSTOP: a caller's timer, its
 /// terminal, or a limit. Others would wait for a stopped process, and a change would stay half done. Programs that are started don't
@@ -45,6 +46,9 @@ const NEEDED: [(Resource, &str, &str, u64); 4] = [
     (Resource::Stack, "RLIMIT_STACK", "-s", 4 << 20),
 ];
 
+/// What of CPU time a request may need at most: all policies, and unmounting thousands of mounts.
+const CPU_SECONDS: u64 = 60;
+
 /// The stack that programs have, and no more: without a limit, addresses would be chosen in another way.
 const STACK: u64 = 8 << 20;
 
@@ -64,6 +68,14 @@ pub(super) fn put_right() -> Result<(), String> {
     if stack.current.is_some_and(|bytes| bytes < STACK) {
         let enough = Some(stack.maximum.map_or(STACK, |most| most.min(STACK)));
         let _ = setrlimit(Resource::Stack, Rlimit { current: enough, maximum: stack.maximum });
+    }
+    if let Some(seconds) = getrlimit(Resource::Cpu).current {
+        let left = seconds.saturating_sub(clock_gettime(ClockId::ProcessCPUTime).tv_sec.unsigned_abs());
+        if left < CPU_SECONDS {
+            return Err(format!(
+                "RLIMIT_CPU (getrlimit(2), `ulimit -t`) leaves {left} s, can't be raised, and must leave at least {CPU_SECONDS} s"
+            ));
+        }
     }
     // The end of a helper must be told.
     let _ = crate::sys::expect_children();

@@ -2,6 +2,7 @@
 //! arguments of a request, and nothing that decides about it.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use rustix::process::{getegid, geteuid, getgid, getgroups, getuid};
 
@@ -28,6 +29,7 @@ pub(super) fn how() -> Option<&'static str> {
 }
 
 /// A user and his groups.
+#[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -39,6 +41,15 @@ pub(super) struct Caller {
 /// # Errors
 /// When nothing tells who that is.
 pub(super) fn caller() -> Result<Caller, Error> {
+    // Found once: after `leave_caller`, the user of this process is root.
+    static CALLER: OnceLock<Caller> = OnceLock::new();
+    match CALLER.get() {
+        Some(known) => Ok(known.clone()),
+        None => find_caller().map(|found| CALLER.get_or_init(|| found).clone()),
+    }
+}
+
+fn find_caller() -> Result<Caller, Error> {
     let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let set = ["SUDO_UID", "PKEXEC_UID", "DOAS_USER"].into_iter().filter_map(|name| Some((name, variable(name)?)));
     // Nobody else can have root's user id with these variables.

@@ -24,6 +24,15 @@ use crate::policy::engine::clock::TICK;
 /// The other thread's stack: what RUST_MIN_STACK says isn't the caller's to choose.
 const STACK: usize = 1 << 20;
 
+/// What this process does after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Afterwards {
+    /// It ends.
+    Ends,
+    /// It has more requests.
+    GoesOn,
+}
+
 /// Makes a gate from a policy directory, and calls `work` with it. When the time is up before `work` has ended, `late` is called on another
 /// thread, and this call never returns.
 ///
@@ -32,6 +41,7 @@ const STACK: usize = 1 << 20;
 pub(super) fn run<T>(
     directory: PolicyDirectory,
     cache: &Cache,
+    afterwards: Afterwards,
     late: impl FnOnce(Error) + Send + 'static,
     work: impl FnOnce(&Gate, &Arc<Watch>) -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -47,8 +57,10 @@ pub(super) fn run<T>(
         let gate = Gate::load(&engine, directory, cache)?;
         watch.policies_are_ready();
         let result = work(&gate, watch);
-        // The process ends soon, and to take the sandbox apart piece by piece would take time.
-        std::mem::forget((gate, engine));
+        if afterwards == Afterwards::Ends {
+            // To take the sandbox apart piece by piece would take time.
+            std::mem::forget((gate, engine));
+        }
         result
     })
 }

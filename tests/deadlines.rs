@@ -179,7 +179,7 @@ fn limits_of_a_caller_are_raised_or_refused() -> Result<()> {
             says 1 sh -c 'ulimit -s 3000; exec "$@"' small $M --policies $P mount -t tmpfs tmpfs /mnt/x
             says 0 sh -c 'ulimit -S -s 300; exec "$@"' small $M --policies $P check mount -t tmpfs tmpfs /mnt/x
             says 1 sh -c 'ulimit -t 30; exec "$@"' short $M --policies $P mount -t tmpfs tmpfs /mnt/x
-            echo "$said" | grep 'RLIMIT_CPU (getrlimit(2), `ulimit -t`) leaves [23]. s'
+            echo "$said" | grep 'RLIMIT_CPU.*`ulimit -t` leaves [23]. s'
             says 1 sh -c 'ulimit -f 0; exec "$@"' none $M --policies $P check mount -t tmpfs tmpfs /mnt/x
             echo "$said" | grep 'RLIMIT_FSIZE (getrlimit(2), `ulimit -f`) is 0 KiB'
         fi"#,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::device_target::named_by_mount_point;
 use super::global::Global;
-use super::inherited::hold_other_signals;
+use super::inherited::{check_cpu_time, hold_other_signals};
 use super::lent;
 use super::output::{Cause, print_error, status_of_printed};
 use super::timed::{self, Afterwards, report_late};
@@ -32,6 +32,7 @@ pub(super) fn end(
 ) -> Result<Ending, Error> {
     request.check_size(&global.label)?;
     lent::check_source(&request)?;
+    check_cpu_time()?;
     // Opened first: a sandbox may hide the directory.
     let (directory, cache) = global.open_policies()?;
     let requester = global.requester_for(&directory)?;

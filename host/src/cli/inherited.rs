@@ -1,8 +1,12 @@
 //! What a process inherits from its caller and what would change how a request ends: limits, and signals.
 
+use std::io;
+
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::model::host_error::HostError;
 
 /// From now on no signal ends or stops the process but those that ask it to end, those of a fault, and SIGKILL and SIGSTOP: a caller's timer, its
 /// terminal, or a limit. Others would wait for a stopped process, and a change would stay half done. Programs that are started don't
@@ -69,14 +73,6 @@ pub(super) fn put_right() -> Result<(), String> {
         let enough = Some(stack.maximum.map_or(STACK, |most| most.min(STACK)));
         let _ = setrlimit(Resource::Stack, Rlimit { current: enough, maximum: stack.maximum });
     }
-    if let Some(seconds) = getrlimit(Resource::Cpu).current {
-        let left = seconds.saturating_sub(clock_gettime(ClockId::ProcessCPUTime).tv_sec.unsigned_abs());
-        if left < CPU_SECONDS {
-            return Err(format!(
-                "RLIMIT_CPU (getrlimit(2), `ulimit -t`) leaves {left} s, can't be raised, and must leave at least {CPU_SECONDS} s"
-            ));
-        }
-    }
     // The end of a helper must be told.
     let _ = crate::sys::expect_children();
     for (resource, name, flag, needed) in NEEDED {
@@ -89,4 +85,18 @@ pub(super) fn put_right() -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Checks that enough of CPU time is left to change the host: at its end SIGKILL would come, in the middle of a change.
+///
+/// # Errors
+/// When too little is left, and couldn't be raised.
+pub(super) fn check_cpu_time() -> Result<(), HostError> {
+    let Some(seconds) = getrlimit(Resource::Cpu).current else { return Ok(()) };
+    let left = seconds.saturating_sub(clock_gettime(ClockId::ProcessCPUTime).tv_sec.unsigned_abs());
+    if left >= CPU_SECONDS {
+        return Ok(());
+    }
+    let what = format!("`ulimit -t` leaves {left} s, can't be raised, and must leave at least {CPU_SECONDS} s");
+    Err(HostError::new("getrlimit", "RLIMIT_CPU", io::Error::other(what)))
 }

@@ -1,5 +1,5 @@
 //! What the shipped program does mostly, counted while it does it. The compiler is told: what runs in every request lies close together,
-//! and what never does is small. A process that lives for a millisecond or two takes a quarter less time then.
+//! and what never does is small. A process that lives for a millisecond or two takes a sixteenth less time then.
 //!
 //! The program is built with counters (`-Cprofile-generate` of rustc), put to work on a host of namespaces, and built again with what was
 //! counted (`-Cprofile-use`).

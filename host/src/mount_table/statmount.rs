@@ -1,7 +1,6 @@
 //! Single mounts asked of the kernel by their 64-bit ids, which are never used again: statmount(2) and listmount(2).
 
 use std::io;
-use std::thread::{self, Builder};
 
 use super::escape::{ESCAPED_IN_NAMES, ESCAPED_IN_PATHS, raw_to_text, to_text};
 use super::mount::{MountText, parts};
@@ -67,41 +66,14 @@ pub(crate) fn mountinfo_id(id: u64) -> io::Result<u64> {
     Ok(ask(id, None, MNT_BASIC, STRINGS / 8)?.id())
 }
 
-/// So many mounts are asked for in about the time that it takes to start a thread, several times over.
-const WORTH_A_THREAD: usize = 2048;
-
-/// What RUST_MIN_STACK says is the caller's to choose.
-const STACK: usize = 128 << 10;
-
-/// The numbers of all mounts of a namespace, or of this process's own, with their 64-bit ids. Those of many mounts are asked for by two
-/// threads: it's the kernel that takes the time.
+/// The numbers of all mounts of a namespace, or of this process's own, with their 64-bit ids. One that is gone by now has none.
 ///
 /// # Errors
 /// As [`all`].
 pub(crate) fn nodes(namespace: Option<u64>) -> io::Result<Vec<(u64, Node)>> {
     let ids = all(namespace)?;
-    let mine = if ids.len() < WORTH_A_THREAD { ids.len() } else { ids.len() / 2 };
-    let (mine, others) = ids.split_at(mine);
-    thread::scope(|scope| {
-        let started = (!others.is_empty())
-            .then(|| Builder::new().stack_size(STACK).spawn_scoped(scope, || nodes_of(others, namespace)));
-        let mut nodes = nodes_of(mine, namespace)?;
-        match started {
-            Some(Ok(thread)) => {
-                nodes.extend(thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))?);
-            }
-            // There may be no thread left to be had.
-            Some(Err(_)) => nodes.extend(nodes_of(others, namespace)?),
-            None => {}
-        }
-        Ok(nodes)
-    })
-}
-
-/// The numbers of these mounts. One that is gone by now has none.
-fn nodes_of(ids: &[u64], namespace: Option<u64>) -> io::Result<Vec<(u64, Node)>> {
     let mut nodes = Vec::with_capacity(ids.len());
-    for &id in ids {
+    for id in ids {
         match node(id, namespace) {
             Ok(node) => nodes.push((id, node)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

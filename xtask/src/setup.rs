@@ -155,7 +155,7 @@ pub(crate) fn shipped_target() -> Option<String> {
 
 /// The target of the compiler itself.
 pub(crate) fn host_target() -> Result<String> {
-    let text = ask_rustc(&["-vV"])?;
+    let text = compiler()?;
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).context("rustc doesn't say what it runs on")
 }

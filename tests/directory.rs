@@ -3,10 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::support::{folder, mountgate, plugin, policies, private_folder, root, status, text_of, tmpfs, unpinned};
+use crate::support::{
+    folder, mountgate, plugin, policies, private_folder, program, root, status, text_of, tmpfs, unpinned,
+};
 
 tests! {
     plain an_unknown_key_is_refused,
@@ -29,6 +33,7 @@ tests! {
     plain what_an_evaluation_takes_is_measured,
     plain a_directory_without_policies_is_refused,
     plain compiled_code_that_others_can_reach_is_not_used,
+    plain what_was_checked_before_is_believed_while_nothing_changes,
     plain the_shipped_directories_are_accepted,
 }
 
@@ -257,6 +262,74 @@ fn compiled_code_that_others_can_reach_is_not_used() -> Result<()> {
     ensure!(check()?.contains("isn't used: others have access to it"));
     fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o755))?;
     ensure!(check()?.contains("aren't kept in"));
+    Ok(())
+}
+
+fn what_was_checked_before_is_believed_while_nothing_changes() -> Result<()> {
+    let directory = policies(ONE, &["fstype-allow"])?;
+    let directory = directory.path();
+    let cache = private_folder()?;
+    let request = cache.path().join("request.json");
+    fs::write(&request, tmpfs("/mnt", &[]).to_string())?;
+    let check_with = |program: &Path| -> Result<(i32, String)> {
+        let mut check = Command::new(program);
+        check.args(["check", "--request"]).arg(&request).arg("--policies").arg(directory);
+        let output = check.env("MOUNTGATE_CACHE", cache.path()).output()?;
+        Ok((status(&output), text_of(&output)))
+    };
+    let check = || check_with(program());
+    let record = || -> Result<PathBuf> {
+        let names = fs::read_dir(cache.path())?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        let is_record =
+            |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("record-"));
+        anyhow::Context::context(names.iter().find(is_record).cloned(), "there is no record")
+    };
+    // Only what has settled is believed.
+    std::thread::sleep(Duration::from_secs(3));
+    // A record that says something else than the directory tells which of the two was read.
+    let forge = || -> Result<()> {
+        if let Ok(record) = record() {
+            fs::remove_file(record)?;
+        }
+        ensure!(check()?.0 == 0);
+        let text = fs::read_to_string(record()?)?;
+        let (known, checked) = anyhow::Context::context(text.split_once("\"checked\":"), "nothing was checked")?;
+        let forged = checked.replace(r#"\"allow\":[\"tmpfs\"]"#, r#"\"allow\":[\"ext4\"]"#);
+        ensure!(forged != checked, "{checked}");
+        fs::write(record()?, format!("{known}\"checked\":{forged}"))?;
+        Ok(())
+    };
+    forge()?;
+    ensure!(check()?.0 == 3, "what was checked before isn't believed");
+    // Another program, although it has the same version.
+    let other = private_folder()?;
+    let copy = other.path().join("mountgate");
+    fs::copy(program(), &copy)?;
+    ensure!(check_with(&copy)?.0 == 0);
+    let config = directory.join("policies.toml");
+    // The same text in another file.
+    forge()?;
+    fs::copy(&config, directory.join("new"))?;
+    fs::rename(directory.join("new"), &config)?;
+    ensure!(check()?.0 == 0);
+    std::thread::sleep(Duration::from_secs(3));
+    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    for file in ["policies.toml", "policies.lock"] {
+        forge()?;
+        mode(&directory.join(file), 0o666)?;
+        let (status, text) = check()?;
+        ensure!(status == 4 && text.contains("others can write it"), "{text}");
+        mode(&directory.join(file), 0o644)?;
+        std::thread::sleep(Duration::from_secs(3));
+    }
+    forge()?;
+    fs::write(directory.join("more.wasm"), "")?;
+    ensure!(check()?.1.contains("no policy uses it"));
+    fs::remove_file(directory.join("more.wasm"))?;
+    std::thread::sleep(Duration::from_secs(3));
+    forge()?;
+    fs::write(directory.join("fstype-allow.wasm"), "other")?;
+    ensure!(check()?.1.contains("has the digest"));
     Ok(())
 }
 

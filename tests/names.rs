@@ -16,6 +16,7 @@ tests! {
     privileged what_is_hidden_below_a_limited_folder_still_counts,
     privileged changes_that_come_through_another_namespace_are_places,
     privileged an_exempt_source_is_exempt_by_its_name,
+    privileged what_is_known_of_many_mounts_hides_no_place,
 }
 
 const WORLD: &str = r#"
@@ -210,5 +211,30 @@ fn an_exempt_source_is_exempt_by_its_name() -> Result<()> {
         # A bind on an exempt target exempts nothing elsewhere.
         mount --bind /mnt/s /mnt/a; mount --make-private /mnt/a; allowed mount -t tmpfs tmpfs /mnt/s/data; has /mnt/s/data noexec
         allowed mount -t tmpfs tmpfs /mnt/a/disk; if has /mnt/a/disk noexec; then exit 1; fi",
+    )
+}
+
+/// Which file systems mounts show is kept between runs where there are many.
+fn what_is_known_of_many_mounts_hides_no_place() -> Result<()> {
+    holds(
+        &guard("deny-targets = [\"/mnt/s/data\"]"),
+        "path-guard",
+        r#"export MOUNTGATE_CACHE=$W/known; mkdir -m 700 $W/known; known=$W/known/mounts
+        mkdir /mnt/many; for i in $(seq 300); do mkdir -p /mnt/many/$i; mount -t tmpfs tmpfs /mnt/many/$i; done
+        calls() { strace -f -o $W/calls $M --policies $P check mount -t tmpfs tmpfs /mnt/x > /dev/null; wc -l < $W/calls; }
+        inside_denied() { container "$M --policies $P --host-root $W/rootfs mount -t tmpfs tmpfs $1 && exit 1; test \$? = 3"; }
+        calls > /dev/null; rm $known; asked=$(calls); test -s $known; few=$(calls); test $((few + 250)) -lt $asked
+        # Mounts that are made later, with numbers in mountinfo that others had before.
+        for i in $(seq 100); do umount /mnt/many/$i; done
+        for i in $(seq 100); do mount --bind /mnt/s /mnt/many/$i; done
+        for i in 1 50 100; do denied mount -t tmpfs tmpfs /mnt/many/$i/data; inside_denied /mnt/many/$i/data; done
+        # Known ones that have other peers since.
+        calls > /dev/null; mount --make-private /mnt/many/100; mkdir /mnt/t; mount --bind /mnt/many/100 /mnt/t; mount --make-shared /mnt/many/100
+        mount --bind /mnt/many/100 /mnt/b; denied mount -t tmpfs tmpfs /mnt/b/data; denied mount -t tmpfs tmpfs /mnt/t/data
+        inside_denied /mnt/b/data; inside_denied /mnt/t/data
+        # A file that others could write counts for nothing, nor does one of an earlier start of the machine, or half of one.
+        chmod 644 $known; test $(calls) -gt $((few + 250)); rm $known; calls > /dev/null
+        sed -i '2s/^./x/' $known; test $(calls) -gt $((few + 250))
+        truncate -s 1000 $known; denied mount -t tmpfs tmpfs /mnt/many/50/data; test $(calls) -lt $asked"#,
     )
 }

@@ -115,9 +115,12 @@ fn table(mounts: usize) -> anyhow::Result<MountTable> {
     Ok(MountTable::parse(text.into_bytes())?)
 }
 
-/// What it costs to find out where a mount will be seen, and whether the host's own rules hold there.
+/// What it costs to find out where a mount will be seen, and whether the host's own rules hold there: where nothing is known of the
+/// host's mounts, and where an earlier run has kept what it learned.
 fn places(path: &str) -> anyhow::Result<()> {
-    let host = Arc::new(HostRoot::own()?);
+    let folder = tempfile::tempdir()?;
+    let cache = Cache::open(&folder.path().join("cache"));
+    let hosts = [HostRoot::own()?, HostRoot::own()?.keeping_in(cache.private_folder())].map(Arc::new);
     let rules = HostRules::default();
     let chain = Chain::new(&[], &rules, &[]);
     let request = MountRequest {
@@ -127,18 +130,21 @@ fn places(path: &str) -> anyhow::Result<()> {
         fstype: Some("tmpfs".to_owned()),
         options: Options::default(),
     };
-    let decide = || {
+    let decide = |host: &Arc<HostRoot>| {
         let case = Case {
             request: request.clone(),
             requester: Requester::default(),
-            resolution: Resolution::OnHost(&host),
-            snapshot: Arc::new(mountgate::host::live_mounts::snapshot(&host)),
+            resolution: Resolution::OnHost(host),
+            snapshot: Arc::new(mountgate::host::live_mounts::snapshot(host)),
             locks: None,
         };
-        black_box(chain.decide(&case, false)?);
-        Ok(())
+        Ok(chain.decide(&case, false)?.places)
     };
-    compare(101, &mut [("the places of a mount, with the host's own rules".to_owned(), Box::new(decide))])
+    anyhow::ensure!(decide(&hosts[0])? == decide(&hosts[1])?, "what is known is wrong");
+    let contender = |name: &str, host| -> Contender<'_> {
+        (format!("the places of a mount, {name}"), Box::new(move || decide(host).map(|places| drop(black_box(places)))))
+    };
+    compare(101, &mut [contender("nothing known before", &hosts[0]), contender("mounts known before", &hosts[1])])
 }
 
 fn point(path: &str) -> anyhow::Result<()> {

@@ -13,6 +13,7 @@ use std::ptr::null_mut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dlmalloc::Dlmalloc;
+use nix::libc;
 
 #[cfg_attr(target_env = "musl", global_allocator)]
 static HEAP: Heap = Heap(Mutex::new(Dlmalloc::new()));
@@ -23,6 +24,8 @@ const UNIT: usize = 16;
 const MAX_SMALL: usize = 1024;
 /// What small blocks are cut from.
 const REGION: usize = 64 << 10;
+/// What memory is mapped by, on every machine or as a part of it.
+const PAGE: usize = 4096;
 
 /// The small blocks of one thread. What is left of them when the thread ends stays with the process.
 struct Small {
@@ -62,6 +65,7 @@ impl Heap {
                 if region.is_null() {
                     return region;
                 }
+                make_ready(region);
                 small.rest.set(region);
                 small.left.set(REGION);
             }
@@ -72,6 +76,15 @@ impl Heap {
             block
         })
     }
+}
+
+/// Asks the kernel for the pages of a region at once, where it can do that: most are used soon, and the first write to each would interrupt
+/// the program.
+fn make_ready(region: *mut u8) {
+    let begin = region.map_addr(|address| address.next_multiple_of(PAGE));
+    let len = (REGION - (begin.addr() - region.addr())) / PAGE * PAGE;
+    // SAFETY: the pages lie in the region, which nobody uses yet, and stay as they are.
+    let _ = unsafe { libc::madvise(begin.cast(), len, libc::MADV_POPULATE_WRITE) };
 }
 
 /// Of how many units a block is, if it's a small one.

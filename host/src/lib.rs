@@ -26,5 +26,7 @@ pub mod parsers;
 pub mod plan;
 pub mod policy;
 pub mod report;
+#[cfg(all(target_env = "musl", target_arch = "x86_64"))]
+mod start;
 mod sys;
 mod test_cases;

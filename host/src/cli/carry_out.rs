@@ -39,7 +39,7 @@ pub(super) fn end(
     lent::leave_caller()?;
     // Before the host is entered: the file is where this program is.
     let audit = open_audit(&directory.host)?.map(|log| Arc::new(Mutex::new(Some(log))));
-    let host = global.open_host()?;
+    let host = global.open_host(&cache)?;
     let secrets = Secrets::of(&[&request]);
     hold_other_signals();
     let (audit_of_late, asked, asker) = (audit.clone(), request.clone(), requester.clone());

@@ -93,7 +93,7 @@ pub(super) fn run(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitStatu
     let (directory, cache) = global.open_policies()?;
     let requester = global.requester_for(&directory)?;
     let secrets = Secrets::of(&[&request]);
-    let host = global.open_host()?;
+    let host = global.open_host(&cache)?;
     let decided = timed::run(directory, &cache, Afterwards::Ends, report_late(global), |gate, _| {
         let snapshot = Arc::new(live_mounts::snapshot(&host));
         let case = Case { request, requester, resolution: Resolution::OnHost(&host), snapshot, locks: None };

@@ -64,9 +64,11 @@ pub(super) fn put_right() -> Result<(), String> {
     // With little of these, a request ended in the middle of a change: half of an audit line would be written, SIGKILL would come, or there
     // would be no memory.
     for resource in [Resource::Fsize, Resource::Cpu, Resource::As, Resource::Data] {
-        let hard = getrlimit(resource).maximum;
-        let raised = setrlimit(resource, Rlimit { current: None, maximum: None });
-        let _ = raised.or_else(|_| setrlimit(resource, Rlimit { current: hard, maximum: hard }));
+        let Rlimit { current, maximum: hard } = getrlimit(resource);
+        if current.is_some() {
+            let raised = setrlimit(resource, Rlimit { current: None, maximum: None });
+            let _ = raised.or_else(|_| setrlimit(resource, Rlimit { current: hard, maximum: hard }));
+        }
     }
     let stack = getrlimit(Resource::Stack);
     if stack.current.is_some_and(|bytes| bytes < STACK) {

@@ -53,7 +53,7 @@ pub(super) fn run<T>(
     let tick = move || {
         clock.tick();
     };
-    in_time(watch, tick, late, |watch| {
+    in_time(watch, tick, afterwards, late, |watch| {
         let gate = Gate::load(&engine, directory, cache)?;
         watch.policies_are_ready();
         let result = work(&gate, watch);
@@ -75,7 +75,7 @@ pub(super) fn look<T>(
 ) -> Result<T, Error> {
     let watch = Watch::new(HostRules::default().timeout);
     watch.policies_are_ready();
-    in_time(watch, || (), late, |_| look())
+    in_time(watch, || (), Afterwards::Ends, late, |_| look())
 }
 
 /// Tells that the time is up as every error is told, and ends the process.
@@ -99,6 +99,7 @@ impl Drop for Needed {
 fn in_time<T>(
     watch: Watch,
     tick: impl FnMut() + Send + 'static,
+    afterwards: Afterwards,
     late: impl FnOnce(Error) + Send + 'static,
     work: impl FnOnce(&Arc<Watch>) -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -126,6 +127,10 @@ fn in_time<T>(
             std::thread::park();
         }
     }
-    drop(working);
+    match afterwards {
+        // To wake the other thread up, so that it ends, would take time. It has nothing to do any more.
+        Afterwards::Ends => std::mem::forget(working),
+        Afterwards::GoesOn => drop(working),
+    }
     result
 }

@@ -1,6 +1,7 @@
 //! The host's mounts as its kernel tells them now.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,7 +22,7 @@ use crate::mount_table::snapshot::Snapshot;
 use crate::mount_table::source::{MountSource, Reached};
 use crate::mount_table::statmount;
 use crate::mount_table::table::MountTable;
-use crate::mount_table::topology::{Node, Topology};
+use crate::mount_table::topology::{Teller, Ties, Topology};
 
 /// The mounts of the host, read when a question needs them.
 pub fn snapshot(host: &Arc<HostRoot>) -> Snapshot {
@@ -87,6 +88,40 @@ impl MountSource for Without {
     }
 }
 
+/// Asks the kernel about the mounts of a topology, by their 64-bit ids.
+struct KernelTeller {
+    host: Arc<HostRoot>,
+    namespace: Option<u64>,
+    ids: Vec<u64>,
+}
+
+impl KernelTeller {
+    fn failed(error: io::Error) -> HostError {
+        HostError::new("statmount", "one of the host's mounts", error)
+    }
+}
+
+impl Teller for KernelTeller {
+    fn ties(&self, mount: usize) -> Result<Option<Ties>, HostError> {
+        let Some(id) = self.ids.get(mount) else { return Ok(None) };
+        Ok(statmount::numbers(*id, self.namespace).map_err(Self::failed)?.map(|(_, ties)| ties))
+    }
+
+    fn paths(&self, mount: usize) -> Result<Option<NodePaths>, HostError> {
+        let Some(id) = self.ids.get(mount) else { return Ok(None) };
+        match statmount::paths(*id, self.namespace) {
+            Ok((_, _, paths)) => Ok(Some(paths)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Self::failed(error)),
+        }
+    }
+
+    /// From another namespace, not every kernel tells from where changes come to a mount whose master has no mount there.
+    fn text(&self) -> Option<Result<Topology, HostError>> {
+        self.namespace.map(|_| self.host.mount_table().map(|table| Topology::of(&table)))
+    }
+}
+
 struct LiveMounts {
     host: Arc<HostRoot>,
     /// The mounts that paths were located on, by their 64-bit ids.
@@ -143,14 +178,10 @@ impl MountSource for LiveMounts {
 
     fn topology(&self) -> Option<Topology> {
         let namespace = self.host.namespace_id().ok()?;
-        let (ids, nodes): (Vec<u64>, Vec<Node>) = statmount::nodes(namespace).ok()?.into_iter().unzip();
-        // From another namespace, not every kernel tells from where changes come to a mount whose master has no mount there. The text does.
-        let groups: HashSet<u64> = nodes.iter().map(|node| node.group).collect();
-        if namespace.is_some() && nodes.iter().any(|node| node.master != 0 && !groups.contains(&node.master)) {
-            return None;
-        }
-        let read_paths = move |i: usize| statmount::paths(*ids.get(i)?, namespace).ok().map(|(_, _, paths)| paths);
-        Some(Topology::new(nodes, read_paths))
+        let mounts = self.host.known_mounts().list(namespace).ok()?;
+        let ids = mounts.iter().map(|mount| mount.id).collect();
+        let mounts = mounts.into_iter().map(|mount| (mount.node, mount.ties));
+        Some(Topology::new(mounts, KernelTeller { host: self.host.clone(), namespace, ids }))
     }
 
     fn reach(&self, path: &str) -> Option<Reached> {

@@ -1,7 +1,9 @@
 //! Whom mountgate's own files belong to: the cache, the locks and the audit file.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
+use rustix::fs::{FileType, fstat};
 use rustix::process::{geteuid, getuid};
 
 use crate::sys::is_secure_execution;
@@ -24,4 +26,19 @@ pub(crate) fn may_make() -> io::Result<()> {
     let message =
         "it must be root's, while this program runs as its caller (capabilities(7)): make a request once as root";
     Err(io::Error::other(message))
+}
+
+/// Checks that a file belongs to that user, and that others have no access to it.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_private(file: &OwnedFd, kind: FileType) -> io::Result<()> {
+    let stat = fstat(file)?;
+    let wrong = |what: String| Err(io::Error::other(what));
+    match stat.st_mode {
+        mode if FileType::from_raw_mode(mode) != kind => wrong(format!("it isn't a {kind:?}")),
+        _ if stat.st_uid != owner() => wrong(format!("it belongs to user {}, not to user {}", stat.st_uid, owner())),
+        mode if mode & 0o077 != 0 => wrong(format!("others have access to it (mode {:04o})", mode & 0o7777)),
+        _ => Ok(()),
+    }
 }

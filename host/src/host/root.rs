@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::file_systems::FileSystems;
 use super::foreign::foreign;
 use super::identity::Identity;
+use super::known_mounts::KnownMounts;
 use super::namespaces::{self, Namespace};
 use super::open::open_below;
 use super::place::Place;
@@ -37,6 +38,8 @@ pub struct HostRoot {
     pub(super) helpers: Mutex<HashMap<String, bool>>,
     /// The namespace's 64-bit id.
     namespace_id: OnceLock<Option<u64>>,
+    /// What is known of its mounts.
+    known_mounts: KnownMounts,
 }
 
 impl HostRoot {
@@ -107,7 +110,19 @@ impl HostRoot {
 
     fn new(root: OwnedFd, namespace: Namespace, process: Result<OwnedFd, HostError>, is_sandbox: bool) -> Self {
         let (file_systems, helpers, namespace_id) = (FileSystems::default(), Mutex::default(), OnceLock::new());
-        Self { root, namespace, process, is_sandbox, file_systems, helpers, namespace_id }
+        let known_mounts = KnownMounts::default();
+        Self { root, namespace, process, is_sandbox, file_systems, helpers, namespace_id, known_mounts }
+    }
+
+    /// Keeps what is learned about the host's mounts in a folder that only this user can enter.
+    #[must_use]
+    pub fn keeping_in(self, folder: Option<OwnedFd>) -> Self {
+        Self { known_mounts: KnownMounts::of(folder), ..self }
+    }
+
+    /// What is known of the host's mounts.
+    pub(super) fn known_mounts(&self) -> &KnownMounts {
+        &self.known_mounts
     }
 
     /// The host's `/`.

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::request::MountRequest;
 
 /// The `[host]` part of a policy directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostRules {
     /// The mount helpers that may run.
     pub helpers: Vec<Helper>,
@@ -59,7 +59,7 @@ impl HostRules {
 }
 
 /// A mount helper that may run, see mount(8): `mount.TYPE`, or the daemon of a FUSE type.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Helper {
     /// The type that a request asks for.
     pub fstype: String,
@@ -89,7 +89,7 @@ pub(crate) fn is_helper_type(text: &str) -> bool {
 }
 
 /// What `[host] symlinks` says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Symlinks {
     /// They are followed, shown to policies and in the trace.
@@ -100,7 +100,7 @@ pub enum Symlinks {
 }
 
 /// When a systemd scope is asked for, for types with a helper.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScopeRule {
     /// Without one, nothing is mounted.

@@ -193,6 +193,11 @@ impl Snapshot {
             return Ok(answer.clone());
         }
         let answer = self.answer(&question)?;
+        if let Some(Ok(topology)) = self.topology.get()
+            && let Some(failure) = topology.failure()
+        {
+            return Err(failure.clone());
+        }
         let kept = answer.is_small().then(|| answer.clone());
         if !self.is_live && (kept.is_none() || self.asked().len() >= RECORDED_ANSWERS) {
             return Ok(answer);
@@ -345,9 +350,10 @@ impl Snapshot {
         Ok(names.map(|(_, name)| name).take(limit.min(PAGE) as usize).collect())
     }
 
-    /// Why the table can't be read, where it was needed.
+    /// Why something of the mounts couldn't be read, where it was needed.
     pub(crate) fn failure(&self) -> Option<&HostError> {
-        self.table.get().and_then(|table| table.as_ref().err())
+        let of_table = self.table.get().and_then(|table| table.as_ref().err());
+        of_table.or_else(|| self.topology.get()?.as_ref().map_or_else(Some, Topology::failure))
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use super::escape::{ESCAPED_IN_NAMES, ESCAPED_IN_PATHS, raw_to_text, to_text};
 use super::mount::{MountText, parts};
 use super::node_paths::NodePaths;
-use super::topology::Node;
+use super::topology::{Node, Ties};
 use crate::model::location::Device;
 use crate::model::mount_flags::{READ_ONLY, mountinfo_words};
 use crate::sys;
@@ -66,28 +66,17 @@ pub(crate) fn mountinfo_id(id: u64) -> io::Result<u64> {
     Ok(ask(id, None, MNT_BASIC, STRINGS / 8)?.id())
 }
 
-/// The numbers of all mounts of a namespace, or of this process's own, with their 64-bit ids. One that is gone by now has none.
+/// The numbers of the mount with this 64-bit id. One that is gone by now has none.
 ///
 /// # Errors
-/// As [`all`].
-pub(crate) fn nodes(namespace: Option<u64>) -> io::Result<Vec<(u64, Node)>> {
-    let ids = all(namespace)?;
-    let mut nodes = Vec::with_capacity(ids.len());
-    for id in ids {
-        match node(id, namespace) {
-            Ok(node) => nodes.push((id, node)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(nodes)
-}
-
-/// The numbers of the mount with this 64-bit id.
-fn node(id: u64, namespace: Option<u64>) -> io::Result<Node> {
+/// `Unsupported` as [`mount`] has it.
+pub(crate) fn numbers(id: u64, namespace: Option<u64>) -> io::Result<Option<(Node, Ties)>> {
     // As far as the last of these fields.
     let mut words = [0; Offset::PropagateFrom as usize / 8 + 1];
-    sys::statmount(id, namespace, SB_BASIC | MNT_BASIC | PROPAGATE_FROM, &mut words).map_err(unsupported)?;
+    match sys::statmount(id, namespace, SB_BASIC | MNT_BASIC | PROPAGATE_FROM, &mut words).map_err(unsupported) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        asked => asked?,
+    }
     let long = |offset: Offset| words[offset as usize / 8];
     let short = |offset: Offset| {
         let bytes = long(offset).to_ne_bytes();
@@ -97,15 +86,18 @@ fn node(id: u64, namespace: Option<u64>) -> io::Result<Node> {
     };
     let kind = long(Offset::MntPropagation);
     let group = |bit: u64, offset| if kind & bit == 0 { 0 } else { long(offset) };
-    Ok(Node {
+    let node = Node {
         id: short(Offset::MntIdOld).into(),
-        parent: short(Offset::MntParentIdOld).into(),
         device: Device { major: short(Offset::SbDevMajor), minor: short(Offset::SbDevMinor) },
+        is_btrfs: long(Offset::SbMagic) == BTRFS_SUPER_MAGIC,
+    };
+    let ties = Ties {
+        parent: short(Offset::MntParentIdOld).into(),
         group: group(SHARED, Offset::MntPeerGroup),
         master: group(SLAVE, Offset::MntMaster),
         from: group(SLAVE, Offset::PropagateFrom),
-        is_btrfs: long(Offset::SbMagic) == BTRFS_SUPER_MAGIC,
-    })
+    };
+    Ok(Some((node, ties)))
 }
 
 /// The mountinfo id, the file system and the paths of the mount with this 64-bit id.

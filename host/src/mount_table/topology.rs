@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::node_paths::NodePaths;
 use super::table::MountTable;
+use crate::model::host_error::HostError;
 use crate::model::location::{Device, Location, Via};
 
-/// The mounts as numbers. Their paths are read when a question needs them.
+/// The mounts as numbers. Their ties and their paths are read when a question needs them.
 pub(crate) struct Topology {
     nodes: Vec<Node>,
+    teller: Box<dyn Teller>,
+    ties: Vec<OnceLock<Option<Ties>>>,
     /// The mounts by their ids, sorted.
     ids: OnceLock<Vec<(u64, u32)>>,
-    read_paths: Box<dyn Fn(usize) -> Option<NodePaths> + Send + Sync>,
     paths: Vec<OnceLock<Option<NodePaths>>>,
     /// The mounts on each mount.
     children: OnceLock<HashMap<u64, Vec<u32>>>,
@@ -21,69 +23,93 @@ pub(crate) struct Topology {
     roots: Mutex<HashMap<Device, BTreeMap<String, Vec<u32>>>>,
     /// Where changes on a mount go: a search asks the same table again and again.
     receivers: Mutex<HashMap<usize, Receivers>>,
+    /// The first thing that couldn't be read.
+    failure: OnceLock<HostError>,
 }
 
 /// The mounts to which a change goes, and why.
 type Receivers = Arc<[(usize, Via)]>;
 
-/// One mount as numbers.
-#[derive(Debug, Clone, Copy)]
+/// What tells more about the mounts of a topology. A mount that is gone by now has neither ties nor paths.
+pub(crate) trait Teller: Send + Sync {
+    /// The ties of a mount.
+    fn ties(&self, mount: usize) -> Result<Option<Ties>, HostError>;
+
+    /// The paths of a mount.
+    fn paths(&self, mount: usize) -> Result<Option<NodePaths>, HostError>;
+
+    /// The same mounts as their text has them, where only the text tells from where changes come to a mount whose master has no
+    /// mount here.
+    fn text(&self) -> Option<Result<Topology, HostError>>;
+}
+
+/// What stays as it is while a mount is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Node {
     /// The id in mountinfo.
     pub(crate) id: u64,
-    /// The mountinfo id of the mount that it's mounted on.
-    pub(crate) parent: u64,
     /// Its file system.
     pub(crate) device: Device,
+    /// Whether its file system is btrfs, whose number isn't that of a block device.
+    pub(crate) is_btrfs: bool,
+}
+
+/// How a mount hangs together with others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ties {
+    /// The mountinfo id of the mount that it's mounted on.
+    pub(crate) parent: u64,
     /// Its peer group, 0 where it's not shared.
     pub(crate) group: u64,
     /// The peer group that it's a slave of, or 0.
     pub(crate) master: u64,
     /// The nearest peer group with mounts in this namespace from which changes come to it, or 0.
     pub(crate) from: u64,
-    /// Whether its file system is btrfs, whose number isn't that of a block device.
-    pub(crate) is_btrfs: bool,
 }
 
 impl Topology {
-    /// The mounts, with what reads the paths of one of them. A mount that is gone by then has none.
-    pub(crate) fn new(
-        nodes: Vec<Node>,
-        read_paths: impl Fn(usize) -> Option<NodePaths> + Send + Sync + 'static,
-    ) -> Self {
+    /// The mounts, with the ties that are known, and what tells the rest.
+    pub(crate) fn new(mounts: impl Iterator<Item = (Node, Option<Ties>)>, teller: impl Teller + 'static) -> Self {
+        let tied = |ties: Option<Ties>| ties.map_or_else(OnceLock::new, |ties| Some(ties).into());
+        let (nodes, ties): (Vec<Node>, Vec<_>) = mounts.map(|(node, ties)| (node, tied(ties))).unzip();
         let paths = nodes.iter().map(|_| OnceLock::new()).collect();
         Self {
             nodes,
+            teller: Box::new(teller),
+            ties,
             ids: OnceLock::new(),
-            read_paths: Box::new(read_paths),
             paths,
             children: OnceLock::new(),
             roots: Mutex::default(),
             receivers: Mutex::default(),
+            failure: OnceLock::new(),
         }
     }
 
     /// The mounts of a table.
     pub(crate) fn of(table: &MountTable) -> Self {
         let mut paths = Vec::with_capacity(table.len());
-        let mut nodes = Vec::with_capacity(table.len());
+        let mut mounts = Vec::with_capacity(table.len());
         for mount in table.iter() {
             let group = |prefix: &[u8]| {
                 let group = mount.optional_fields().find_map(|field| Some(field.strip_prefix(prefix)?.to_vec()));
                 group.and_then(|group| String::from_utf8(group).ok()?.parse().ok()).unwrap_or(0)
             };
-            nodes.push(Node {
+            let node = Node {
                 id: mount.id(),
-                parent: mount.parent(),
                 device: Device { major: mount.major(), minor: mount.minor() },
+                is_btrfs: *mount.fstype() == *b"btrfs",
+            };
+            let ties = Ties {
+                parent: mount.parent(),
                 group: group(b"shared:"),
                 master: group(b"master:"),
                 from: group(b"propagate_from:"),
-                is_btrfs: *mount.fstype() == *b"btrfs",
-            });
+            };
+            mounts.push((node, Some(ties)));
             paths.push(mount.paths());
         }
-        Self::new(nodes, move |i| paths.get(i).cloned())
+        Self::new(mounts.into_iter(), Written(paths))
     }
 
     pub(crate) fn nodes(&self) -> &[Node] {
@@ -103,7 +129,24 @@ impl Topology {
 
     /// The paths of a mount.
     pub(crate) fn paths(&self, mount: usize) -> Option<&NodePaths> {
-        self.paths[mount].get_or_init(|| (self.read_paths)(mount)).as_ref()
+        self.paths[mount].get_or_init(|| self.told(self.teller.paths(mount))).as_ref()
+    }
+
+    fn ties(&self, mount: usize) -> Option<Ties> {
+        *self.ties[mount].get_or_init(|| self.told(self.teller.ties(mount)))
+    }
+
+    fn told<T>(&self, told: Result<Option<T>, HostError>) -> Option<T> {
+        told.unwrap_or_else(|error| {
+            // The first one is told, see `failure`.
+            let _ = self.failure.set(error);
+            None
+        })
+    }
+
+    /// Why something couldn't be read. Answers that were given without it count for nothing.
+    pub(crate) fn failure(&self) -> Option<&HostError> {
+        self.failure.get()
     }
 
     /// What a mount shows: the root of it.
@@ -120,8 +163,7 @@ impl Topology {
 
     /// The mount that a mount is mounted on, and the location that it covers there. The topmost mount has none.
     pub(crate) fn mount_point(&self, mount: usize) -> Option<(usize, Location)> {
-        let node = &self.nodes[mount];
-        let parent = self.find(node.parent).filter(|parent| *parent != mount)?;
+        let parent = self.find(self.ties(mount)?.parent).filter(|parent| *parent != mount)?;
         Some((parent, self.location(parent, &self.paths(mount)?.target)?))
     }
 
@@ -225,7 +267,17 @@ impl Topology {
     }
 
     fn find_receivers(&self, mount: usize) -> Vec<(usize, Via)> {
-        let first = self.nodes[mount].group;
+        // Peers and slaves show the same file system: each was made as a copy of one that was there, or joined its group, which the
+        // kernel allows to mounts of one file system only (`do_set_group` in fs/namespace.c).
+        let relatives = self.of_device(self.nodes[mount].device);
+        let relatives: Vec<(usize, Ties)> = relatives.filter_map(|mount| Some((mount, self.ties(mount)?))).collect();
+        let groups: HashSet<u64> = relatives.iter().map(|(_, ties)| ties.group).collect();
+        if relatives.iter().any(|(_, ties)| ties.master != 0 && !groups.contains(&ties.master))
+            && let Some(text) = self.teller.text()
+        {
+            return self.told(text.map(Some)).map(|text| self.receivers_in(&text, mount)).unwrap_or_default();
+        }
+        let first = self.ties(mount).map_or(0, |ties| ties.group);
         let mut receivers = Vec::new();
         let mut seen = HashSet::from([mount]);
         let mut visited = HashSet::from([first]);
@@ -236,26 +288,35 @@ impl Topology {
             let only = (wanted.len() == 1).then(|| wanted.iter().next().copied().unwrap_or_default());
             let is_wanted =
                 |group: u64| group != 0 && only.map_or_else(|| wanted.contains(&group), |only| only == group);
-            for (i, node) in self.nodes.iter().enumerate() {
-                let is_receiver = [node.group, node.master, node.from].into_iter().any(is_wanted);
-                if !is_receiver || !seen.insert(i) {
+            for (mount, ties) in &relatives {
+                let is_receiver = [ties.group, ties.master, ties.from].into_iter().any(is_wanted);
+                if !is_receiver || !seen.insert(*mount) {
                     continue;
                 }
-                receivers.push((i, if node.group == first { Via::Peer } else { Via::Slave }));
-                if node.group != 0 && visited.insert(node.group) {
-                    groups.push(node.group);
+                receivers.push((*mount, if ties.group == first { Via::Peer } else { Via::Slave }));
+                if ties.group != 0 && visited.insert(ties.group) {
+                    groups.push(ties.group);
                 }
             }
         }
         receivers
     }
 
+    /// The receivers of a mount as another topology of the same mounts has them.
+    fn receivers_in(&self, other: &Self, mount: usize) -> Vec<(usize, Via)> {
+        let receivers = other.find(self.nodes[mount].id).map(|mount| other.receivers(mount));
+        let own = |(receiver, via): &(usize, Via)| Some((self.find(other.nodes[*receiver].id)?, *via));
+        receivers.iter().flat_map(|receivers| receivers.iter().filter_map(own)).collect()
+    }
+
     /// The mounts on a mount.
     pub(crate) fn children(&self, mount: usize) -> &[u32] {
         let children = self.children.get_or_init(|| {
             let mut children: HashMap<u64, Vec<u32>> = HashMap::new();
-            for (i, node) in numbered(&self.nodes).filter(|(_, node)| node.parent != node.id) {
-                children.entry(node.parent).or_default().push(i);
+            for (i, node) in numbered(&self.nodes) {
+                if let Some(ties) = self.ties(i as usize).filter(|ties| ties.parent != node.id) {
+                    children.entry(ties.parent).or_default().push(i);
+                }
             }
             children
         });
@@ -275,6 +336,23 @@ impl Topology {
             }
         }
         found
+    }
+}
+
+/// The paths of mounts whose text was read.
+struct Written(Vec<NodePaths>);
+
+impl Teller for Written {
+    fn ties(&self, _: usize) -> Result<Option<Ties>, HostError> {
+        Ok(None)
+    }
+
+    fn paths(&self, mount: usize) -> Result<Option<NodePaths>, HostError> {
+        Ok(self.0.get(mount).cloned())
+    }
+
+    fn text(&self) -> Option<Result<Topology, HostError>> {
+        None
     }
 }
 

@@ -7,18 +7,18 @@
 use std::fs::{DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{FileType, Mode, OFlags, openat};
 use wasmtime::component::Component;
 
 use super::directory::record::Record;
-use super::whole_file::replace;
 use crate::host::foreign::foreign;
-use crate::host::owner::{may_make, owner};
+use crate::host::owner::{check_private, may_make};
+use crate::host::whole_file::{replace, replace_for_now};
 use crate::sys;
 
 /// Where compiled plugins are kept, if anywhere.
@@ -52,6 +52,11 @@ impl Cache {
         Self { looks_again: true, ..self }
     }
 
+    /// A descriptor of its folder, if plugins are kept there.
+    pub fn private_folder(&self) -> Option<OwnedFd> {
+        self.folder.as_ref()?.try_clone().ok()
+    }
+
     /// Its folder.
     pub(crate) fn path(&self) -> Option<&Path> {
         self.path.as_deref()
@@ -76,7 +81,7 @@ impl Cache {
     pub(super) fn save_record(&self, directory: &Path, record: &Record) {
         if let Some(folder) = &self.folder
             && let Some(text) = record.text_to_save()
-            && let Err(error) = replace(folder, &record_name(directory), Mode::RUSR | Mode::WUSR, &text)
+            && let Err(error) = replace_for_now(folder, &record_name(directory), Mode::RUSR | Mode::WUSR, &text)
         {
             tracing::warn!("what was found out about {} couldn't be kept: {error:#}", directory.display());
         }
@@ -172,13 +177,4 @@ fn open_private(path: &Path) -> anyhow::Result<OwnedFd> {
         anyhow::bail!("it lies on a file system that others vouch for ({fstype})");
     }
     Ok(folder)
-}
-
-/// Checks that a file belongs to this user, and that others have no access to it.
-fn check_private(file: &OwnedFd, kind: FileType) -> anyhow::Result<()> {
-    let stat = fstat(file.as_fd())?;
-    anyhow::ensure!(FileType::from_raw_mode(stat.st_mode) == kind, "it isn't a {kind:?}");
-    anyhow::ensure!(stat.st_uid == owner(), "it belongs to user {}, not to user {}", stat.st_uid, owner());
-    anyhow::ensure!(stat.st_mode & 0o077 == 0, "others have access to it (mode {:04o})", stat.st_mode & 0o7777);
-    Ok(())
 }

@@ -12,4 +12,3 @@ pub mod limits;
 pub mod mode;
 mod outline;
 mod settings_schema;
-mod whole_file;

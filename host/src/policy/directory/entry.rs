@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::digest::digest_of;
 use super::error::DirectoryError;
 use crate::model::edit::Field;
@@ -19,13 +21,14 @@ use crate::policy::mode::Mode;
 pub(super) const MAX_FILE: u64 = 256 << 20;
 
 /// A policy as the policy directory describes it, with its plugin.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PolicyEntry {
     /// Its name.
     pub name: String,
     /// The path of its plugin.
     pub plugin: PathBuf,
     /// The plugin itself.
+    #[serde(skip)]
     pub(in crate::policy) file: PluginFile,
     /// SHA-256 of the plugin in hexadecimal.
     pub digest: String,
@@ -48,8 +51,11 @@ pub struct PolicyEntry {
 }
 
 /// A plugin's file. A file whose digest is known already isn't read until its code is needed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(in crate::policy) enum PluginFile {
+    /// It isn't opened yet.
+    #[default]
+    Closed,
     /// Its bytes.
     Read(Arc<[u8]>),
     /// The open file.
@@ -62,12 +68,13 @@ impl PolicyEntry {
     /// # Errors
     /// When they can't be read, or don't have the digest.
     pub(in crate::policy) fn bytes(&self) -> Result<Arc<[u8]>, Fault> {
-        let file = match &self.file {
+        let read = match &self.file {
             PluginFile::Read(bytes) => return Ok(bytes.clone()),
-            PluginFile::Open(file) => file,
+            PluginFile::Open(file) => read_whole(file),
+            PluginFile::Closed => Err(std::io::ErrorKind::NotFound.into()),
         };
-        let bytes = read_whole(file)
-            .map_err(|error| Fault::new(format!("its plugin can't be read: {error}"), "check the file system"))?;
+        let bytes =
+            read.map_err(|error| Fault::new(format!("its plugin can't be read: {error}"), "check the file system"))?;
         match digest_of(&bytes) == self.digest {
             true => Ok(bytes.into()),
             false => Err(Fault::new("its plugin changes while it's read".to_owned(), "try again when it's complete")),

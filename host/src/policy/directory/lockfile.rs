@@ -11,17 +11,16 @@ use serde::{Deserialize, Serialize};
 use super::digest::digest_of;
 use super::entry::PolicyEntry;
 use super::error::DirectoryError;
-use super::reader::{CONFIG, Reader};
+use super::reader::{CONFIG, LOCK, Reader};
 use super::record::Record;
 use super::schema::{self, WrittenDigest};
+use crate::host::whole_file::replace;
 use crate::model::edit::Field;
 use crate::policy::callers::Callers;
 use crate::policy::grant::Grant;
 use crate::policy::mode::Mode as PolicyMode;
 use crate::policy::outline::Outline;
-use crate::policy::whole_file::replace;
 
-pub(super) const LOCK: &str = "policies.lock";
 /// The version of its form.
 const VERSION: u32 = 2;
 

@@ -1,6 +1,6 @@
 //! Reads the files of a policy directory, after it checked who could have written them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -9,16 +9,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use rustix::io::Errno;
 
 use super::digest::digest_of;
-use super::entry::{MAX_FILE, PluginFile};
+use super::entry::{MAX_FILE, PluginFile, PolicyEntry};
 use super::error::DirectoryError;
-use super::record::{Record, Stamp};
+use super::record::{Record, Stamp, Stamps};
 use super::trust::{Untrusted, is_trusted_owner, trusted_place};
 use crate::model::hint::Hint;
 
 /// The file that names the chain.
 pub(super) const CONFIG: &str = "policies.toml";
+/// The file that says what the whole directory was when it was meant.
+pub(super) const LOCK: &str = "policies.lock";
 
 /// A directory being read: opened once, so that what is checked is what is read.
 pub(super) struct Reader {
@@ -91,6 +94,36 @@ impl Reader {
         Ok((PluginFile::Read(bytes.into()), digest))
     }
 
+    /// What changes when the folder, `policies.toml` or `policies.lock` does. Nothing where one can't be told, or isn't to be
+    /// believed.
+    pub(super) fn stamps(&self) -> Option<Stamps> {
+        let found = |name: &str| statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW);
+        let stamp = |stat: &Stat, name: &str| self.check_stat(stat, name).ok().map(|()| Stamp::of(stat));
+        let lock = match found(LOCK) {
+            Err(Errno::NOENT) => None,
+            lock => Some(stamp(&lock.ok()?, LOCK)?),
+        };
+        let config = stamp(&found(CONFIG).ok()?, CONFIG)?;
+        Some(Stamps { folder: Stamp::of(&fstat(&self.folder).ok()?), config, lock })
+    }
+
+    /// Opens the plugins of policies that were read before. Nothing if one isn't what it was.
+    pub(super) fn reopen(&self, mut policies: Vec<PolicyEntry>, record: &mut Record) -> Option<Vec<PolicyEntry>> {
+        let mut opened: BTreeMap<PathBuf, (PluginFile, String)> = BTreeMap::new();
+        for entry in &mut policies {
+            if !opened.contains_key(&entry.plugin) {
+                let found = self.plugin(entry.plugin.file_name()?.to_str()?, None, record).ok()?;
+                opened.insert(entry.plugin.clone(), found);
+            }
+            let (file, digest) = &opened[&entry.plugin];
+            if *digest != entry.digest {
+                return None;
+            }
+            entry.file = file.clone();
+        }
+        Some(policies)
+    }
+
     /// Whether there is a file of this name.
     pub(super) fn has(&self, name: &str) -> bool {
         statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
@@ -129,6 +162,11 @@ impl Reader {
         let stat = fstat(file.as_fd()).map_err(|errno| {
             self.error(name, None, format!("it can't be examined: {errno}"), "check the file system")
         })?;
+        self.check_stat(&stat, name)?;
+        Ok(stat)
+    }
+
+    fn check_stat(&self, stat: &Stat, name: &str) -> Result<(), DirectoryError> {
         let path = self.path.join(name);
         let kind = FileType::from_raw_mode(stat.st_mode);
         if !matches!(kind, FileType::RegularFile | FileType::Directory) {
@@ -150,7 +188,7 @@ impl Reader {
                 format!("chmod go-w {}", path.display()),
             ));
         }
-        Ok(stat)
+        Ok(())
     }
 
     pub(super) fn error(

@@ -1,9 +1,9 @@
 //! What earlier runs found out about a policy directory. An unchanged plugin isn't read, hashed and asked about
-//! itself again.
+//! itself again, and an unchanged `policies.toml` isn't parsed and checked again.
 //!
-//! The record lies in the same private folder as compiled plugins and is believed for the same reason. The digest of a
-//! plugin is believed while the file is the same one, of the same size, and unchanged since: no program can set its ctime, see
-//! inode(7). Even a wrong digest would run no other code than that of the digest that the directory pins.
+//! The record lies in the same private folder as compiled plugins and is believed for the same reason: whoever could write it could
+//! write the code that runs. What a file held is believed while it's the same one, of the same size, and unchanged since: no program can
+//! set its ctime, see inode(7). Who owns the files and the folders above them is looked at in every run.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
+use super::entry::PolicyEntry;
+use crate::model::rules::HostRules;
 use crate::policy::description::Introduction;
 
 /// What is known of one policy directory.
@@ -23,6 +25,7 @@ pub(in crate::policy) struct Record {
     plugins: BTreeMap<String, Plugin>,
     /// What plugins made of their settings, by [`PolicyEntry::key`](super::entry::PolicyEntry::key).
     policies: BTreeMap<String, Introduction>,
+    checked: Option<Checked>,
     #[serde(skip)]
     is_changed: bool,
 }
@@ -31,6 +34,23 @@ pub(in crate::policy) struct Record {
 struct Plugin {
     stamp: Stamp,
     digest: String,
+}
+
+/// A directory that was read and found right, by this very program.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Checked {
+    program: Stamp,
+    files: Stamps,
+    host: HostRules,
+    policies: Vec<PolicyEntry>,
+}
+
+/// What changes when a directory does, apart from its plugins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stamps {
+    pub(super) folder: Stamp,
+    pub(super) config: Stamp,
+    pub(super) lock: Option<Stamp>,
 }
 
 /// What changes when a file does.
@@ -55,6 +75,11 @@ impl Stamp {
             modified: (stat.st_mtime, stat.st_mtime_nsec),
             changed: (stat.st_ctime, stat.st_ctime_nsec),
         }
+    }
+
+    /// That of this program. Another one may read the same text another way.
+    fn of_program() -> Option<Self> {
+        rustix::fs::stat("/proc/self/exe").ok().map(|stat| Self::of(&stat))
     }
 
     fn is_settled(&self) -> bool {
@@ -85,6 +110,26 @@ impl Record {
     pub(super) fn note_digest(&mut self, name: &str, stamp: Stamp, digest: &str) {
         if stamp.is_settled() {
             self.plugins.insert(name.to_owned(), Plugin { stamp, digest: digest.to_owned() });
+            self.is_changed = true;
+        }
+    }
+
+    /// The rules of the host and the policies, without their plugins, where these files were read before.
+    pub(super) fn checked(&self, files: &Stamps) -> Option<(HostRules, Vec<PolicyEntry>)> {
+        let checked = self.checked.as_ref().filter(|checked| checked.files == *files)?;
+        let is_same_program = Stamp::of_program().as_ref() == Some(&checked.program);
+        is_same_program.then(|| (checked.host.clone(), checked.policies.clone()))
+    }
+
+    /// Notes what was read from these files.
+    pub(super) fn note_checked(&mut self, files: Stamps, host: &HostRules, policies: &[PolicyEntry]) {
+        let is_text = |entry: &PolicyEntry| entry.plugin.to_str().is_some();
+        let stamps = [Some(&files.folder), Some(&files.config), files.lock.as_ref()];
+        if let Some(program) = Stamp::of_program()
+            && stamps.into_iter().flatten().all(Stamp::is_settled)
+            && policies.iter().all(is_text)
+        {
+            self.checked = Some(Checked { program, files, host: host.clone(), policies: policies.to_vec() });
             self.is_changed = true;
         }
     }

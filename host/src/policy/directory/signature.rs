@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use minisign_verify::{PublicKey, Signature};
 
 use super::error::DirectoryError;
-use super::lockfile::LOCK;
-use super::reader::Reader;
+use super::reader::{LOCK, Reader};
 use super::trust::{Untrusted, is_trusted_owner, trusted_place};
 
 /// Where the public keys of those are who may sign policies.
@@ -21,9 +20,12 @@ const SIGNATURE: &str = "policies.lock.minisig";
 /// Checks who has signed a directory. Where no key is trusted, nobody needs to.
 ///
 /// # Errors
-/// A directory that nobody has signed whose key is trusted, or a key that others can write.
-pub(super) fn check(reader: &Reader, lock: Option<&str>, keys: &Path) -> Result<Option<String>, DirectoryError> {
-    let keys = trusted(keys)?;
+/// A directory that nobody has signed whose key is trusted.
+pub(super) fn check(
+    reader: &Reader,
+    lock: Option<&str>,
+    keys: Vec<(String, PublicKey)>,
+) -> Result<Option<String>, DirectoryError> {
     if keys.is_empty() {
         return Ok(None);
     }
@@ -53,7 +55,10 @@ pub(super) fn check(reader: &Reader, lock: Option<&str>, keys: &Path) -> Result<
 }
 
 /// The trusted keys by name, none where there is no folder of them.
-fn trusted(folder: &Path) -> Result<Vec<(String, PublicKey)>, DirectoryError> {
+///
+/// # Errors
+/// A key that can't be read, or that others can write.
+pub(super) fn trusted(folder: &Path) -> Result<Vec<(String, PublicKey)>, DirectoryError> {
     let wrong = |file: &Path, message: String| DirectoryError {
         file: file.to_owned(),
         line: None,

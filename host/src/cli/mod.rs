@@ -11,6 +11,7 @@ mod inherited;
 mod input;
 mod lent;
 mod list;
+mod log;
 mod man;
 mod mount;
 mod output;

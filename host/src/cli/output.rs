@@ -111,38 +111,3 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 pub(super) fn arguments_for_people() -> impl Iterator<Item = OsString> {
     std::env::args_os().map(|argument| for_people(&argument.to_string_lossy()).into_owned().into())
 }
-
-/// What writes the log. A message is one line, and nothing hidden is in it.
-struct LogLines;
-
-impl Write for LogLines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(line);
-        // The colours are the log's own: it escapes those of a message.
-        let coloured = text.trim_end_matches('\n').split('\u{1b}').map(for_people).collect::<Vec<_>>().join("\u{1b}");
-        writeln!(io::stderr(), "{coloured}").map(|()| line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
-}
-
-/// Starts the log on stderr: warnings, and with `-v` more.
-pub(super) fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => tracing::Level::WARN,
-        1 => tracing::Level::INFO,
-        _ => tracing::Level::DEBUG,
-    };
-    let coloured = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
-    tracing_subscriber::fmt()
-        .with_ansi(coloured)
-        .with_max_level(level)
-        .without_time()
-        .with_target(false)
-        .with_writer(|| LogLines)
-        // To complain about a broken stderr on stderr would be a panic.
-        .log_internal_errors(false)
-        .init();
-}

@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::global::Global;
 use super::inherited::put_right;
 use super::lent::{self, Choices};
-use super::output::{arguments_for_people, is_broken_pipe, print_error, print_usage_error, report_error, start_log};
+use super::log::start_log;
+use super::output::{arguments_for_people, is_broken_pipe, print_error, print_usage_error, report_error};
 use super::{check, completions, drop_in, fuzz, list, man, mount, plugin, policy, replay, umount};
 use crate::exit::ExitStatus;
 use crate::policy::engine::compiler;
@@ -78,28 +79,54 @@ fn is_started_by_this_program() -> bool {
     program("self").is_some() && parent.is_some_and(|parent| program(&parent) == program("self"))
 }
 
-/// Adds a command's arguments to its definition.
+/// Adds a command's arguments to a definition.
 type Define = fn(clap::Command) -> clap::Command;
+/// Makes a command of what was given for its arguments.
+type Make = fn(&mut ArgMatches) -> Result<Command, clap::Error>;
+
+/// The commands that are parsed alone.
+const ALONE: [(&str, Define, Make); 4] = [
+    ("mount", mount::MountArgs::augment_args, |given| Ok(Command::Mount(FromArgMatches::from_arg_matches_mut(given)?))),
+    ("umount", umount::UmountArgs::augment_args, |given| {
+        Ok(Command::Umount(FromArgMatches::from_arg_matches_mut(given)?))
+    }),
+    ("check", check::CheckArgs::augment_args, |given| Ok(Command::Check(FromArgMatches::from_arg_matches_mut(given)?))),
+    ("list", list::ListArgs::augment_args, |given| Ok(Command::List(FromArgMatches::from_arg_matches_mut(given)?))),
+];
 
 /// Parses the command line with the definition of one command, because building that of all commands takes as long as a
-/// decision. Returns `None` for help and for mistakes: then the caller parses with all commands.
+/// decision. Its arguments stand beside the flags that every command takes: to hand these down to a command takes time too. Returns `None`
+/// for help and for mistakes: then the caller parses with all commands.
 fn parse_one_command() -> Option<Cli> {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
-    let commands: [(&str, Define); 4] = [
-        ("mount", mount::MountArgs::augment_args),
-        ("umount", umount::UmountArgs::augment_args),
-        ("check", check::CheckArgs::augment_args),
-        ("list", list::ListArgs::augment_args),
-    ];
-    let (name, define) = arguments.iter().skip(1).find_map(|word| commands.iter().find(|(name, _)| word == name))?;
-    let bare = |name: &'static str| clap::Command::new(name).disable_help_flag(true).disable_help_subcommand(true);
-    let program = Global::augment_args(bare("mountgate").subcommand_required(true));
-    let mut program = program.subcommand(define(bare(name)));
-    let mut matches = program.try_get_matches_from_mut(arguments).ok()?;
-    let cli = Cli::from_arg_matches_mut(&mut matches).ok();
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let bare = clap::Command::new("mountgate").disable_help_flag(true).disable_help_subcommand(true);
+    let program = Global::augment_args(bare);
+    let word = arguments.remove(first_word(&program, &arguments)?);
+    let (_, define, make) = ALONE.iter().find(|(name, ..)| word == *name)?;
+    let mut program = define(program);
+    let mut given = program.try_get_matches_from_mut(arguments).ok()?;
+    let global = Global::from_arg_matches_mut(&mut given).ok()?;
+    let command = make(&mut given).ok()?;
     // The process ends soon: taking these apart piece by piece takes time.
-    std::mem::forget((program, matches));
-    cli
+    std::mem::forget((program, given));
+    Some(Cli { global, command })
+}
+
+/// Where the first word is that is neither a flag of the program nor a flag's value. `None` where there may be something else before it.
+fn first_word(program: &clap::Command, arguments: &[OsString]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        let word = arguments.get(at)?.to_str()?;
+        if !word.starts_with('-') {
+            return Some(at);
+        }
+        let name = word.strip_prefix("--")?;
+        let is_followed = || {
+            let flag = program.get_arguments().find(|flag| flag.get_long() == Some(name));
+            flag.map(|flag| flag.get_action().takes_values())
+        };
+        at += if name.contains('=') || !is_followed()? { 1 } else { 2 };
+    }
 }
 
 /// Parses the command line with the definition of all commands. Ends the program for help and for mistakes.
@@ -158,5 +185,29 @@ mod tests {
     #[test]
     fn the_command_line_is_defined_soundly() {
         Cli::command().debug_assert();
+        for (_, define, _) in ALONE {
+            define(Global::augment_args(clap::Command::new("mountgate"))).debug_assert();
+        }
+    }
+
+    #[test]
+    fn the_command_is_the_first_word_that_belongs_to_no_flag() {
+        let program = Global::augment_args(clap::Command::new("mountgate"));
+        let first = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
+            first_word(&program, &words)
+        };
+        assert_eq!(first("mountgate mount -t tmpfs tmpfs /mnt"), Some(1));
+        assert_eq!(first("mountgate --policies mount --json check mount"), Some(4));
+        assert_eq!(first("mountgate --policies=mount check mount"), Some(2));
+        for line in [
+            "mountgate",
+            "mountgate --json",
+            "mountgate -v mount",
+            "mountgate -- mount",
+            "mountgate --polic mount check",
+        ] {
+            assert_eq!(first(line), None, "{line}");
+        }
     }
 }

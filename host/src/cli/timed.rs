@@ -45,7 +45,11 @@ pub(super) fn run<T>(
     late: impl FnOnce(Error) + Send + 'static,
     work: impl FnOnce(&Gate, &Arc<Watch>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let engine = Engine::for_one_request().map_err(Error::Sandbox)?;
+    let engine = match afterwards {
+        Afterwards::Ends => Engine::for_the_last_request(),
+        Afterwards::GoesOn => Engine::for_one_request(),
+    }
+    .map_err(Error::Sandbox)?;
     let clock = engine.clock();
     let watch = Watch::new(directory.host.timeout);
     let is_lent = lent::how().is_some();

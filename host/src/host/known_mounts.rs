@@ -27,7 +27,7 @@ pub(super) struct ListedMount {
 }
 
 /// From so many mounts on, it takes longer to ask for all of them than to read what is known.
-const MANY: usize = 256;
+const MANY: usize = 64;
 /// What is known is written again where more than this part of it was new.
 const NEW_PART: usize = 8;
 

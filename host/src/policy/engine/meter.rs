@@ -25,6 +25,11 @@ impl Meter {
     pub(super) fn with_notes(memory_limit: usize) -> Self {
         Self { memories: MEMORIES + NOTE_MEMORIES, notes: NOTE_BYTES, ..Self::new(memory_limit) }
     }
+
+    /// The bytes of all memories of the component together.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
 }
 
 impl ResourceLimiter for Meter {

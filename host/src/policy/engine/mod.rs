@@ -11,6 +11,7 @@ mod functions;
 mod imports;
 pub mod inspection;
 mod kept;
+mod left;
 mod messages;
 mod meter;
 pub mod policy;
@@ -70,6 +71,14 @@ impl Engine {
     /// When the machine can't give what the sandbox needs, e.g. address space.
     pub(crate) fn for_one_request() -> anyhow::Result<Self> {
         Ok(Self { runtime: Runtime::new(false)? })
+    }
+
+    /// An engine for one request, which is the last one of this process: its instances may stay until the process ends.
+    ///
+    /// # Errors
+    /// As [`Self::for_one_request`].
+    pub(crate) fn for_the_last_request() -> anyhow::Result<Self> {
+        Ok(Self { runtime: Runtime::of_the_last_request()? })
     }
 
     /// An engine as [`Self::without_deadlines`] makes it, which changes plugins before it compiles them.

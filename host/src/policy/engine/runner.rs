@@ -17,6 +17,7 @@ use super::contract_v0_1::{self as contract, Outcome, Review};
 use super::functions::{Functions, Shown};
 use super::imports::{HostState, TooManyCalls};
 use super::kept::{Kept, Rooms};
+use super::left::Left;
 use super::messages::{shown, wasmtime_causes};
 use super::meter::Meter;
 use super::runtime::Runtime;
@@ -51,6 +52,7 @@ pub(super) struct Runner {
     rooms: Option<Rooms>,
     kept: Mutex<Option<Kept>>,
     is_always_fresh: AtomicBool,
+    left: Left,
 }
 
 /// What a module of a plugin has noted in one evaluation.
@@ -102,6 +104,7 @@ impl Runner {
             notes: Mutex::default(),
             kept: Mutex::default(),
             is_always_fresh: AtomicBool::new(false),
+            left: runtime.left.clone(),
         })
     }
 
@@ -126,6 +129,8 @@ impl Runner {
         let is_kept = is_usable(&evaluation) && !self.is_always_fresh.load(Ordering::Relaxed);
         if let (Some(rooms), Some(functions), true) = (&self.rooms, functions, is_kept) {
             *self.kept() = Kept::new(store, functions, rooms, self.memories());
+        } else {
+            self.left.put(store);
         }
         evaluation
     }
@@ -233,7 +238,9 @@ impl Runner {
             observe.call(&mut store, (&*self.prepared, &outcome.0))
         };
         let result = tell().map(|()| Verdict::Allow).map_err(|error| failure(&error, &store, self.limits));
-        self.end(&mut store, self.limits, result, begun)
+        let evaluation = self.end(&mut store, self.limits, result, begun);
+        self.left.put(store);
+        evaluation
     }
 
     /// Gives the plugin what it has made of its settings, now or in an earlier run.

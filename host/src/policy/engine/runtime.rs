@@ -11,6 +11,7 @@ use super::compiler::{Compiler, Rewriting};
 use super::contract_check::{check_header, check_outline};
 use super::imports::HostState;
 use super::kept::Rooms;
+use super::left::Left;
 use super::messages::unavailable;
 use super::wasi;
 use super::wasmtime_config::{config, pool};
@@ -29,6 +30,8 @@ pub(super) struct Runtime {
     rewriting: Option<Rewriting>,
     /// For instances that are kept, where plugins are changed.
     pub(super) rooms: Option<Rooms>,
+    /// For instances that aren't needed any more.
+    pub(super) left: Left,
     /// For plugins that are granted WASI, where there are any.
     with_wasi: OnceLock<Linker<HostState>>,
 }
@@ -55,8 +58,17 @@ impl Runtime {
             closed,
             rewriting: None,
             rooms: None,
+            left: Left::default(),
             with_wasi: OnceLock::new(),
         })
+    }
+
+    /// One without a pool, whose instances may stay until the process ends.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn of_the_last_request() -> wasmtime::Result<Self> {
+        Ok(Self { left: Left::some(), ..Self::new(false)? })
     }
 
     /// One that changes plugins before it compiles them.

@@ -312,7 +312,13 @@ fn what_was_checked_before_is_believed_while_nothing_changes() -> Result<()> {
     fs::copy(&config, directory.join("new"))?;
     fs::rename(directory.join("new"), &config)?;
     ensure!(check()?.0 == 0);
+    // Another text in the same file.
     std::thread::sleep(Duration::from_secs(3));
+    forge()?;
+    let text = fs::read_to_string(&config)?;
+    fs::write(&config, text.replace("tmpfs", "ramfs"))?;
+    ensure!(check()?.1.contains("isn't what was locked"));
+    fs::write(&config, text)?;
     let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode));
     for file in ["policies.toml", "policies.lock"] {
         forge()?;

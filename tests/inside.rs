@@ -16,6 +16,7 @@ pub(crate) fn main(arguments: &[String]) -> Result<()> {
         ["kill-anywhere", operation] => kill_anywhere(operation_named(operation)?),
         ["fail-calls", operation] => fail_calls(operation_named(operation)?),
         ["without-statmount", command @ ..] => without_statmount(command),
+        ["never-allowed", command @ ..] => never_allowed(command),
         ["between", call, nth, script, command @ ..] => between(&[(call, nth, script)], command),
         ["between-both", c1, n1, s1, c2, n2, s2, command @ ..] => between(&[(c1, n1, s1), (c2, n2, s2)], command),
         ["resolver"] => crate::resolver::with_mounts(),
@@ -230,6 +231,26 @@ fn without_statmount(command: &[&str]) -> Result<()> {
     ensure!(traced.failed > 0, "statmount(2) isn't called");
     print!("{}", std::fs::read_to_string(words)?);
     ensure!(traced.status == Some(0), "{traced:?}");
+    Ok(())
+}
+
+/// Runs a command that is denied. Then each of its calls of statmount(2) fails once: it's denied or refused.
+fn never_allowed(command: &[&str]) -> Result<()> {
+    let (program, arguments) = command.split_first().context("no command")?;
+    let words = variable("W")?.join("words");
+    for nth in 1.. {
+        let mut traced = Command::new(program);
+        traced.args(arguments);
+        let fail = Interference::Fail { call: STATMOUNT, nth, errno: nix::libc::ENOMEM };
+        let traced = run(traced, fail, Some(&words))?;
+        let output = std::fs::read_to_string(&words)?;
+        if traced.failed == 0 {
+            ensure!(traced.status == Some(3) && nth > 10, "{traced:?}\n{output}");
+            println!("denied whatever failed of {} calls", nth - 1);
+            break;
+        }
+        ensure!(matches!(traced.status, Some(1..=3)), "statmount {nth}: {traced:?}\n{output}");
+    }
     Ok(())
 }
 

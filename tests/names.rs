@@ -17,6 +17,7 @@ tests! {
     privileged changes_that_come_through_another_namespace_are_places,
     privileged an_exempt_source_is_exempt_by_its_name,
     privileged what_is_known_of_many_mounts_hides_no_place,
+    traced a_mount_that_cannot_be_asked_about_is_not_left_out,
 }
 
 const WORLD: &str = r#"
@@ -237,4 +238,23 @@ fn what_is_known_of_many_mounts_hides_no_place() -> Result<()> {
         sed -i '2s/^./x/' $known; test $(calls) -gt $((few + 250))
         truncate -s 1000 $known; denied mount -t tmpfs tmpfs /mnt/many/50/data; test $(calls) -lt $asked"#,
     )
+}
+
+fn a_mount_that_cannot_be_asked_about_is_not_left_out() -> Result<()> {
+    let output = on_host_with(
+        &guard("deny-targets = [\"/mnt/s/data\"]"),
+        &["path-guard"],
+        &format!(
+            r#"{WORLD}
+            export MOUNTGATE_CACHE=$W/known; mkdir -m 700 $W/known
+            # What is bound lies in a denied place by its other mount alone.
+            mkdir /mnt/s/data/sub; mount -t tmpfs tmpfs /mnt/s/data/sub; mkdir /mnt/s/data/sub/1; mount --bind /mnt/s/data/sub /mnt/b
+            never() {{ $T inside never-allowed $M --policies $P check mount -t tmpfs tmpfs /mnt/b/1; }}
+            never; mkdir /mnt/many; for i in $(seq 70); do mkdir /mnt/many/$i; mount -t tmpfs tmpfs /mnt/many/$i; done
+            gate check mount -t tmpfs tmpfs /mnt/x > /dev/null; test -s $W/known/mounts; never"#
+        ),
+    )?;
+    let text = text_of(&output);
+    ensure!(output.status.success() && text.matches("denied whatever failed").count() == 2, "{text}");
+    Ok(())
 }

@@ -9,6 +9,7 @@
 // SAFETY: it uses registers only that hold nothing when a program begins, but for %rdx, which is 0 for a program without a dynamic
 // linker. The pages from the first initializer to the end belong to this program's data, and their content stays as it is.
 std::arch::global_asm!(
+    ".pushsection .text.mountgate_start, \"ax\", @progbits",
     ".globl mountgate_start",
     ".type mountgate_start, @function",
     "mountgate_start:",
@@ -22,6 +23,7 @@ std::arch::global_asm!(
     "    xorl %edx, %edx",
     "    jmp _start",
     ".size mountgate_start, . - mountgate_start",
+    ".popsection",
     page = const 4096,
     populate = const nix::libc::MADV_POPULATE_WRITE,
     madvise = const nix::libc::SYS_madvise,

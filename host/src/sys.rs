@@ -1,4 +1,5 @@
-//! The only unsafe code beside the allocator and what is written in assembly: system calls that no wrapper crate has, and loading compiled plugins.
+//! The only unsafe code beside the allocator and what is written in assembly: system calls that no wrapper crate has, and
+//! loading compiled plugins.
 
 #![expect(unsafe_code, reason = "each block says what it relies on")]
 

@@ -50,6 +50,11 @@ pub(super) struct CheckArgs {
 }
 
 impl CheckArgs {
+    /// Whether no request is given.
+    pub(super) fn is_empty(&self) -> bool {
+        self.request.is_none() && self.command.is_none()
+    }
+
     /// Whether a file of the caller's choice is read.
     pub(super) fn reads_file(&self) -> bool {
         self.request.is_some()

@@ -106,11 +106,14 @@ impl Global {
         }
     }
 
-    /// The host that a command is about. What is learned about its mounts is kept in the cache. A sandbox is entered here, while the process has one thread only: a process with
+    /// The host that a command is about. A sandbox is entered here, while the process has one thread only: a process with
     /// more can't enter a user namespace.
+    ///
+    /// What is learned about the host's mounts is kept in the cache.
     pub(super) fn open_host(&self, cache: &Cache) -> Result<Arc<HostRoot>, Error> {
-        let host = if self.sandbox { sandbox::enter()? } else { self.find_host()? };
-        Ok(Arc::new(host.keeping_in(cache.private_folder())))
+        // The mounts of a sandbox are there once.
+        let host = if self.sandbox { sandbox::enter()? } else { self.find_host()?.keeping_in(cache.private_folder()) };
+        Ok(Arc::new(host))
     }
 
     /// The host that `--host-root` names, or the one that is found without it.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::global::Global;
 use super::inherited::put_right;
@@ -107,12 +107,16 @@ fn parse_one_command() -> Option<Cli> {
     let mut given = program.try_get_matches_from_mut(arguments).ok()?;
     let global = Global::from_arg_matches_mut(&mut given).ok()?;
     let command = make(&mut given).ok()?;
+    if matches!(&command, Command::Check(args) if args.is_empty()) {
+        return None;
+    }
     // The process ends soon: taking these apart piece by piece takes time.
     std::mem::forget((program, given));
     Some(Cli { global, command })
 }
 
-/// Where the first word is that is neither a flag of the program nor a flag's value. `None` where there may be something else before it.
+/// Where the first word is that is neither a flag of the program nor a flag's value. `None` where something else is before it, or a
+/// flag that may be given again behind it: of these, only those behind the command would count.
 fn first_word(program: &clap::Command, arguments: &[OsString]) -> Option<usize> {
     let mut at = 1;
     loop {
@@ -120,12 +124,14 @@ fn first_word(program: &clap::Command, arguments: &[OsString]) -> Option<usize> 
         if !word.starts_with('-') {
             return Some(at);
         }
-        let name = word.strip_prefix("--")?;
-        let is_followed = || {
-            let flag = program.get_arguments().find(|flag| flag.get_long() == Some(name));
-            flag.map(|flag| flag.get_action().takes_values())
+        let word = word.strip_prefix("--")?;
+        let (name, value) = word.split_once('=').unzip();
+        let flag = program.get_arguments().find(|flag| flag.get_long() == Some(name.unwrap_or(word)))?;
+        at += match (flag.get_action(), value) {
+            (ArgAction::Set, Some(_)) | (ArgAction::SetTrue, None) => 1,
+            (ArgAction::Set, None) => 2,
+            _ => return None,
         };
-        at += if name.contains('=') || !is_followed()? { 1 } else { 2 };
     }
 }
 
@@ -200,14 +206,19 @@ mod tests {
         assert_eq!(first("mountgate mount -t tmpfs tmpfs /mnt"), Some(1));
         assert_eq!(first("mountgate --policies mount --json check mount"), Some(4));
         assert_eq!(first("mountgate --policies=mount check mount"), Some(2));
-        for line in [
-            "mountgate",
-            "mountgate --json",
-            "mountgate -v mount",
-            "mountgate -- mount",
-            "mountgate --polic mount check",
-        ] {
-            assert_eq!(first(line), None, "{line}");
+        let others = [
+            "",
+            " --json",
+            " -v mount",
+            " -- mount",
+            " --polic mount check",
+            " --target=/mnt mount",
+            " --json=x mount",
+        ];
+        // The full parser takes the second label alone.
+        let others = others.into_iter().chain([" --label a=1 mount --label b=2", " --verbose mount -v"]);
+        for line in others.map(|line| format!("mountgate{line}")) {
+            assert_eq!(first(&line), None, "{line}");
         }
     }
 }

@@ -104,6 +104,7 @@ impl Answers {
             covering_mount: Some(covering),
         };
         let places = shown(&found, now.topology().map_err(HostError::clone)?, &now)?;
+        now.check()?;
         let is_judged = |place: &Place| {
             self.places.iter().any(|known| (&known.path, &known.location) == (&place.path, &place.location))
         };
@@ -143,12 +144,14 @@ impl Answers {
                 return Err(Unconfirmed::Changed(format!("it was carried to {path} as well")));
             }
         }
+        now.check()?;
         if !is_overtaken {
             return Ok(());
         }
         let tops = carried.into_iter().chain([mount]);
         let own = tops.flat_map(|top| topology.descendants(top).into_iter().chain([top]));
         let own = own.map(|mount| topology.nodes()[mount].id).collect();
+        now.check()?;
         self.confirm_without(request, ends, own).map(drop)
     }
 

@@ -49,9 +49,7 @@ impl<'p> Chain<'p> {
         let mut progress = Progress { request, ends, places, edits: Vec::new(), trace: Vec::new(), snapshot };
         let against = settle(self.policies, &self.finder, case, &mut progress)
             .or_else(|| validate(self.policies, case, &mut progress, all));
-        if let Some(failure) = progress.snapshot.failure() {
-            return Err(failure.clone().into());
-        }
+        progress.snapshot.check()?;
         let Progress { request, ends, places, edits, trace, snapshot } = progress;
         let final_request = request.clone();
         let (source, target) = (ends.found_source().cloned(), ends.target.found.clone());

@@ -15,6 +15,12 @@ use crate::mount_table::topology::{Node, Topology};
 /// # Errors
 /// When the host's mounts can't be read.
 pub(crate) fn places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -> Result<Vec<Place>, HostError> {
+    let places = find_places(request, ends, snapshot)?;
+    snapshot.check()?;
+    Ok(places)
+}
+
+fn find_places(request: &MountRequest, ends: &Ends, snapshot: &Snapshot) -> Result<Vec<Place>, HostError> {
     let target = &ends.target.found;
     let topology = snapshot.topology().map_err(HostError::clone)?;
     match request.operation {

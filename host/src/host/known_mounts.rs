@@ -15,7 +15,7 @@ use super::owner::{check_private, may_make};
 use super::whole_file::replace_for_now;
 use crate::model::location::Device;
 use crate::mount_table::statmount;
-use crate::mount_table::topology::{Node, Ties};
+use crate::mount_table::topology::{Node, Relations};
 
 /// A mount of the host.
 pub(super) struct ListedMount {
@@ -23,13 +23,13 @@ pub(super) struct ListedMount {
     pub(super) id: u64,
     pub(super) node: Node,
     /// Where it was asked for them just now.
-    pub(super) ties: Option<Ties>,
+    pub(super) relations: Option<Relations>,
 }
 
 /// From so many mounts on, it takes longer to ask for all of them than to read what is known.
 const MANY: usize = 64;
-/// What is known is written again where more than this part of it was new.
-const NEW_PART: usize = 8;
+/// What is known is written again where more than one of so many was new.
+const NEW_ONE_OF: usize = 8;
 
 /// What is known of the mounts of a host.
 #[derive(Debug, Default)]
@@ -59,17 +59,19 @@ impl KnownMounts {
         let mut known = known.into_iter().peekable();
         let mut mounts = Vec::with_capacity(ids.len());
         let mut new = 0;
+        let newest = ids.last().copied();
         for id in ids {
             while known.next_if(|(known, _)| *known < id).is_some() {}
-            if let Some((_, node)) = known.next_if(|(known, _)| *known == id) {
-                mounts.push(ListedMount { id, node, ties: None });
-            } else if let Some((node, ties)) = statmount::numbers(id, namespace)? {
-                mounts.push(ListedMount { id, node, ties: Some(ties) });
+            // One is asked about in any case: where the kernel can't tell, mountinfo must.
+            if let Some((_, node)) = known.next_if(|(known, _)| *known == id && Some(id) != newest) {
+                mounts.push(ListedMount { id, node, relations: None });
+            } else if let Some((node, relations)) = statmount::numbers(id, namespace)? {
+                mounts.push(ListedMount { id, node, relations: Some(relations) });
                 new += 1;
             }
         }
         listed.extend(mounts.iter().map(|mount| (mount.id, mount.node)));
-        if let Some(record) = record.filter(|_| new > mounts.len() / NEW_PART) {
+        if let Some(record) = record.filter(|_| new > mounts.len() / NEW_ONE_OF) {
             record.write(&listed);
         }
         Ok(mounts)
@@ -86,6 +88,8 @@ struct Record<'f> {
 const FILE: &str = "mounts";
 /// The form of the file. Whoever changes it counts on.
 const FORM: &[u8] = b"mountgate mounts 1\n";
+/// The bytes of a boot id: a UUID and the end of the line.
+const BOOT_ID: usize = 37;
 /// The bytes of one mount.
 const ENTRY: usize = 24;
 
@@ -147,5 +151,5 @@ fn boot_id() -> io::Result<Vec<u8>> {
     }
     let mut id = Vec::new();
     File::from(file).read_to_end(&mut id)?;
-    Ok(id)
+    if id.len() == BOOT_ID { Ok(id) } else { Err(io::ErrorKind::InvalidData.into()) }
 }

@@ -22,7 +22,7 @@ use crate::mount_table::snapshot::Snapshot;
 use crate::mount_table::source::{MountSource, Reached};
 use crate::mount_table::statmount;
 use crate::mount_table::table::MountTable;
-use crate::mount_table::topology::{Teller, Ties, Topology};
+use crate::mount_table::topology::{Details, Relations, Topology};
 
 /// The mounts of the host, read when a question needs them.
 pub fn snapshot(host: &Arc<HostRoot>) -> Snapshot {
@@ -89,22 +89,22 @@ impl MountSource for Without {
 }
 
 /// Asks the kernel about the mounts of a topology, by their 64-bit ids.
-struct KernelTeller {
+struct AskedDetails {
     host: Arc<HostRoot>,
     namespace: Option<u64>,
     ids: Vec<u64>,
 }
 
-impl KernelTeller {
+impl AskedDetails {
     fn failed(error: io::Error) -> HostError {
         HostError::new("statmount", "one of the host's mounts", error)
     }
 }
 
-impl Teller for KernelTeller {
-    fn ties(&self, mount: usize) -> Result<Option<Ties>, HostError> {
+impl Details for AskedDetails {
+    fn relations(&self, mount: usize) -> Result<Option<Relations>, HostError> {
         let Some(id) = self.ids.get(mount) else { return Ok(None) };
-        Ok(statmount::numbers(*id, self.namespace).map_err(Self::failed)?.map(|(_, ties)| ties))
+        Ok(statmount::numbers(*id, self.namespace).map_err(Self::failed)?.map(|(_, relations)| relations))
     }
 
     fn paths(&self, mount: usize) -> Result<Option<NodePaths>, HostError> {
@@ -180,8 +180,8 @@ impl MountSource for LiveMounts {
         let namespace = self.host.namespace_id().ok()?;
         let mounts = self.host.known_mounts().list(namespace).ok()?;
         let ids = mounts.iter().map(|mount| mount.id).collect();
-        let mounts = mounts.into_iter().map(|mount| (mount.node, mount.ties));
-        Some(Topology::new(mounts, KernelTeller { host: self.host.clone(), namespace, ids }))
+        let mounts = mounts.into_iter().map(|mount| (mount.node, mount.relations));
+        Some(Topology::new(mounts, AskedDetails { host: self.host.clone(), namespace, ids }))
     }
 
     fn reach(&self, path: &str) -> Option<Reached> {

@@ -103,6 +103,7 @@ fn below(
             }
         }
     }
+    snapshot.check()?;
     found.sort();
     found.dedup();
     Ok(found)

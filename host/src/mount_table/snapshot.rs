@@ -163,6 +163,7 @@ impl Snapshot {
         let topology = self.topology().map_err(HostError::clone)?;
         let own = topology.of_device(device).next().map(|_| device);
         let device = own.or_else(|| self.source.known_as(device, topology));
+        self.check()?;
         Ok(device.map(|device| Location { device, path: "/".to_owned() }))
     }
 
@@ -193,11 +194,7 @@ impl Snapshot {
             return Ok(answer.clone());
         }
         let answer = self.answer(&question)?;
-        if let Some(Ok(topology)) = self.topology.get()
-            && let Some(failure) = topology.failure()
-        {
-            return Err(failure.clone());
-        }
+        self.check()?;
         let kept = answer.is_small().then(|| answer.clone());
         if !self.is_live && (kept.is_none() || self.asked().len() >= RECORDED_ANSWERS) {
             return Ok(answer);
@@ -350,10 +347,14 @@ impl Snapshot {
         Ok(names.map(|(_, name)| name).take(limit.min(PAGE) as usize).collect())
     }
 
-    /// Why something of the mounts couldn't be read, where it was needed.
-    pub(crate) fn failure(&self) -> Option<&HostError> {
+    /// Checks that all that was needed of the mounts could be read. What was found out without it counts for nothing.
+    ///
+    /// # Errors
+    /// Why something couldn't be read.
+    pub(crate) fn check(&self) -> Result<(), HostError> {
         let of_table = self.table.get().and_then(|table| table.as_ref().err());
-        of_table.or_else(|| self.topology.get()?.as_ref().map_or_else(Some, Topology::failure))
+        let failure = of_table.or_else(|| self.topology.get()?.as_ref().map_or_else(Some, Topology::failure));
+        failure.map_or(Ok(()), |failure| Err(failure.clone()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use super::escape::{ESCAPED_IN_NAMES, ESCAPED_IN_PATHS, raw_to_text, to_text};
 use super::mount::{MountText, parts};
 use super::node_paths::NodePaths;
-use super::topology::{Node, Ties};
+use super::topology::{Node, Relations};
 use crate::model::location::Device;
 use crate::model::mount_flags::{READ_ONLY, mountinfo_words};
 use crate::sys;
@@ -70,7 +70,7 @@ pub(crate) fn mountinfo_id(id: u64) -> io::Result<u64> {
 ///
 /// # Errors
 /// `Unsupported` as [`mount`] has it.
-pub(crate) fn numbers(id: u64, namespace: Option<u64>) -> io::Result<Option<(Node, Ties)>> {
+pub(crate) fn numbers(id: u64, namespace: Option<u64>) -> io::Result<Option<(Node, Relations)>> {
     // As far as the last of these fields.
     let mut words = [0; Offset::PropagateFrom as usize / 8 + 1];
     match sys::statmount(id, namespace, SB_BASIC | MNT_BASIC | PROPAGATE_FROM, &mut words).map_err(unsupported) {
@@ -91,13 +91,13 @@ pub(crate) fn numbers(id: u64, namespace: Option<u64>) -> io::Result<Option<(Nod
         device: Device { major: short(Offset::SbDevMajor), minor: short(Offset::SbDevMinor) },
         is_btrfs: long(Offset::SbMagic) == BTRFS_SUPER_MAGIC,
     };
-    let ties = Ties {
+    let relations = Relations {
         parent: short(Offset::MntParentIdOld).into(),
         group: group(SHARED, Offset::MntPeerGroup),
         master: group(SLAVE, Offset::MntMaster),
         from: group(SLAVE, Offset::PropagateFrom),
     };
-    Ok(Some((node, ties)))
+    Ok(Some((node, relations)))
 }
 
 /// The mountinfo id, the file system and the paths of the mount with this 64-bit id.

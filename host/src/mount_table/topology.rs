@@ -9,11 +9,11 @@ use super::table::MountTable;
 use crate::model::host_error::HostError;
 use crate::model::location::{Device, Location, Via};
 
-/// The mounts as numbers. Their ties and their paths are read when a question needs them.
+/// The mounts as numbers. Their relations and their paths are read when a question needs them.
 pub(crate) struct Topology {
     nodes: Vec<Node>,
-    teller: Box<dyn Teller>,
-    ties: Vec<OnceLock<Option<Ties>>>,
+    details: Box<dyn Details>,
+    relations: Vec<OnceLock<Option<Relations>>>,
     /// The mounts by their ids, sorted.
     ids: OnceLock<Vec<(u64, u32)>>,
     paths: Vec<OnceLock<Option<NodePaths>>>,
@@ -23,6 +23,8 @@ pub(crate) struct Topology {
     roots: Mutex<HashMap<Device, BTreeMap<String, Vec<u32>>>>,
     /// Where changes on a mount go: a search asks the same table again and again.
     receivers: Mutex<HashMap<usize, Receivers>>,
+    /// The same mounts as their text has them, where that was needed.
+    text: OnceLock<Option<Box<Topology>>>,
     /// The first thing that couldn't be read.
     failure: OnceLock<HostError>,
 }
@@ -30,10 +32,10 @@ pub(crate) struct Topology {
 /// The mounts to which a change goes, and why.
 type Receivers = Arc<[(usize, Via)]>;
 
-/// What tells more about the mounts of a topology. A mount that is gone by now has neither ties nor paths.
-pub(crate) trait Teller: Send + Sync {
-    /// The ties of a mount.
-    fn ties(&self, mount: usize) -> Result<Option<Ties>, HostError>;
+/// What tells more about the mounts of a topology. A mount that is gone by now has neither relations nor paths.
+pub(crate) trait Details: Send + Sync {
+    /// The relations of a mount.
+    fn relations(&self, mount: usize) -> Result<Option<Relations>, HostError>;
 
     /// The paths of a mount.
     fn paths(&self, mount: usize) -> Result<Option<NodePaths>, HostError>;
@@ -56,7 +58,7 @@ pub(crate) struct Node {
 
 /// How a mount hangs together with others.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ties {
+pub(crate) struct Relations {
     /// The mountinfo id of the mount that it's mounted on.
     pub(crate) parent: u64,
     /// Its peer group, 0 where it's not shared.
@@ -68,20 +70,25 @@ pub(crate) struct Ties {
 }
 
 impl Topology {
-    /// The mounts, with the ties that are known, and what tells the rest.
-    pub(crate) fn new(mounts: impl Iterator<Item = (Node, Option<Ties>)>, teller: impl Teller + 'static) -> Self {
-        let tied = |ties: Option<Ties>| ties.map_or_else(OnceLock::new, |ties| Some(ties).into());
-        let (nodes, ties): (Vec<Node>, Vec<_>) = mounts.map(|(node, ties)| (node, tied(ties))).unzip();
+    /// The mounts, with the relations that are known, and what tells the rest.
+    pub(crate) fn new(
+        mounts: impl Iterator<Item = (Node, Option<Relations>)>,
+        details: impl Details + 'static,
+    ) -> Self {
+        let tied =
+            |relations: Option<Relations>| relations.map_or_else(OnceLock::new, |relations| Some(relations).into());
+        let (nodes, relations): (Vec<Node>, Vec<_>) = mounts.map(|(node, relations)| (node, tied(relations))).unzip();
         let paths = nodes.iter().map(|_| OnceLock::new()).collect();
         Self {
             nodes,
-            teller: Box::new(teller),
-            ties,
+            details: Box::new(details),
+            relations,
             ids: OnceLock::new(),
             paths,
             children: OnceLock::new(),
             roots: Mutex::default(),
             receivers: Mutex::default(),
+            text: OnceLock::new(),
             failure: OnceLock::new(),
         }
     }
@@ -100,16 +107,16 @@ impl Topology {
                 device: Device { major: mount.major(), minor: mount.minor() },
                 is_btrfs: *mount.fstype() == *b"btrfs",
             };
-            let ties = Ties {
+            let relations = Relations {
                 parent: mount.parent(),
                 group: group(b"shared:"),
                 master: group(b"master:"),
                 from: group(b"propagate_from:"),
             };
-            mounts.push((node, Some(ties)));
+            mounts.push((node, Some(relations)));
             paths.push(mount.paths());
         }
-        Self::new(mounts.into_iter(), Written(paths))
+        Self::new(mounts.into_iter(), WrittenDetails(paths))
     }
 
     pub(crate) fn nodes(&self) -> &[Node] {
@@ -129,14 +136,14 @@ impl Topology {
 
     /// The paths of a mount.
     pub(crate) fn paths(&self, mount: usize) -> Option<&NodePaths> {
-        self.paths[mount].get_or_init(|| self.told(self.teller.paths(mount))).as_ref()
+        self.paths[mount].get_or_init(|| self.noted(self.details.paths(mount))).as_ref()
     }
 
-    fn ties(&self, mount: usize) -> Option<Ties> {
-        *self.ties[mount].get_or_init(|| self.told(self.teller.ties(mount)))
+    fn relations(&self, mount: usize) -> Option<Relations> {
+        *self.relations[mount].get_or_init(|| self.noted(self.details.relations(mount)))
     }
 
-    fn told<T>(&self, told: Result<Option<T>, HostError>) -> Option<T> {
+    fn noted<T>(&self, told: Result<Option<T>, HostError>) -> Option<T> {
         told.unwrap_or_else(|error| {
             // The first one is told, see `failure`.
             let _ = self.failure.set(error);
@@ -163,7 +170,7 @@ impl Topology {
 
     /// The mount that a mount is mounted on, and the location that it covers there. The topmost mount has none.
     pub(crate) fn mount_point(&self, mount: usize) -> Option<(usize, Location)> {
-        let parent = self.find(self.ties(mount)?.parent).filter(|parent| *parent != mount)?;
+        let parent = self.find(self.relations(mount)?.parent).filter(|parent| *parent != mount)?;
         Some((parent, self.location(parent, &self.paths(mount)?.target)?))
     }
 
@@ -267,35 +274,38 @@ impl Topology {
     }
 
     fn find_receivers(&self, mount: usize) -> Vec<(usize, Via)> {
+        let Some(first) = self.relations(mount).map(|own| own.group).filter(|group| *group != 0) else {
+            return Vec::new();
+        };
         // Peers and slaves show the same file system: each was made as a copy of one that was there, or joined its group, which the
         // kernel allows to mounts of one file system only (`do_set_group` in fs/namespace.c).
         let relatives = self.of_device(self.nodes[mount].device);
-        let relatives: Vec<(usize, Ties)> = relatives.filter_map(|mount| Some((mount, self.ties(mount)?))).collect();
-        let groups: HashSet<u64> = relatives.iter().map(|(_, ties)| ties.group).collect();
-        if relatives.iter().any(|(_, ties)| ties.master != 0 && !groups.contains(&ties.master))
-            && let Some(text) = self.teller.text()
+        let relatives: Vec<(usize, Relations)> =
+            relatives.filter_map(|mount| Some((mount, self.relations(mount)?))).collect();
+        let groups: HashSet<u64> = relatives.iter().map(|(_, relations)| relations.group).collect();
+        if relatives.iter().any(|(_, relations)| relations.master != 0 && !groups.contains(&relations.master))
+            && let Some(text) = self.text.get_or_init(|| self.noted(self.details.text().transpose()).map(Box::new))
         {
-            return self.told(text.map(Some)).map(|text| self.receivers_in(&text, mount)).unwrap_or_default();
+            return self.receivers_in(text, mount);
         }
-        let first = self.ties(mount).map_or(0, |ties| ties.group);
         let mut receivers = Vec::new();
         let mut seen = HashSet::from([mount]);
         let mut visited = HashSet::from([first]);
         // Mostly there is one group, and then one look at each mount is less than an index of all groups.
-        let mut groups: Vec<u64> = (first != 0).then_some(first).into_iter().collect();
+        let mut groups = vec![first];
         while !groups.is_empty() {
             let wanted: HashSet<u64> = groups.drain(..).collect();
             let only = (wanted.len() == 1).then(|| wanted.iter().next().copied().unwrap_or_default());
             let is_wanted =
                 |group: u64| group != 0 && only.map_or_else(|| wanted.contains(&group), |only| only == group);
-            for (mount, ties) in &relatives {
-                let is_receiver = [ties.group, ties.master, ties.from].into_iter().any(is_wanted);
+            for (mount, relations) in &relatives {
+                let is_receiver = [relations.group, relations.master, relations.from].into_iter().any(is_wanted);
                 if !is_receiver || !seen.insert(*mount) {
                     continue;
                 }
-                receivers.push((*mount, if ties.group == first { Via::Peer } else { Via::Slave }));
-                if ties.group != 0 && visited.insert(ties.group) {
-                    groups.push(ties.group);
+                receivers.push((*mount, if relations.group == first { Via::Peer } else { Via::Slave }));
+                if relations.group != 0 && visited.insert(relations.group) {
+                    groups.push(relations.group);
                 }
             }
         }
@@ -314,8 +324,8 @@ impl Topology {
         let children = self.children.get_or_init(|| {
             let mut children: HashMap<u64, Vec<u32>> = HashMap::new();
             for (i, node) in numbered(&self.nodes) {
-                if let Some(ties) = self.ties(i as usize).filter(|ties| ties.parent != node.id) {
-                    children.entry(ties.parent).or_default().push(i);
+                if let Some(relations) = self.relations(i as usize).filter(|relations| relations.parent != node.id) {
+                    children.entry(relations.parent).or_default().push(i);
                 }
             }
             children
@@ -340,10 +350,10 @@ impl Topology {
 }
 
 /// The paths of mounts whose text was read.
-struct Written(Vec<NodePaths>);
+struct WrittenDetails(Vec<NodePaths>);
 
-impl Teller for Written {
-    fn ties(&self, _: usize) -> Result<Option<Ties>, HostError> {
+impl Details for WrittenDetails {
+    fn relations(&self, _: usize) -> Result<Option<Relations>, HostError> {
         Ok(None)
     }
 

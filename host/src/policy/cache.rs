@@ -80,6 +80,7 @@ impl Cache {
     /// Keeps what this run found out about a policy directory.
     pub(super) fn save_record(&self, directory: &Path, record: &Record) {
         if let Some(folder) = &self.folder
+            && may_make().is_ok()
             && let Some(text) = record.text_to_save()
             && let Err(error) = replace_for_now(folder, &record_name(directory), Mode::RUSR | Mode::WUSR, &text)
         {

@@ -58,22 +58,18 @@ struct LockedPolicy {
 }
 
 impl LockFile {
-    /// Reads the lock file of a directory, where there is one, with its text.
-    pub(super) fn read(reader: &Reader) -> Result<Option<(Self, String)>, DirectoryError> {
-        if !reader.has(LOCK) {
-            return Ok(None);
-        }
-        let text = reader.read_text(LOCK)?;
+    /// What the text of the lock file of a directory says.
+    pub(super) fn parse(reader: &Reader, text: &str) -> Result<Self, DirectoryError> {
         let failed = |error: &toml::de::Error| {
             let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             reader.error(LOCK, line, error.message().to_owned(), lock_advice(&reader.path))
         };
-        let read: Result<Self, _> = toml::from_str(&text);
+        let read: Result<Self, _> = toml::from_str(text);
         let version = match &read {
             Ok(lock) => lock.version.into(),
             // Another version may have another form.
             Err(_) => {
-                let table: toml::Table = toml::from_str(&text).map_err(|error| failed(&error))?;
+                let table: toml::Table = toml::from_str(text).map_err(|error| failed(&error))?;
                 table.get("version").and_then(toml::Value::as_integer).unwrap_or(1)
             }
         };
@@ -81,8 +77,7 @@ impl LockFile {
             let message = format!("it has version {version}, and this mountgate reads version {VERSION}");
             return Err(reader.error(LOCK, None, message, lock_advice(&reader.path)));
         }
-        let lock = read.map_err(|error| failed(&error))?;
-        Ok(Some((lock, text)))
+        read.map_err(|error| failed(&error))
     }
 
     /// What a directory is now.
@@ -224,12 +219,12 @@ impl Locking {
     /// What is wrong with it apart from its digests.
     pub fn of(path: &Path) -> Result<Self, DirectoryError> {
         let reader = Reader::open(path)?;
-        let content = schema::read(&reader, &mut Record::default())?;
+        let content = schema::read(&reader, &reader.read_text(CONFIG)?, &mut Record::default())?;
         let policies: Vec<PolicyEntry> = content.policies.into_iter().map(|(entry, _)| entry).collect();
         let lock = LockFile::of(&content.config, &policies)?;
         // An old one that can't be read any more is written anew.
-        let old = LockFile::read(&reader).ok().flatten();
-        let changes = old.map(|(old, _)| lock.changes_since(&old));
+        let old = reader.read_text(LOCK).ok().and_then(|text| LockFile::parse(&reader, &text).ok());
+        let changes = old.map(|old| lock.changes_since(&old));
         Ok(Self { reader, lock, changes })
     }
 

@@ -46,20 +46,16 @@ impl PolicyDirectory {
     pub fn open_signed(path: &Path, cache: &Cache, keys: &Path) -> Result<Self, DirectoryError> {
         let reader = Reader::open(path)?;
         let (path, keys) = (reader.path.clone(), keys.to_owned());
-        let trusted = signature::trusted(&keys)?;
+        let texts = reader.texts()?;
+        let signer = signature::check(&reader, texts.lock.as_deref(), &keys)?;
         let mut record = cache.record(&path);
-        // Before they are read: what is changed meanwhile has another one afterwards.
-        let stamps = reader.stamps();
-        // A signature is checked against the text.
-        let known = stamps.as_ref().filter(|_| trusted.is_empty()).and_then(|stamps| record.checked(stamps));
-        if let Some((host, policies)) = known
+        if let Some((host, policies)) = record.checked(&texts)
             && let Some(policies) = reader.reopen(policies, &mut record)
         {
-            return Ok(Self { path, host, policies, signer: None, keys, record });
+            return Ok(Self { path, host, policies, signer, keys, record });
         }
-        let (lock, text) = LockFile::read(&reader)?.unzip();
-        let signer = signature::check(&reader, text.as_deref(), trusted)?;
-        let content = schema::read(&reader, &mut record)?;
+        let lock = texts.lock.as_deref().map(|text| LockFile::parse(&reader, text)).transpose()?;
+        let content = schema::read(&reader, &texts.config, &mut record)?;
         for (entry, written) in &content.policies {
             check_digest(&reader, entry, written.as_ref(), lock.as_ref())?;
         }
@@ -67,9 +63,7 @@ impl PolicyDirectory {
         if let Some(lock) = &lock {
             lock.check(&reader, &content.config, &policies)?;
         }
-        if let Some(stamps) = stamps {
-            record.note_checked(stamps, &content.rules, &policies);
-        }
+        record.note_checked(texts, &content.rules, &policies);
         Ok(Self { path, host: content.rules, policies, signer, keys, record })
     }
 }

@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
-use rustix::io::Errno;
 
 use super::digest::digest_of;
 use super::entry::{MAX_FILE, PluginFile, PolicyEntry};
 use super::error::DirectoryError;
-use super::record::{Record, Stamp, Stamps};
+use super::record::{Record, Stamp, Texts};
 use super::trust::{Untrusted, is_trusted_owner, trusted_place};
 use crate::model::hint::Hint;
 
@@ -94,17 +93,12 @@ impl Reader {
         Ok((PluginFile::Read(bytes.into()), digest))
     }
 
-    /// What changes when the folder, `policies.toml` or `policies.lock` does. Nothing where one can't be told, or isn't to be
-    /// believed.
-    pub(super) fn stamps(&self) -> Option<Stamps> {
-        let found = |name: &str| statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW);
-        let stamp = |stat: &Stat, name: &str| self.check_stat(stat, name).ok().map(|()| Stamp::of(stat));
-        let lock = match found(LOCK) {
-            Err(Errno::NOENT) => None,
-            lock => Some(stamp(&lock.ok()?, LOCK)?),
-        };
-        let config = stamp(&found(CONFIG).ok()?, CONFIG)?;
-        Some(Stamps { folder: Stamp::of(&fstat(&self.folder).ok()?), config, lock })
+    /// What the directory says.
+    pub(super) fn texts(&self) -> Result<Texts, DirectoryError> {
+        // Before it's read: a file that is added meanwhile makes another one.
+        let folder = Stamp::of(&self.check_owner(&self.folder, "")?);
+        let lock = self.has(LOCK).then(|| self.read_text(LOCK)).transpose()?;
+        Ok(Texts { folder, config: self.read_text(CONFIG)?, lock })
     }
 
     /// Opens the plugins of policies that were read before. Nothing if one isn't what it was.
@@ -162,11 +156,6 @@ impl Reader {
         let stat = fstat(file.as_fd()).map_err(|errno| {
             self.error(name, None, format!("it can't be examined: {errno}"), "check the file system")
         })?;
-        self.check_stat(&stat, name)?;
-        Ok(stat)
-    }
-
-    fn check_stat(&self, stat: &Stat, name: &str) -> Result<(), DirectoryError> {
         let path = self.path.join(name);
         let kind = FileType::from_raw_mode(stat.st_mode);
         if !matches!(kind, FileType::RegularFile | FileType::Directory) {
@@ -188,7 +177,7 @@ impl Reader {
                 format!("chmod go-w {}", path.display()),
             ));
         }
-        Ok(())
+        Ok(stat)
     }
 
     pub(super) fn error(

@@ -1,9 +1,10 @@
 //! What earlier runs found out about a policy directory. An unchanged plugin isn't read, hashed and asked about
-//! itself again, and an unchanged `policies.toml` isn't parsed and checked again.
+//! itself again, and the same `policies.toml` isn't parsed and checked again.
 //!
-//! The record lies in the same private folder as compiled plugins and is believed for the same reason: whoever could write it could
-//! write the code that runs. What a file held is believed while it's the same one, of the same size, and unchanged since: no program can
-//! set its ctime, see inode(7). Who owns the files and the folders above them is looked at in every run.
+//! The record lies in the same private folder as compiled plugins and is believed for the same reason. `policies.toml` and `policies.lock` are
+//! read in each run, and compared byte for byte. The digest of a plugin is believed while the file is the same one, of the same size,
+//! and unchanged since: no program can set its ctime, see inode(7). Whoever makes the image of a file system can. But even a
+//! wrong digest would run no other code than that of the digest that the directory pins.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -40,17 +41,17 @@ struct Plugin {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Checked {
     program: Stamp,
-    files: Stamps,
+    texts: Texts,
     host: HostRules,
     policies: Vec<PolicyEntry>,
 }
 
-/// What changes when a directory does, apart from its plugins.
+/// What a directory says, and what changes when a file is added to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stamps {
+pub(super) struct Texts {
     pub(super) folder: Stamp,
-    pub(super) config: Stamp,
-    pub(super) lock: Option<Stamp>,
+    pub(super) config: String,
+    pub(super) lock: Option<String>,
 }
 
 /// What changes when a file does.
@@ -114,22 +115,21 @@ impl Record {
         }
     }
 
-    /// The rules of the host and the policies, without their plugins, where these files were read before.
-    pub(super) fn checked(&self, files: &Stamps) -> Option<(HostRules, Vec<PolicyEntry>)> {
-        let checked = self.checked.as_ref().filter(|checked| checked.files == *files)?;
+    /// The rules of the host and the policies, without their plugins, where the same texts were checked before.
+    pub(super) fn checked(&self, texts: &Texts) -> Option<(HostRules, Vec<PolicyEntry>)> {
+        let checked = self.checked.as_ref().filter(|checked| checked.texts == *texts)?;
         let is_same_program = Stamp::of_program().as_ref() == Some(&checked.program);
         is_same_program.then(|| (checked.host.clone(), checked.policies.clone()))
     }
 
-    /// Notes what was read from these files.
-    pub(super) fn note_checked(&mut self, files: Stamps, host: &HostRules, policies: &[PolicyEntry]) {
+    /// Notes what these texts say, which are right.
+    pub(super) fn note_checked(&mut self, texts: Texts, host: &HostRules, policies: &[PolicyEntry]) {
         let is_text = |entry: &PolicyEntry| entry.plugin.to_str().is_some();
-        let stamps = [Some(&files.folder), Some(&files.config), files.lock.as_ref()];
         if let Some(program) = Stamp::of_program()
-            && stamps.into_iter().flatten().all(Stamp::is_settled)
+            && texts.folder.is_settled()
             && policies.iter().all(is_text)
         {
-            self.checked = Some(Checked { program, files, host: host.clone(), policies: policies.to_vec() });
+            self.checked = Some(Checked { program, texts, host: host.clone(), policies: policies.to_vec() });
             self.is_changed = true;
         }
     }

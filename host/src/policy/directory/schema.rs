@@ -93,13 +93,13 @@ pub(super) struct WrittenDigest {
     pub(super) line: usize,
 }
 
-/// Reads `policies.toml` and the plugins that it lists.
+/// Reads the text of `policies.toml`, and the plugins that it lists.
 ///
 /// # Errors
 /// The first thing that is wrong with them, apart from digests.
-pub(super) fn read(reader: &Reader, record: &mut Record) -> Result<Content, DirectoryError> {
-    let config = Config { reader, text: reader.read_text(CONFIG)? };
-    let raw: RawDirectory = toml::from_str(&config.text).map_err(|error| {
+pub(super) fn read(reader: &Reader, text: &str, record: &mut Record) -> Result<Content, DirectoryError> {
+    let config = Config { reader, text };
+    let raw: RawDirectory = toml::from_str(text).map_err(|error| {
         let message = error.message().to_owned();
         match error.span() {
             Some(span) => config.error(span, message, "docs/policy-directory.md lists every key"),
@@ -128,7 +128,7 @@ pub(super) fn read(reader: &Reader, record: &mut Record) -> Result<Content, Dire
 /// The text of `policies.toml`, for the lines in errors.
 struct Config<'r> {
     reader: &'r Reader,
-    text: String,
+    text: &'r str,
 }
 
 impl Config<'_> {

@@ -20,12 +20,9 @@ const SIGNATURE: &str = "policies.lock.minisig";
 /// Checks who has signed a directory. Where no key is trusted, nobody needs to.
 ///
 /// # Errors
-/// A directory that nobody has signed whose key is trusted.
-pub(super) fn check(
-    reader: &Reader,
-    lock: Option<&str>,
-    keys: Vec<(String, PublicKey)>,
-) -> Result<Option<String>, DirectoryError> {
+/// A directory that nobody has signed whose key is trusted, or a key that others can write.
+pub(super) fn check(reader: &Reader, lock: Option<&str>, keys: &Path) -> Result<Option<String>, DirectoryError> {
+    let keys = trusted(keys)?;
     if keys.is_empty() {
         return Ok(None);
     }
@@ -55,10 +52,7 @@ pub(super) fn check(
 }
 
 /// The trusted keys by name, none where there is no folder of them.
-///
-/// # Errors
-/// A key that can't be read, or that others can write.
-pub(super) fn trusted(folder: &Path) -> Result<Vec<(String, PublicKey)>, DirectoryError> {
+fn trusted(folder: &Path) -> Result<Vec<(String, PublicKey)>, DirectoryError> {
     let wrong = |file: &Path, message: String| DirectoryError {
         file: file.to_owned(),
         line: None,

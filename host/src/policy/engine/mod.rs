@@ -1,5 +1,6 @@
 //! Runs plugins: a narrow wrapper over wasmtime that gives each evaluation a fresh instance with bounds.
 
+mod abandoned;
 pub(crate) mod bindings;
 mod bounds;
 pub(crate) mod clock;
@@ -11,7 +12,6 @@ mod functions;
 mod imports;
 pub mod inspection;
 mod kept;
-mod left;
 mod messages;
 mod meter;
 pub mod policy;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, WasmList};
 use wasmtime::{Store, Trap};
 
+use super::abandoned::Abandoned;
 use super::bindings::exports::mountgate::policy::plugin;
 use super::bindings::mountgate::policy::types;
 use super::bindings::{Policy, PolicyPre};
@@ -17,7 +18,6 @@ use super::contract_v0_1::{self as contract, Outcome, Review};
 use super::functions::{Functions, Shown};
 use super::imports::{HostState, TooManyCalls};
 use super::kept::{Kept, Rooms};
-use super::left::Left;
 use super::messages::{shown, wasmtime_causes};
 use super::meter::Meter;
 use super::runtime::Runtime;
@@ -52,7 +52,7 @@ pub(super) struct Runner {
     rooms: Option<Rooms>,
     kept: Mutex<Option<Kept>>,
     is_always_fresh: AtomicBool,
-    left: Left,
+    abandoned: Abandoned,
 }
 
 /// What a module of a plugin has noted in one evaluation.
@@ -104,7 +104,7 @@ impl Runner {
             notes: Mutex::default(),
             kept: Mutex::default(),
             is_always_fresh: AtomicBool::new(false),
-            left: runtime.left.clone(),
+            abandoned: runtime.abandoned.clone(),
         })
     }
 
@@ -130,7 +130,7 @@ impl Runner {
         if let (Some(rooms), Some(functions), true) = (&self.rooms, functions, is_kept) {
             *self.kept() = Kept::new(store, functions, rooms, self.memories());
         } else {
-            self.left.put(store);
+            self.abandoned.leave(store);
         }
         evaluation
     }
@@ -239,7 +239,7 @@ impl Runner {
         };
         let result = tell().map(|()| Verdict::Allow).map_err(|error| failure(&error, &store, self.limits));
         let evaluation = self.end(&mut store, self.limits, result, begun);
-        self.left.put(store);
+        self.abandoned.leave(store);
         evaluation
     }
 

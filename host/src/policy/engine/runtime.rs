@@ -5,13 +5,13 @@ use std::sync::OnceLock;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::abandoned::Abandoned;
 use super::bindings::Policy as Instance;
 use super::bounds;
 use super::compiler::{Compiler, Rewriting};
 use super::contract_check::{check_header, check_outline};
 use super::imports::HostState;
 use super::kept::Rooms;
-use super::left::Left;
 use super::messages::unavailable;
 use super::wasi;
 use super::wasmtime_config::{config, pool};
@@ -31,7 +31,7 @@ pub(super) struct Runtime {
     /// For instances that are kept, where plugins are changed.
     pub(super) rooms: Option<Rooms>,
     /// For instances that aren't needed any more.
-    pub(super) left: Left,
+    pub(super) abandoned: Abandoned,
     /// For plugins that are granted WASI, where there are any.
     with_wasi: OnceLock<Linker<HostState>>,
 }
@@ -58,7 +58,7 @@ impl Runtime {
             closed,
             rewriting: None,
             rooms: None,
-            left: Left::default(),
+            abandoned: Abandoned::default(),
             with_wasi: OnceLock::new(),
         })
     }
@@ -68,7 +68,7 @@ impl Runtime {
     /// # Errors
     /// As [`Self::new`].
     pub(super) fn of_the_last_request() -> wasmtime::Result<Self> {
-        Ok(Self { left: Left::some(), ..Self::new(false)? })
+        Ok(Self { abandoned: Abandoned::some(), ..Self::new(false)? })
     }
 
     /// One that changes plugins before it compiles them.

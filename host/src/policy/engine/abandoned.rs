@@ -13,21 +13,21 @@ const MOST: u32 = 16;
 /// An instance with more bytes of memory than this isn't left.
 const MAX_BYTES: usize = 2 << 20;
 
-/// The room for instances that are left.
+/// How many more instances are left, if any.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Left(Option<Arc<AtomicU32>>);
+pub(super) struct Abandoned(Option<Arc<AtomicU32>>);
 
-impl Left {
-    /// Room for some, where addresses aren't limited.
+impl Abandoned {
+    /// Leaves some, where addresses aren't limited.
     pub(super) fn some() -> Self {
         Self(getrlimit(Resource::As).current.is_none().then(|| Arc::new(AtomicU32::new(MOST))))
     }
 
     /// Leaves an instance that isn't needed any more, or takes it apart.
-    pub(super) fn put(&self, store: Store<HostState>) {
-        let one_less = |rooms: u32| rooms.checked_sub(1);
-        if let Some(rooms) = self.0.as_ref().filter(|_| store.data().meter.used() <= MAX_BYTES)
-            && rooms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+    pub(super) fn leave(&self, store: Store<HostState>) {
+        let one_less = |more: u32| more.checked_sub(1);
+        if let Some(more) = self.0.as_ref().filter(|_| store.data().meter.used() <= MAX_BYTES)
+            && more.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
         {
             std::mem::forget(store);
         }

@@ -16,6 +16,7 @@ tests! {
     privileged a_symlinked_target_is_judged_by_what_it_names,
     privileged a_host_without_proc_cannot_be_entered,
     privileged a_helper_may_make_another_type_where_that_is_named,
+    privileged what_a_helper_mounts_more_than_once_is_taken_away,
     privileged a_secret_is_masked_in_what_a_helper_prints,
     plain a_sandbox_needs_no_root,
     plain requests_that_the_host_refuses_end_with_2,
@@ -199,6 +200,22 @@ fn a_helper_may_make_another_type_where_that_is_named() -> Result<()> {
         ensure!(text.contains("write \"hang=tmpfs\" in [host] helpers") == (status == 32), "{text}");
         ensure!(text.contains("at: ") == (status == 0), "{text}");
     }
+    Ok(())
+}
+
+fn what_a_helper_mounts_more_than_once_is_taken_away() -> Result<()> {
+    let policies = "[host]\nhelpers = [\"hang=tmpfs\"]\n[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"hang\"] }\n";
+    let script = r#"
+        mkdir /run/upper /run/work
+        mount -t overlay -o lowerdir=/usr/sbin,upperdir=/run/upper,workdir=/run/work overlay /usr/sbin
+        mount -t tmpfs before /mnt/x
+        for end in 'exit 0' 'exit 1' 'kill -9 $$'; do
+            printf '#!/bin/sh\nfor i in 1 2 3; do mount -i -t tmpfs hang "$2"; done\n%s' "$end" > /usr/sbin/mount.hang; chmod 755 /usr/sbin/mount.hang
+            says 32 gate mount -t hang share /mnt/x; echo "$said" | grep -c 'undone: umount2'
+            test $(grep -c ' /mnt/x ' /proc/self/mountinfo) = 1; at /mnt/x | grep -q before
+        done"#;
+    let output = on_host_with(policies, &["fstype-allow"], script)?;
+    ensure!(output.status.success(), "{}", text_of(&output));
     Ok(())
 }
 

@@ -28,6 +28,8 @@ use crate::sys::mount_setattr;
 pub(super) enum Undo {
     /// The mount that this descriptor stands for is taken away.
     Detach(OwnedFd),
+    /// The mounts on the target that weren't there before are taken away, from the top.
+    DetachNew(Before),
     /// A copy of what was unmounted is put where that was, with the propagation that it had.
     /// `mount` is `None` if the mount couldn't be copied.
     Attach { mount: Option<(OwnedFd, PropagationType)>, path: Vec<u8> },
@@ -58,6 +60,9 @@ impl Undo {
         let target = execution.plan.target();
         let (line, result) = match self {
             Self::Detach(mount) => (call("umount2", &[target, "MNT_DETACH"]), detach(execution, &mount)),
+            Self::DetachNew(before) => {
+                (call("umount2", &[target, "MNT_DETACH", "all"]), detach_new(execution, &before))
+            }
             Self::Attach { mount, path } => {
                 let line = call("move_mount", &[&String::from_utf8_lossy(&path)]);
                 let Some((mount, kind)) = mount else {
@@ -165,6 +170,23 @@ fn detach(execution: &Execution<'_>, mount: &OwnedFd) -> io::Result<()> {
         None => Ok(()),
         Some(_) => Err(io::Error::other("it's still mounted")),
     }
+}
+
+/// So many mounts on one target are taken away.
+const MAX_STACK: usize = 100;
+
+/// Takes the mounts on the target away that weren't there before.
+fn detach_new(execution: &Execution<'_>, before: &Before) -> io::Result<()> {
+    let pinned = Identity::of(execution.target().map_err(|error| io::Error::other(error.reason))?)?;
+    for _ in 0..MAX_STACK {
+        let there = execution.host.place(execution.plan.target()).and_then(|place| place.open())?;
+        let top = Identity::of(there.as_fd())?;
+        if top.is_same_mount(&pinned) || before.has(&top) {
+            return Ok(());
+        }
+        detach(execution, &there)?;
+    }
+    Err(io::Error::other("somebody mounts there without end"))
 }
 
 /// Whether a mount is there. It's an error if another one hides it.

@@ -154,6 +154,10 @@ pub(super) fn helper(
         return Err(StepError::new(verify(), format!("nothing new is mounted on {}", wanted.target)));
     }
     let FoundMount { identity, mount: found } = find_new(execution, undos, there)?;
+    if found.parent != pinned.id {
+        // Taken back last: they come to light when the one above them is gone.
+        undos.insert(undos.len() - 1, Undo::DetachNew(before.clone()));
+    }
     let mut differs = Differences::default();
     // A helper may know better: mount.nfs makes nfs4, and FUSE types end up as what the daemon calls itself.
     let is_fuse = wanted.helper && found.fstype.starts_with("fuse");

@@ -55,7 +55,7 @@ pub fn main() -> ! {
     if let Some(status) = std::env::args_os().next().and_then(|name| drop_in::run_by_name(&name)) {
         std::process::exit(status);
     }
-    let cli = parse_one_command().unwrap_or_else(parse_all_commands);
+    let cli = parse_one_command(std::env::args_os().collect()).unwrap_or_else(parse_all_commands);
     cli.global.color_choice().write_global();
     start_log(cli.global.verbose);
     let status = match run(&cli) {
@@ -97,8 +97,7 @@ const ALONE: [(&str, Define, Make); 4] = [
 /// Parses the command line with the definition of one command, because building that of all commands takes as long as a
 /// decision. Its arguments stand beside the flags that every command takes: to hand these down to a command takes time too. Returns `None`
 /// for help and for mistakes: then the caller parses with all commands.
-fn parse_one_command() -> Option<Cli> {
-    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+fn parse_one_command(mut arguments: Vec<OsString>) -> Option<Cli> {
     let bare = clap::Command::new("mountgate").disable_help_flag(true).disable_help_subcommand(true);
     let program = Global::augment_args(bare);
     let word = arguments.remove(first_word(&program, &arguments)?);
@@ -194,6 +193,60 @@ mod tests {
         for (_, define, _) in ALONE {
             define(Global::augment_args(clap::Command::new("mountgate"))).debug_assert();
         }
+    }
+
+    #[test]
+    fn what_is_parsed_alone_is_what_all_commands_would_make_of_it() {
+        const WORDS: [&str; 34] = [
+            "mount",
+            "umount",
+            "check",
+            "list",
+            "policy",
+            "-t",
+            "tmpfs",
+            "/mnt",
+            "-o",
+            "ro",
+            "--bind",
+            "--json",
+            "--policies",
+            "--policies=/p",
+            "--host-root",
+            "/h",
+            "--label",
+            "a=1",
+            "--label=b=2",
+            "-v",
+            "--verbose",
+            "--color",
+            "never",
+            "--color=always",
+            "--sandbox",
+            "--cache",
+            "--cache=",
+            "--audit",
+            "--",
+            "-R",
+            "--all",
+            "--only",
+            "--file",
+            "-l",
+        ];
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut alone = 0;
+        for _ in 0..20_000 {
+            let mut words = vec!["mountgate"];
+            words.extend((0..random.usize(..4)).map(|_| WORDS[random.usize(5..WORDS.len())]));
+            words.push(WORDS[random.usize(..4)]);
+            words.extend((0..random.usize(..6)).map(|_| WORDS[random.usize(..WORDS.len())]));
+            if let Some(one) = parse_one_command(words.iter().map(OsString::from).collect()) {
+                let all = Cli::try_parse_from(&words).map(|all| format!("{all:?}"));
+                assert_eq!(Some(format!("{one:?}")), all.ok(), "{words:?}");
+                alone += 1;
+            }
+        }
+        assert!(alone > 100, "{alone}");
     }
 
     #[test]

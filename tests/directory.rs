@@ -301,6 +301,10 @@ fn what_was_checked_before_is_believed_while_nothing_changes() -> Result<()> {
     };
     forge()?;
     ensure!(check()?.0 == 3, "what was checked before isn't believed");
+    // A record of another text.
+    let text = fs::read_to_string(record()?)?;
+    fs::write(record()?, text.replace("[[policy]]", "[[policy]] "))?;
+    ensure!(check()?.0 == 0);
     // Another program, although it has the same version.
     let other = private_folder()?;
     let copy = other.path().join("mountgate");

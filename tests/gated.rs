@@ -204,7 +204,7 @@ fn a_helper_may_make_another_type_where_that_is_named() -> Result<()> {
 }
 
 fn what_a_helper_mounts_more_than_once_is_taken_away() -> Result<()> {
-    let policies = "[host]\nhelpers = [\"hang=tmpfs\"]\n[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"hang\"] }\n";
+    let policies = "[host]\nhelpers = [\"hang=tmpfs\"]\noptions = [\"X-mount.mkdir\"]\n[[policy]]\nname = \"types\"\nplugin = \"fstype-allow.wasm\"\nsettings = { allow = [\"hang\"] }\n";
     let script = r#"
         mkdir /run/upper /run/work
         mount -t overlay -o lowerdir=/usr/sbin,upperdir=/run/upper,workdir=/run/work overlay /usr/sbin
@@ -213,7 +213,14 @@ fn what_a_helper_mounts_more_than_once_is_taken_away() -> Result<()> {
             printf '#!/bin/sh\nfor i in 1 2 3; do mount -i -t tmpfs hang "$2"; done\n%s' "$end" > /usr/sbin/mount.hang; chmod 755 /usr/sbin/mount.hang
             says 32 gate mount -t hang share /mnt/x; echo "$said" | grep -c 'undone: umount2'
             test $(grep -c ' /mnt/x ' /proc/self/mountinfo) = 1; at /mnt/x | grep -q before
-        done"#;
+        done
+        # What isn't on the target isn't the helper's: it stays.
+        printf '#!/bin/sh\nmount --bind /mnt/source /mnt; exit 0' > /usr/sbin/mount.hang; mkdir /mnt/source/x
+        says 32 gate mount -t hang share /mnt/x; echo "$said" | grep -q 'something else is mounted over'
+        grep -c ' /mnt ' /proc/self/mountinfo | grep -q 2; umount /mnt; at /mnt/x | grep -q before
+        # With a folder that is made for it.
+        printf '#!/bin/sh\nfor i in 1 2; do mount -i -t tmpfs hang "$2"; done\nkill -9 $$' > /usr/sbin/mount.hang
+        says 32 gate mount -t hang -o X-mount.mkdir share /mnt/y/new; test ! -e /mnt/y/new"#;
     let output = on_host_with(policies, &["fstype-allow"], script)?;
     ensure!(output.status.success(), "{}", text_of(&output));
     Ok(())

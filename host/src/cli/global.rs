@@ -111,7 +111,7 @@ impl Global {
     ///
     /// What is learned about the host's mounts is kept in the cache.
     pub(super) fn open_host(&self, cache: &Cache) -> Result<Arc<HostRoot>, Error> {
-        // The mounts of a sandbox are there once.
+        // The next sandbox has other mounts.
         let host = if self.sandbox { sandbox::enter()? } else { self.find_host()?.keeping_in(cache.private_folder()) };
         Ok(Arc::new(host))
     }

@@ -16,7 +16,6 @@ use crate::model::request::Operation;
 use crate::mount_table::statmount;
 
 /// What was mounted before something was done.
-#[derive(Debug, Clone)]
 pub(super) enum Before {
     /// No mount that was there has a larger 64-bit id.
     Newest(u64),

@@ -26,6 +26,7 @@ pub(super) fn mount(
         singleton::check_any(execution, &mount.fstype)?;
     }
     let children = leftovers::Children::now();
+    let earlier = undos.len();
     execution.commit_to_wait(line)?;
     // While the helper works, others can mount.
     execution.is_overtaken.set(true);
@@ -44,7 +45,7 @@ pub(super) fn mount(
     if result.is_err() {
         children.end_others();
         // It may have been killed when its work was already done.
-        if undos.is_empty() {
+        if undos.len() == earlier {
             let _ = verify::helper(execution, mount, Attributes::default(), &before, undos);
         }
     }

@@ -28,8 +28,8 @@ use crate::sys::mount_setattr;
 pub(super) enum Undo {
     /// The mount that this descriptor stands for is taken away.
     Detach(OwnedFd),
-    /// The mounts on the target that weren't there before are taken away, from the top.
-    DetachNew(Before),
+    /// The mounts on the target with these ids in mountinfo are taken away, from the top.
+    DetachBelow(Vec<u64>),
     /// A copy of what was unmounted is put where that was, with the propagation that it had.
     /// `mount` is `None` if the mount couldn't be copied.
     Attach { mount: Option<(OwnedFd, PropagationType)>, path: Vec<u8> },
@@ -60,9 +60,7 @@ impl Undo {
         let target = execution.plan.target();
         let (line, result) = match self {
             Self::Detach(mount) => (call("umount2", &[target, "MNT_DETACH"]), detach(execution, &mount)),
-            Self::DetachNew(before) => {
-                (call("umount2", &[target, "MNT_DETACH", "all"]), detach_new(execution, &before))
-            }
+            Self::DetachBelow(mounts) => (call("umount2", &[target, "MNT_DETACH"]), detach_below(execution, &mounts)),
             Self::Attach { mount, path } => {
                 let line = call("move_mount", &[&String::from_utf8_lossy(&path)]);
                 let Some((mount, kind)) = mount else {
@@ -172,21 +170,17 @@ fn detach(execution: &Execution<'_>, mount: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// So many mounts on one target are taken away.
-const MAX_STACK: usize = 100;
-
-/// Takes the mounts on the target away that weren't there before.
-fn detach_new(execution: &Execution<'_>, before: &Before) -> io::Result<()> {
-    let pinned = Identity::of(execution.target().map_err(|error| io::Error::other(error.reason))?)?;
-    for _ in 0..MAX_STACK {
+/// Takes these mounts on the target away, from the top. It's an error if anything else is on one of them.
+fn detach_below(execution: &Execution<'_>, mounts: &[u64]) -> io::Result<()> {
+    for mount in mounts {
         let there = execution.host.place(execution.plan.target()).and_then(|place| place.open())?;
-        let top = Identity::of(there.as_fd())?;
-        if top.is_same_mount(&pinned) || before.has(&top) {
-            return Ok(());
+        if Identity::of(there.as_fd())?.id == *mount {
+            detach(execution, &there)?;
+        } else if lookup::table(execution)?.by_id(*mount).is_some() {
+            return Err(io::Error::other("something else is mounted over it by now"));
         }
-        detach(execution, &there)?;
     }
-    Err(io::Error::other("somebody mounts there without end"))
+    Ok(())
 }
 
 /// Whether a mount is there. It's an error if another one hides it.

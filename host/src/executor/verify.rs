@@ -154,9 +154,15 @@ pub(super) fn helper(
         return Err(StepError::new(verify(), format!("nothing new is mounted on {}", wanted.target)));
     }
     let FoundMount { identity, mount: found } = find_new(execution, undos, there)?;
-    if found.parent != pinned.id {
-        // Taken back last: they come to light when the one above them is gone.
-        undos.insert(undos.len() - 1, Undo::DetachNew(before.clone()));
+    let below = new_below(execution, &found, &pinned, before).map_err(failed)?;
+    let Some(below) = below.filter(|_| found.target == wanted.target) else {
+        // It isn't the helper's: it stays.
+        undos.pop();
+        return Err(StepError::new(verify(), format!("something else is mounted over {} by now", wanted.target)));
+    };
+    if !below.is_empty() {
+        // They come to light when the one above them is gone.
+        undos.insert(undos.len() - 1, Undo::DetachBelow(below));
     }
     let mut differs = Differences::default();
     // A helper may know better: mount.nfs makes nfs4, and FUSE types end up as what the daemon calls itself.
@@ -176,6 +182,34 @@ pub(super) fn helper(
     differs.done()?;
     carried::check(execution, before, found.id, verify)?;
     Ok(identity.unique_id)
+}
+
+/// The mountinfo ids of the new mounts between a mount and the pinned one, all on the same target, from the top. Nothing where it's mounted
+/// on something else.
+fn new_below(
+    execution: &Execution<'_>,
+    top: &MountText,
+    pinned: &Identity,
+    before: &Before,
+) -> io::Result<Option<Vec<u64>>> {
+    let mut below = Vec::new();
+    if top.parent == pinned.id {
+        return Ok(Some(below));
+    }
+    let (new, table) = (before.new_mounts(execution)?, lookup::table(execution)?);
+    let mut next = top.parent;
+    while next != pinned.id {
+        let mount = table.by_id(next).map(|mount| mount.to_text());
+        let Some(mount) = mount.filter(|mount| new.contains(&mount.id) && mount.target == top.target) else {
+            return Ok(None);
+        };
+        if below.len() > table.len() {
+            return Ok(None);
+        }
+        below.push(mount.id);
+        next = mount.parent;
+    }
+    Ok(Some(below))
 }
 
 /// Looks a new mount up, and has it taken away if anything is wrong with it.

@@ -62,7 +62,7 @@ impl KnownMounts {
         let newest = ids.last().copied();
         for id in ids {
             while known.next_if(|(known, _)| *known < id).is_some() {}
-            // One is asked about in any case: where the kernel can't tell, mountinfo must.
+            // The newest is always asked for: where the kernel can't tell about mounts, mountinfo is read instead.
             if let Some((_, node)) = known.next_if(|(known, _)| *known == id && Some(id) != newest) {
                 mounts.push(ListedMount { id, node, relations: None });
             } else if let Some((node, relations)) = statmount::numbers(id, namespace)? {

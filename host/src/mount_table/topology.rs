@@ -75,9 +75,9 @@ impl Topology {
         mounts: impl Iterator<Item = (Node, Option<Relations>)>,
         details: impl Details + 'static,
     ) -> Self {
-        let tied =
+        let known =
             |relations: Option<Relations>| relations.map_or_else(OnceLock::new, |relations| Some(relations).into());
-        let (nodes, relations): (Vec<Node>, Vec<_>) = mounts.map(|(node, relations)| (node, tied(relations))).unzip();
+        let (nodes, relations): (Vec<Node>, Vec<_>) = mounts.map(|(node, relations)| (node, known(relations))).unzip();
         let paths = nodes.iter().map(|_| OnceLock::new()).collect();
         Self {
             nodes,

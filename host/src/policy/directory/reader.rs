@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use rustix::io::Errno;
 
 use super::digest::digest_of;
 use super::entry::{MAX_FILE, PluginFile, PolicyEntry};
@@ -95,7 +96,7 @@ impl Reader {
 
     /// What the directory says.
     pub(super) fn texts(&self) -> Result<Texts, DirectoryError> {
-        // Before it's read: a file that is added meanwhile makes another one.
+        // Looked at before the files are read: a file that is added meanwhile changes it.
         let folder = Stamp::of(&self.check_owner(&self.folder, "")?);
         let lock = self.has(LOCK).then(|| self.read_text(LOCK)).transpose()?;
         Ok(Texts { folder, config: self.read_text(CONFIG)?, lock })
@@ -120,7 +121,8 @@ impl Reader {
 
     /// Whether there is a file of this name.
     pub(super) fn has(&self, name: &str) -> bool {
-        statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        // Whatever else is in the way hides one.
+        !matches!(statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
     }
 
     pub(super) fn read_text(&self, name: &str) -> Result<String, DirectoryError> {

@@ -64,6 +64,8 @@ pub(super) struct Stamp {
     changed: (i64, u64),
 }
 
+/// Longer texts, in bytes, are parsed in each run.
+const MAX_TEXTS: usize = 1 << 20;
 /// A file that was changed so shortly ago could be changed again within the same tick of the file system's clock.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -125,7 +127,9 @@ impl Record {
     /// Notes what these texts say, which are right.
     pub(super) fn note_checked(&mut self, texts: Texts, host: &HostRules, policies: &[PolicyEntry]) {
         let is_text = |entry: &PolicyEntry| entry.plugin.to_str().is_some();
+        let size = texts.config.len() + texts.lock.as_ref().map_or(0, String::len);
         if let Some(program) = Stamp::of_program()
+            && size <= MAX_TEXTS
             && texts.folder.is_settled()
             && policies.iter().all(is_text)
         {

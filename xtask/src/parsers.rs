@@ -144,7 +144,9 @@ pub(crate) fn in_place_of_rustc() -> Option<Result<ExitStatus>> {
     // Cargo asks the compiler about itself first, for which it names no file.
     let is_crate = arguments.iter().any(|argument| argument == "--crate-name")
         && !arguments.iter().any(|argument| argument == "-");
-    if is_crate {
+    // A build script is a program without libFuzzer.
+    let is_build_script = arguments.iter().any(|argument| argument == "build_script_build");
+    if is_crate && !is_build_script {
         arguments.extend(COVERAGE.map(OsString::from));
         // libFuzzer asks at its start which functions there are, and a static program has no answer.
         arguments.retain(|argument| argument != "-Ctarget-feature=+crt-static");

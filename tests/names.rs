@@ -221,12 +221,18 @@ fn what_is_known_of_many_mounts_hides_no_place() -> Result<()> {
         &guard("deny-targets = [\"/mnt/s/data\"]"),
         "path-guard",
         r#"export MOUNTGATE_CACHE=$W/known; mkdir -m 700 $W/known; known=$W/known/mounts
+        # These lie in a denied place by one of their mounts alone, whatever shows them elsewhere.
+        below() { mkdir $1; mount -t tmpfs tmpfs $1; mkdir $1/1; }
+        elsewhere() { mount --bind $1 /mnt/b; denied mount -t tmpfs tmpfs /mnt/b/1; inside_denied /mnt/b/1; umount /mnt/b; }
         mkdir /mnt/many; for i in $(seq 300); do mkdir -p /mnt/many/$i; mount -t tmpfs tmpfs /mnt/many/$i; done
+        below /mnt/s/data/known
         calls() { strace -f -o $W/calls $M --policies $P check mount -t tmpfs tmpfs /mnt/x > /dev/null; wc -l < $W/calls; }
         inside_denied() { container "$M --policies $P --host-root $W/rootfs mount -t tmpfs tmpfs $1 && exit 1; test \$? = 3"; }
         calls > /dev/null; rm $known; asked=$(calls); test -s $known; few=$(calls); test $((few + 250)) -lt $asked
+        elsewhere /mnt/s/data/known
         # Mounts that are made later, with numbers in mountinfo that others had before.
         for i in $(seq 100); do umount /mnt/many/$i; done
+        for i in 1 2 3; do below /mnt/s/data/$i; elsewhere /mnt/s/data/$i; done
         for i in $(seq 100); do mount --bind /mnt/s /mnt/many/$i; done
         for i in 1 50 100; do denied mount -t tmpfs tmpfs /mnt/many/$i/data; inside_denied /mnt/many/$i/data; done
         # Known ones that have other peers since.

@@ -24,7 +24,7 @@ const UNIT: usize = 16;
 const MAX_SMALL: usize = 1024;
 /// What small blocks are cut from.
 const REGION: usize = 64 << 10;
-/// What memory is mapped by, on every machine or as a part of it.
+/// The smallest page of memory. Where pages are larger, the kernel refuses to make a part of one ready.
 const PAGE: usize = 4096;
 
 /// The small blocks of one thread. What is left of them when the thread ends stays with the process.
@@ -78,8 +78,7 @@ impl Heap {
     }
 }
 
-/// Asks the kernel for the pages of a region at once, where it can do that: most are used soon, and the first write to each would interrupt
-/// the program.
+/// Asks the kernel for the pages of a region at once, see `start.rs`: most are used soon.
 fn make_ready(region: *mut u8) {
     let begin = region.map_addr(|address| address.next_multiple_of(PAGE));
     let len = (REGION - (begin.addr() - region.addr())) / PAGE * PAGE;

@@ -86,12 +86,12 @@ struct Record<'f> {
 }
 
 const FILE: &str = "mounts";
-/// The form of the file. Whoever changes it counts on.
-const FORM: &[u8] = b"mountgate mounts 1\n";
+/// The form of the file, with a number that changes with it.
+const FORM: &[u8] = b"mountgate mounts 2\n";
 /// The bytes of a boot id: a UUID and the end of the line.
 const BOOT_ID: usize = 37;
-/// The bytes of one mount.
-const ENTRY: usize = 24;
+/// The bytes of one mount: five numbers.
+const ENTRY: usize = 40;
 
 impl<'f> Record<'f> {
     /// Nothing where it can't be told whether the machine has started anew.
@@ -112,7 +112,7 @@ impl<'f> Record<'f> {
         };
         let bytes = read().unwrap_or_default();
         let entries = bytes.strip_prefix(self.header.as_slice()).unwrap_or_default();
-        entries.as_chunks().0.iter().map(from_bytes).collect()
+        entries.as_chunks().0.iter().filter_map(from_bytes).collect()
     }
 
     fn write(&self, mounts: &[(u64, Node)]) {
@@ -125,20 +125,17 @@ impl<'f> Record<'f> {
     }
 }
 
-fn to_bytes(id: u64, Node { id: number, device, is_btrfs }: Node) -> [u8; ENTRY] {
-    let mut bytes = [0; ENTRY];
-    let number = u32::try_from(number).unwrap_or(u32::MAX).to_ne_bytes();
-    let words = [number, device.major.to_ne_bytes(), device.minor.to_ne_bytes(), u32::from(is_btrfs).to_ne_bytes()];
-    let all = id.to_ne_bytes().into_iter().chain(words.into_iter().flatten());
-    bytes.iter_mut().zip(all).for_each(|(byte, value)| *byte = value);
-    bytes
+fn to_bytes(id: u64, node: Node) -> Vec<u8> {
+    let Device { major, minor } = node.device;
+    [id, node.id, major.into(), minor.into(), node.is_btrfs.into()].map(u64::to_ne_bytes).concat()
 }
 
-fn from_bytes(bytes: &[u8; ENTRY]) -> (u64, Node) {
-    let (id, words) = bytes.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
-    let word = |at: usize| words.as_chunks().0.get(at).map_or(0, |word| u32::from_ne_bytes(*word));
-    let device = Device { major: word(1), minor: word(2) };
-    (u64::from_ne_bytes(*id), Node { id: word(0).into(), device, is_btrfs: word(3) != 0 })
+/// Nothing for what was never written.
+fn from_bytes(bytes: &[u8; ENTRY]) -> Option<(u64, Node)> {
+    let (words, _) = bytes.as_chunks();
+    let [id, number, major, minor, is_btrfs] = <[[u8; 8]; 5]>::try_from(words).ok()?.map(u64::from_ne_bytes);
+    let device = Device { major: major.try_into().ok()?, minor: minor.try_into().ok()? };
+    Some((id, Node { id: number, device, is_btrfs: is_btrfs != 0 }))
 }
 
 /// What names this start of the machine.

@@ -118,7 +118,8 @@ impl Details for AskedDetails {
 
     /// From another namespace, not every kernel tells from where changes come to a mount whose master has no mount there.
     fn text(&self) -> Option<Result<Topology, HostError>> {
-        self.namespace.map(|_| self.host.mount_table().map(|table| Topology::of(&table)))
+        self.namespace?;
+        Some(self.host.mount_table().map(|table| Topology::of(&table)))
     }
 }
 

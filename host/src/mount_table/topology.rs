@@ -46,7 +46,7 @@ pub(crate) trait Details: Send + Sync {
 }
 
 /// What stays as it is while a mount is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Node {
     /// The id in mountinfo.
     pub(crate) id: u64,
